@@ -1,0 +1,2 @@
+//! The ppspp command.
+fn main() {}

@@ -1,0 +1,10 @@
+//! PPSPP (RFC 7574) as a pure state machine.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod chunk;
+pub mod time;
