@@ -7,7 +7,7 @@ mod geometry;
 mod range_set;
 
 pub use bin::Bin;
-pub use geometry::{ChunkAddressing, ChunkSize, Geometry, GeometryError, GroupIndex, UnknownName, GROUP_BYTES};
+pub use geometry::{ChunkAddressing, ChunkSize, GROUP_BYTES, Geometry, GeometryError, GroupIndex, UnknownName};
 pub use range_set::RangeSet;
 
 use core::fmt;

@@ -28,5 +28,8 @@ impl RangeSet {
         0
     }
     /// whether
-    pub fn contains(&self, chunk: ChunkIndex) -> bool { let _ = chunk; false }
+    pub fn contains(&self, chunk: ChunkIndex) -> bool {
+        let _ = chunk;
+        false
+    }
 }
