@@ -54,10 +54,9 @@ impl Bin {
 
     /// The largest bin that starts at `range`'s start and lies within `range`; `None` if `range` is empty or too high.
     pub const fn largest_prefix(range: ChunkRange) -> Option<Self> {
-        if range.is_empty() {
+        let Some(fits) = range.count().checked_ilog2() else {
             return None;
-        }
-        let fits = 63 - range.count().leading_zeros();
+        };
         let aligned = range.start().trailing_zeros();
         let layer = if aligned < fits { aligned } else { fits } as u8;
         Self::at(layer, range.start() >> layer)

@@ -379,7 +379,7 @@ impl Geometry {
             return None;
         }
         // The highest bit in which the chunk differs from the count is set in the count: that is its peak's layer.
-        let layer = 63 - (chunk.value() ^ self.chunks).leading_zeros();
+        let layer = (chunk.value() ^ self.chunks).checked_ilog2()?;
         Bin::at(layer as u8, chunk.value() >> layer)
     }
 

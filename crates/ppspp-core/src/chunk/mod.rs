@@ -8,7 +8,7 @@ mod range_set;
 
 pub use bin::Bin;
 pub use geometry::{ChunkAddressing, ChunkSize, GROUP_BYTES, Geometry, GeometryError, GroupIndex, UnknownName};
-pub use range_set::RangeSet;
+pub use range_set::{RangeSet, TooManyRuns};
 
 use core::fmt;
 
