@@ -7,4 +7,5 @@ extern crate alloc;
 extern crate std;
 
 pub mod chunk;
+pub mod congestion;
 pub mod time;
