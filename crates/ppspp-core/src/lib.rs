@@ -9,3 +9,4 @@ extern crate std;
 pub mod chunk;
 pub mod congestion;
 pub mod time;
+pub mod wire;

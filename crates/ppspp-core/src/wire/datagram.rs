@@ -1,0 +1,291 @@
+//! Datagrams: walking the messages of one, and building one.
+
+use alloc::vec::Vec;
+use core::iter::FusedIterator;
+
+use thiserror::Error;
+
+use super::cursor::Cursor;
+use super::error::WireError;
+use super::message::Message;
+use super::{ChannelId, Format};
+use crate::chunk::{Bin, ChunkAddressing, ChunkIndex, ChunkRange};
+
+/// The messages of a datagram, in order.
+///
+/// Ends with the first error, since an invalid message voids the rest of its datagram (RFC 7574 §3).
+#[derive(Clone, Debug)]
+pub struct Messages<'a> {
+    cursor: Cursor<'a>,
+    format: Format,
+    failed: bool,
+}
+
+impl<'a> Messages<'a> {
+    /// The messages in `body`, a datagram without its channel id.
+    #[inline]
+    pub const fn new(body: &'a [u8], format: &Format) -> Self {
+        Self { cursor: Cursor::new(body), format: *format, failed: false }
+    }
+
+    /// Where the next message begins, in bytes after the channel id.
+    pub const fn offset(&self) -> usize {
+        self.cursor.offset()
+    }
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Result<Message<'a>, WireError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed || self.cursor.is_empty() {
+            return None;
+        }
+        let first = self.cursor.offset() == 0;
+        let message = Message::decode(&mut self.cursor, &self.format, first);
+        self.failed = message.is_err();
+        Some(message)
+    }
+}
+
+impl FusedIterator for Messages<'_> {}
+
+/// A message that is nothing but a run of chunks, for [`DatagramBuilder::push_range`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum RangeMessage {
+    /// HAVE.
+    Have,
+    /// ACK.
+    Ack {
+        /// One-way delay sample in microseconds, in two's complement.
+        delay: u64,
+    },
+    /// REQUEST.
+    Request,
+    /// CANCEL.
+    Cancel,
+}
+
+impl RangeMessage {
+    const fn over(self, range: ChunkRange) -> Message<'static> {
+        match self {
+            Self::Have => Message::Have(range),
+            Self::Ack { delay } => Message::Ack { range, delay },
+            Self::Request => Message::Request(range),
+            Self::Cancel => Message::Cancel(range),
+        }
+    }
+}
+
+/// Why a message was not put into a datagram. Nothing of it was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
+pub enum PushError {
+    /// The datagram's budget is too small for what is in it and this.
+    #[error("the datagram has no room for the message: put it into another")]
+    Full,
+    /// DATA stands last in a datagram (RFC 7574 §8.6).
+    #[error("the datagram already ends with DATA: put the message into another")]
+    AfterData,
+    /// A HANDSHAKE stands first in a datagram (RFC 7574 §3.1).
+    #[error("the datagram already holds a message: put the HANDSHAKE first")]
+    HandshakeNotFirst,
+    /// The swarm's format has no form for it; [`Message::encode`] says why.
+    #[error("the message cannot be written in the swarm's format: split or leave it out")]
+    Unrepresentable,
+}
+
+/// Writes one datagram, message by message, to the end of a buffer.
+///
+/// The buffer may already hold datagrams that are sent together. Messages are never split, a HANDSHAKE is only taken
+/// first and DATA only last, and the datagram never outgrows its budget.
+#[derive(Debug)]
+pub struct DatagramBuilder<'b> {
+    buf: &'b mut Vec<u8>,
+    start: usize,
+    first_message: usize,
+    budget: usize,
+    format: Format,
+    sealed: bool,
+}
+
+impl<'b> DatagramBuilder<'b> {
+    /// Begins a datagram of at most `budget` bytes of UDP payload to `channel`, and writes the channel id.
+    ///
+    /// A budget below four bytes is as good as four: nothing fits.
+    #[inline]
+    pub fn new(buf: &'b mut Vec<u8>, budget: usize, channel: ChannelId, format: Format) -> Self {
+        let start = buf.len();
+        buf.extend_from_slice(&channel.value().to_be_bytes());
+        let first_message = buf.len();
+        Self { buf, start, first_message, budget, format, sealed: false }
+    }
+
+    /// Bytes written of this datagram, channel id included.
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "the channel id is always there; see is_bare")]
+    pub const fn len(&self) -> usize {
+        self.buf.len().saturating_sub(self.start)
+    }
+
+    /// Whether there is no message yet: as it stands the datagram is a keep-alive (RFC 7574 §8.14).
+    #[inline]
+    pub const fn is_bare(&self) -> bool {
+        self.buf.len() == self.first_message
+    }
+
+    /// Bytes left of the budget.
+    #[inline]
+    pub const fn remaining(&self) -> usize {
+        self.budget.saturating_sub(self.len())
+    }
+
+    /// Adds `message`.
+    ///
+    /// # Errors
+    /// [`PushError`] says why it was not added; the datagram is as before.
+    #[inline]
+    pub fn push(&mut self, message: &Message<'_>) -> Result<(), PushError> {
+        if self.sealed {
+            return Err(PushError::AfterData);
+        }
+        if matches!(message, Message::Handshake(_)) && !self.is_bare() {
+            return Err(PushError::HandshakeNotFirst);
+        }
+        if message.encoded_len(&self.format) > self.remaining() {
+            return Err(PushError::Full);
+        }
+        message.encode(&self.format, self.buf).map_err(|_| PushError::Unrepresentable)?;
+        self.sealed = matches!(message, Message::Data { .. });
+        Ok(())
+    }
+
+    /// Adds as much of `range` as fits and returns the rest: empty when all was written.
+    ///
+    /// Range addressing takes one message, bins as many as the run has parts. An empty run writes nothing; chunks that
+    /// the addressing method cannot name are left out (ruling R3). After DATA nothing fits.
+    #[must_use = "the rest belongs into another datagram"]
+    pub fn push_range(&mut self, message: RangeMessage, range: ChunkRange) -> ChunkRange {
+        let mut rest = range.intersection(ChunkRange::new(0, self.format.max_chunks()));
+        while !rest.is_empty() {
+            let part = match self.format.addressing() {
+                ChunkAddressing::Bin32 | ChunkAddressing::Bin64 => {
+                    Bin::largest_prefix(rest).map_or(ChunkRange::EMPTY, Bin::base_range)
+                }
+                _ => rest,
+            };
+            match self.push(&message.over(part)) {
+                Ok(()) => rest = ChunkRange::new(part.end(), rest.end()),
+                Err(PushError::Unrepresentable) => break,
+                Err(_) => return rest,
+            }
+        }
+        ChunkRange::EMPTY
+    }
+
+    /// Adds a DATA message with the INTEGRITY messages it needs before it, or nothing (RFC 7574 §5.3).
+    ///
+    /// # Errors
+    /// [`PushError`] says why nothing was added.
+    #[inline]
+    #[expect(single_use_lifetimes, reason = "an `impl Trait` argument cannot leave its lifetime out")]
+    pub fn push_data<'h>(
+        &mut self,
+        hashes: impl Iterator<Item = (Bin, &'h [u8])> + Clone,
+        chunk: ChunkIndex,
+        timestamp: u64,
+        payload: &[u8],
+    ) -> Result<(), PushError> {
+        if self.sealed {
+            return Err(PushError::AfterData);
+        }
+        let data = Message::Data { chunk, timestamp, payload };
+        let integrity = hashes.clone().count().saturating_mul(self.format.integrity_len());
+        let needed = integrity.saturating_add(data.encoded_len(&self.format));
+        if needed > self.remaining() {
+            return Err(PushError::Full);
+        }
+        self.buf.reserve(needed);
+        let before = self.buf.len();
+        let written = hashes
+            .map(|(node, hash)| Message::Integrity { node, hash })
+            .chain(core::iter::once(data))
+            .try_for_each(|message| message.encode(&self.format, self.buf));
+        if written.is_err() {
+            self.buf.truncate(before);
+            return Err(PushError::Unrepresentable);
+        }
+        self.sealed = true;
+        Ok(())
+    }
+
+    /// Ends the datagram and returns its length in bytes.
+    pub fn finish(self) -> usize {
+        self.len()
+    }
+
+    /// Takes the datagram back out of the buffer.
+    pub fn discard(self) {
+        self.buf.truncate(self.start);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::chunk::ChunkSize;
+
+    fn format(addressing: ChunkAddressing) -> Format {
+        Format::new(addressing, ChunkSize::DEFAULT, 20, 64)
+    }
+
+    fn read(datagram: &[u8], format: &Format) -> (ChannelId, Vec<Message<'static>>) {
+        let datagram: &'static [u8] = datagram.to_vec().leak();
+        let (channel, body) = crate::wire::split_channel(datagram).unwrap();
+        (channel, Messages::new(body, format).map(Result::unwrap).collect())
+    }
+
+    #[test]
+    fn a_run_takes_one_message_per_bin() {
+        let format = format(ChunkAddressing::Bin32);
+        let mut buf = Vec::new();
+        let mut builder = DatagramBuilder::new(&mut buf, 4 + 2 * 5, ChannelId::new(7), format);
+        let rest = builder.push_range(RangeMessage::Have, ChunkRange::new(0, 7));
+        assert_eq!(rest, ChunkRange::new(6, 7));
+        assert_eq!(builder.finish(), 14);
+        let (channel, messages) = read(&buf, &format);
+        assert_eq!(channel, ChannelId::new(7));
+        assert_eq!(messages, [Message::Have(ChunkRange::new(0, 4)), Message::Have(ChunkRange::new(4, 6))]);
+    }
+
+    #[test]
+    fn hashes_and_their_data_go_together_or_not_at_all() {
+        let format = format(ChunkAddressing::Chunk32);
+        let node = Bin::from_number(3).unwrap();
+        let hashes = [(node, &[9_u8; 20][..]), (Bin::from_number(1).unwrap(), &[8; 20])];
+        let needed = 4 + 2 * format.integrity_len() + format.data_overhead() + 1024;
+        for (budget, expected) in [(needed - 1, Err(PushError::Full)), (needed, Ok(()))] {
+            let mut buf = Vec::from(&b"earlier"[..]);
+            let mut builder = DatagramBuilder::new(&mut buf, budget, ChannelId::new(7), format);
+            let pushed = builder.push_data(hashes.into_iter(), ChunkIndex::new(2), 5, &[1; 1024]);
+            assert_eq!(pushed, expected);
+            if pushed.is_ok() {
+                assert_eq!(builder.push(&Message::Choke), Err(PushError::AfterData));
+                assert_eq!(builder.finish(), needed);
+                let (_, messages) = read(&buf[7..], &format);
+                assert_eq!(messages.len(), 3);
+                assert_eq!(messages[0], Message::Integrity { node, hash: &[9; 20] });
+                let chunk = ChunkIndex::new(2);
+                assert_eq!(messages[2], Message::Data { chunk, timestamp: 5, payload: &[1; 1024] });
+            } else {
+                assert!(builder.is_bare());
+                builder.discard();
+                assert_eq!(buf, b"earlier");
+            }
+        }
+    }
+}

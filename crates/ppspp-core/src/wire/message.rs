@@ -1,0 +1,382 @@
+//! The fourteen messages (RFC 7574 §8.2).
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+
+use super::chunk_spec::{read_chunk, read_node, read_range, write_chunk, write_node, write_range};
+use super::cursor::Cursor;
+use super::error::{EncodeError, WireError, WireErrorKind as Kind};
+use super::{CODE_LEN, Format, Handshake};
+use crate::chunk::{Bin, ChunkIndex, ChunkRange};
+
+/// Bytes of `PEX_RESv4`: type, address and port.
+const PEX_V4_LEN: usize = 7;
+/// Bytes of `PEX_RESv6`: type, address and port.
+const PEX_V6_LEN: usize = 19;
+/// Bytes of `PEX_REScert` before the certificate: type and length.
+const PEX_CERT_OVERHEAD: usize = 3;
+
+/// The type of a message (RFC 7574 §8.2, Table 7).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum MessageType {
+    /// HANDSHAKE (§8.4).
+    Handshake = 0,
+    /// DATA (§8.6).
+    Data = 1,
+    /// ACK (§8.7).
+    Ack = 2,
+    /// HAVE (§8.5).
+    Have = 3,
+    /// INTEGRITY (§8.8).
+    Integrity = 4,
+    /// `PEX_RESv4` (§8.13).
+    PexResV4 = 5,
+    /// `PEX_REQ` (§8.13).
+    PexReq = 6,
+    /// `SIGNED_INTEGRITY` (§8.9).
+    SignedIntegrity = 7,
+    /// REQUEST (§8.10).
+    Request = 8,
+    /// CANCEL (§8.11).
+    Cancel = 9,
+    /// CHOKE (§8.12).
+    Choke = 10,
+    /// UNCHOKE (§8.12).
+    Unchoke = 11,
+    /// `PEX_RESv6` (§8.13).
+    PexResV6 = 12,
+    /// `PEX_REScert` (§8.13).
+    PexResCert = 13,
+}
+
+impl MessageType {
+    /// Every type, in the order of their codes.
+    pub const ALL: [Self; 14] = [
+        Self::Handshake,
+        Self::Data,
+        Self::Ack,
+        Self::Have,
+        Self::Integrity,
+        Self::PexResV4,
+        Self::PexReq,
+        Self::SignedIntegrity,
+        Self::Request,
+        Self::Cancel,
+        Self::Choke,
+        Self::Unchoke,
+        Self::PexResV6,
+        Self::PexResCert,
+    ];
+
+    /// The type octet, 0 to 13.
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The type with this octet; `None` if it is unassigned or reserved.
+    #[inline]
+    pub const fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::Handshake,
+            1 => Self::Data,
+            2 => Self::Ack,
+            3 => Self::Have,
+            4 => Self::Integrity,
+            5 => Self::PexResV4,
+            6 => Self::PexReq,
+            7 => Self::SignedIntegrity,
+            8 => Self::Request,
+            9 => Self::Cancel,
+            10 => Self::Choke,
+            11 => Self::Unchoke,
+            12 => Self::PexResV6,
+            13 => Self::PexResCert,
+            _ => return None,
+        })
+    }
+
+    /// The name in RFC 7574, such as `HAVE`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Handshake => "HANDSHAKE",
+            Self::Data => "DATA",
+            Self::Ack => "ACK",
+            Self::Have => "HAVE",
+            Self::Integrity => "INTEGRITY",
+            Self::PexResV4 => "PEX_RESv4",
+            Self::PexReq => "PEX_REQ",
+            Self::SignedIntegrity => "SIGNED_INTEGRITY",
+            Self::Request => "REQUEST",
+            Self::Cancel => "CANCEL",
+            Self::Choke => "CHOKE",
+            Self::Unchoke => "UNCHOKE",
+            Self::PexResV6 => "PEX_RESv6",
+            Self::PexResCert => "PEX_REScert",
+        }
+    }
+}
+
+impl fmt::Display for MessageType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One message, borrowing from its datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Message<'a> {
+    /// Opens or closes a channel.
+    Handshake(Handshake<'a>),
+    /// Carries a chunk.
+    Data {
+        /// The chunk.
+        chunk: ChunkIndex,
+        /// When it was sent, microseconds by the sender's clock.
+        timestamp: u64,
+        /// Its bytes, one to the chunk size.
+        payload: &'a [u8],
+    },
+    /// Acknowledges chunks.
+    Ack {
+        /// Verified chunks; any of them may never have been sent by the addressee (ruling R5).
+        range: ChunkRange,
+        /// One-way delay sample in microseconds, in two's complement: clocks differ.
+        delay: u64,
+    },
+    /// Says which chunks the sender has verified.
+    Have(ChunkRange),
+    /// Carries the hash of a node.
+    Integrity {
+        /// The node.
+        node: Bin,
+        /// Its hash.
+        hash: &'a [u8],
+    },
+    /// Names another peer by IPv4 address.
+    PexResV4(SocketAddrV4),
+    /// Asks for other peers.
+    PexReq,
+    /// Carries the signature of a node in a live swarm.
+    SignedIntegrity {
+        /// The node: a munro, or a chunk under Sign All.
+        node: Bin,
+        /// When it was signed, in NTP timestamp format.
+        timestamp: u64,
+        /// The signature.
+        signature: &'a [u8],
+    },
+    /// Asks for chunks.
+    Request(ChunkRange),
+    /// Withdraws a REQUEST.
+    Cancel(ChunkRange),
+    /// Says that REQUESTs will not be answered.
+    Choke,
+    /// Says that REQUESTs will be answered.
+    Unchoke,
+    /// Names another peer by IPv6 address. Flow label and scope are not on the wire and read as zero.
+    PexResV6(SocketAddrV6),
+    /// Names another peer by a membership certificate, X.509 in DER, up to 65,535 bytes.
+    PexResCert(&'a [u8]),
+}
+
+impl<'a> Message<'a> {
+    /// The type.
+    pub const fn message_type(&self) -> MessageType {
+        match self {
+            Self::Handshake(_) => MessageType::Handshake,
+            Self::Data { .. } => MessageType::Data,
+            Self::Ack { .. } => MessageType::Ack,
+            Self::Have(_) => MessageType::Have,
+            Self::Integrity { .. } => MessageType::Integrity,
+            Self::PexResV4(_) => MessageType::PexResV4,
+            Self::PexReq => MessageType::PexReq,
+            Self::SignedIntegrity { .. } => MessageType::SignedIntegrity,
+            Self::Request(_) => MessageType::Request,
+            Self::Cancel(_) => MessageType::Cancel,
+            Self::Choke => MessageType::Choke,
+            Self::Unchoke => MessageType::Unchoke,
+            Self::PexResV6(_) => MessageType::PexResV6,
+            Self::PexResCert(_) => MessageType::PexResCert,
+        }
+    }
+
+    /// Reads the message at the cursor; `first` if nothing of the datagram was read before.
+    #[inline]
+    pub(super) fn decode(cursor: &mut Cursor<'a>, format: &Format, first: bool) -> Result<Self, WireError> {
+        let at = cursor.offset();
+        cursor.begin(None);
+        let code = cursor.u8("message type")?;
+        let Some(message) = MessageType::from_code(code) else {
+            return Err(cursor.error_at(at, Kind::UnknownMessage { code }));
+        };
+        cursor.begin(Some(message));
+        match message {
+            MessageType::Data => Self::decode_data(cursor, format),
+            MessageType::Integrity => {
+                if format.hash_len() == 0 {
+                    return Err(cursor.error_at(at, Kind::NotInSwarm));
+                }
+                Ok(Self::Integrity { node: read_node(cursor, format)?, hash: cursor.bytes(format.hash_len(), "hash")? })
+            }
+            MessageType::Ack => {
+                Ok(Self::Ack { range: read_range(cursor, format)?, delay: cursor.u64("delay sample")? })
+            }
+            MessageType::Have => read_range(cursor, format).map(Self::Have),
+            MessageType::Request => read_range(cursor, format).map(Self::Request),
+            MessageType::Cancel => read_range(cursor, format).map(Self::Cancel),
+            // RFC 7574 §3.1: always the first message.
+            MessageType::Handshake if !first => Err(cursor.error_at(at, Kind::HandshakeNotFirst)),
+            MessageType::Handshake => Handshake::decode(cursor).map(Self::Handshake),
+            MessageType::SignedIntegrity => {
+                if format.signature_len() == 0 {
+                    return Err(cursor.error_at(at, Kind::NotInSwarm));
+                }
+                Ok(Self::SignedIntegrity {
+                    node: read_node(cursor, format)?,
+                    timestamp: cursor.u64("timestamp")?,
+                    signature: cursor.bytes(format.signature_len(), "signature")?,
+                })
+            }
+            MessageType::Choke => Ok(Self::Choke),
+            MessageType::Unchoke => Ok(Self::Unchoke),
+            MessageType::PexReq => Ok(Self::PexReq),
+            MessageType::PexResV4 | MessageType::PexResV6 | MessageType::PexResCert => {
+                Self::decode_pex(cursor, message)
+            }
+        }
+    }
+
+    #[inline]
+    fn decode_data(cursor: &mut Cursor<'a>, format: &Format) -> Result<Self, WireError> {
+        let at = cursor.offset();
+        let name = read_chunk(cursor, format)?;
+        let timestamp = cursor.u64("timestamp")?;
+        let chunk_size = format.chunk_size().bytes();
+        let payload_at = cursor.offset();
+        // RFC 7574 §8.6: only a datagram's last chunk may be short.
+        let payload = cursor.at_most(usize::try_from(chunk_size).unwrap_or(usize::MAX));
+        if payload.is_empty() {
+            return Err(cursor.error_at(payload_at, Kind::EmptyPayload));
+        }
+        // R4: a byte range is the whole chunk or what there is of it.
+        if let Some(named) = name.bytes
+            && named != u64::from(chunk_size)
+            && named != payload.len() as u64
+        {
+            return Err(cursor.error_at(at, Kind::PayloadLength { named, carried: payload.len() }));
+        }
+        Ok(Self::Data { chunk: name.chunk, timestamp, payload })
+    }
+
+    fn decode_pex(cursor: &mut Cursor<'a>, message: MessageType) -> Result<Self, WireError> {
+        Ok(match message {
+            MessageType::PexResV4 => {
+                let address = Ipv4Addr::from(cursor.array::<4>("address")?);
+                Self::PexResV4(SocketAddrV4::new(address, cursor.u16("port")?))
+            }
+            MessageType::PexResV6 => {
+                let address = Ipv6Addr::from(cursor.array::<16>("address")?);
+                Self::PexResV6(SocketAddrV6::new(address, cursor.u16("port")?, 0, 0))
+            }
+            _ => {
+                let len = cursor.u16("certificate length")?;
+                Self::PexResCert(cursor.bytes(usize::from(len), "certificate")?)
+            }
+        })
+    }
+
+    /// Length in bytes on the wire, type octet included, if it can be written at all.
+    #[inline]
+    pub fn encoded_len(&self, format: &Format) -> usize {
+        match self {
+            Self::Data { payload, .. } => format.data_overhead().saturating_add(payload.len()),
+            Self::Integrity { .. } => format.integrity_len(),
+            Self::Ack { .. } => format.ack_len(),
+            Self::Have(_) | Self::Request(_) | Self::Cancel(_) => format.have_len(),
+            Self::Handshake(handshake) => handshake.encoded_len(),
+            Self::SignedIntegrity { .. } => format.signed_integrity_len(),
+            Self::Choke | Self::Unchoke | Self::PexReq => CODE_LEN,
+            Self::PexResV4(_) => PEX_V4_LEN,
+            Self::PexResV6(_) => PEX_V6_LEN,
+            Self::PexResCert(certificate) => PEX_CERT_OVERHEAD.saturating_add(certificate.len()),
+        }
+    }
+
+    /// Appends the message, type octet included.
+    ///
+    /// # Errors
+    /// [`EncodeError`] if a run of chunks is not one specification of the swarm's addressing method, or a length is not
+    /// what the swarm or a length field allows. Nothing is written then.
+    #[inline]
+    pub fn encode(&self, format: &Format, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let start = out.len();
+        let result = self.write(format, out);
+        if result.is_err() {
+            out.truncate(start);
+        }
+        result
+    }
+
+    #[inline]
+    fn write(&self, format: &Format, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        if let Self::Handshake(handshake) = self {
+            return handshake.encode(out);
+        }
+        out.push(self.message_type().code());
+        match *self {
+            Self::Data { chunk, timestamp, payload } => {
+                let chunk_size = format.chunk_size().bytes();
+                let len = payload.len();
+                if len == 0 || len as u64 > u64::from(chunk_size) {
+                    return Err(EncodeError::PayloadLength { len, chunk_size });
+                }
+                write_chunk(chunk, len, format, out)?;
+                out.extend_from_slice(&timestamp.to_be_bytes());
+                out.extend_from_slice(payload);
+            }
+            Self::Integrity { node, hash } => {
+                self.check_digest(hash, format.hash_len())?;
+                write_node(node, format, out)?;
+                out.extend_from_slice(hash);
+            }
+            Self::Ack { range, delay } => {
+                write_range(range, format, out)?;
+                out.extend_from_slice(&delay.to_be_bytes());
+            }
+            Self::Have(range) | Self::Request(range) | Self::Cancel(range) => write_range(range, format, out)?,
+            Self::SignedIntegrity { node, timestamp, signature } => {
+                self.check_digest(signature, format.signature_len())?;
+                write_node(node, format, out)?;
+                out.extend_from_slice(&timestamp.to_be_bytes());
+                out.extend_from_slice(signature);
+            }
+            Self::PexResV4(peer) => {
+                out.extend_from_slice(&peer.ip().octets());
+                out.extend_from_slice(&peer.port().to_be_bytes());
+            }
+            Self::PexResV6(peer) => {
+                out.extend_from_slice(&peer.ip().octets());
+                out.extend_from_slice(&peer.port().to_be_bytes());
+            }
+            Self::PexResCert(certificate) => {
+                let len = certificate.len();
+                let field_len = u16::try_from(len).map_err(|_| EncodeError::TooLong { field: "certificate", len })?;
+                out.extend_from_slice(&field_len.to_be_bytes());
+                out.extend_from_slice(certificate);
+            }
+            Self::Handshake(_) | Self::Choke | Self::Unchoke | Self::PexReq => {}
+        }
+        Ok(())
+    }
+
+    fn check_digest(&self, digest: &[u8], expected: usize) -> Result<(), EncodeError> {
+        if digest.len() == expected && expected != 0 {
+            return Ok(());
+        }
+        Err(EncodeError::DigestLength { message: self.message_type(), len: digest.len(), expected })
+    }
+}
