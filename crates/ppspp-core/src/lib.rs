@@ -6,6 +6,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod availability;
 pub mod chunk;
 pub mod congestion;
 pub mod time;

@@ -33,7 +33,7 @@ impl Bin {
             return None;
         }
         let ones = (1u64 << layer) - 1;
-        // layer + 1 is at most 64: shift in two steps.
+        // A shift by 64 would overflow: two steps.
         Some(Self(((offset << layer) << 1) | ones))
     }
 
@@ -106,11 +106,14 @@ impl Bin {
         Some((Self(self.0 - half), Self(self.0 + half)))
     }
 
-    /// The ancestor at `layer`, or the bin itself if it lies there or above.
+    /// The ancestor at `layer`, or the bin itself if it lies there or above; above layer 63, [`Bin::EVERYTHING`].
     #[must_use]
     pub const fn ancestor(self, layer: u8) -> Self {
-        if layer <= self.layer() || layer > Self::MAX_LAYER {
+        if layer <= self.layer() {
             return self;
+        }
+        if layer >= Self::MAX_LAYER {
+            return Self::EVERYTHING;
         }
         // Clears the bit above the layer's ones; bits further up say where the ancestor lies.
         let ones = (1u64 << layer) - 1;
@@ -139,5 +142,179 @@ impl fmt::Debug for Bin {
 impl fmt::Display for Bin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bin(number: u64) -> Bin {
+        Bin::from_number(number).unwrap()
+    }
+
+    #[test]
+    fn the_tree_of_the_rfc() {
+        // RFC 7574 §4.2, Figure 2: number, layer, offset, first chunk, last chunk, parent
+        let figure = [
+            (0, 0, 0, 0, 0, 1),
+            (1, 1, 0, 0, 1, 3),
+            (2, 0, 1, 1, 1, 1),
+            (3, 2, 0, 0, 3, 7),
+            (4, 0, 2, 2, 2, 5),
+            (5, 1, 1, 2, 3, 3),
+            (6, 0, 3, 3, 3, 5),
+            (7, 3, 0, 0, 7, 15),
+            (8, 0, 4, 4, 4, 9),
+            (9, 1, 2, 4, 5, 11),
+            (10, 0, 5, 5, 5, 9),
+            (11, 2, 1, 4, 7, 7),
+            (12, 0, 6, 6, 6, 13),
+            (13, 1, 3, 6, 7, 11),
+            (14, 0, 7, 7, 7, 13),
+        ];
+        for (number, layer, offset, first, last, parent) in figure {
+            let node = bin(number);
+            assert_eq!((node.layer(), node.offset()), (layer, offset), "{node:?}");
+            assert_eq!(node.base_range(), ChunkRange::new(first, last + 1), "{node:?}");
+            assert_eq!(node.parent(), Some(bin(parent)), "{node:?}");
+            assert_eq!(node.is_leaf(), first == last, "{node:?}");
+        }
+        assert_eq!(bin(7).children(), Some((bin(3), bin(11))));
+        assert_eq!(bin(11).sibling(), Some(bin(3)));
+        assert_eq!(bin(2).children(), None);
+        assert_eq!(format!("{} {:?}", bin(11), bin(11)), "11 bin 11 (chunks 4..8)");
+    }
+
+    #[test]
+    fn the_ends_of_64_bits() {
+        let everything = Bin::EVERYTHING;
+        assert_eq!(everything.number(), 0x7FFF_FFFF_FFFF_FFFF);
+        assert_eq!(everything.layer(), 63);
+        assert_eq!(everything.base_range(), ChunkRange::new(0, 1 << 63));
+        assert_eq!((everything.parent(), everything.sibling()), (None, None));
+        let (left, right) = everything.children().unwrap();
+        assert_eq!(right.base_range(), ChunkRange::new(1 << 62, 1 << 63));
+        assert_eq!((left.parent(), right.parent()), (Some(everything), Some(everything)));
+        assert_eq!(Bin::from_number(u64::MAX), None, "the empty interval");
+        let last = Bin::leaf(ChunkIndex::new((1 << 63) - 1)).unwrap();
+        assert_eq!(last.number(), u64::MAX - 1);
+        assert_eq!((last.offset(), last.is_left()), ((1 << 63) - 1, false));
+        assert_eq!(last.ancestor(63), everything);
+        assert_eq!(last.ancestor(255), everything);
+        for beyond in [1 << 63, u64::MAX] {
+            assert_eq!(Bin::leaf(ChunkIndex::new(beyond)), None);
+        }
+        assert_eq!(Bin::at(63, 0), Some(everything));
+        assert_eq!((Bin::at(63, 1), Bin::at(62, 2), Bin::at(0, 1 << 63), Bin::at(64, 0)), (None, None, None, None));
+        assert_eq!((Bin::leftmost(63), Bin::leftmost(64), Bin::leftmost(255)), (everything, everything, everything));
+    }
+
+    #[test]
+    fn the_ends_of_32_bits() {
+        let last = Bin::leaf(ChunkIndex::new(u64::from(u32::MAX >> 1))).unwrap();
+        assert_eq!(last.number(), 0xFFFF_FFFE, "one below the empty interval");
+        assert_eq!(Bin::leftmost(31).number(), 0x7FFF_FFFF, "everything");
+        assert_eq!(Bin::leftmost(31).base_range(), ChunkRange::new(0, 1 << 31));
+        assert!(Bin::leftmost(31).contains(last));
+    }
+
+    #[test]
+    fn only_aligned_powers_of_two_are_spanned() {
+        let everything = ChunkRange::new(0, 1 << 63);
+        assert_eq!(Bin::spanning(everything), Some(Bin::EVERYTHING));
+        assert_eq!(Bin::spanning(ChunkRange::new(1 << 62, 1 << 63)), Bin::at(62, 1));
+        for (start, end) in [(0, 0), (5, 5), (0, 3), (1, 3), (2, 6), (1 << 63, (1 << 63) + 1), (1, u64::MAX)] {
+            assert_eq!(Bin::spanning(ChunkRange::new(start, end)), None, "{start}..{end}");
+        }
+        assert_eq!(Bin::largest_prefix(ChunkRange::new(0, u64::MAX)), Some(Bin::EVERYTHING));
+        assert_eq!(Bin::largest_prefix(ChunkRange::new((1 << 63) - 1, u64::MAX)), bin(u64::MAX - 1).into());
+        for (start, end) in [(0, 0), (9, 9), (1 << 63, u64::MAX), (u64::MAX, u64::MAX)] {
+            assert_eq!(Bin::largest_prefix(ChunkRange::new(start, end)), None, "{start}..{end}");
+        }
+    }
+
+    fn bins() -> impl Strategy<Value = Bin> {
+        // Uniform numbers would hardly ever be of a high layer.
+        let by_layer = (0u8..=63, any::<u64>()).prop_map(|(layer, bits)| Bin::at(layer, (bits >> layer) >> 1).unwrap());
+        prop_oneof![by_layer, (0u64..2000).prop_map(bin), (0..u64::MAX).prop_map(bin)]
+    }
+
+    proptest! {
+        #[test]
+        fn number_layer_and_offset_agree(node in bins()) {
+            prop_assert_eq!(Bin::from_number(node.number()), Some(node));
+            prop_assert_eq!(Bin::at(node.layer(), node.offset()), Some(node));
+            let range = node.base_range();
+            prop_assert_eq!(range.count(), 1 << node.layer());
+            prop_assert_eq!(range.start(), node.offset() << node.layer());
+            prop_assert_eq!(Bin::spanning(range), Some(node));
+            prop_assert_eq!(Bin::largest_prefix(range), Some(node));
+            prop_assert_eq!(node.is_leaf(), node.layer() == 0);
+            let leaf = Bin::leaf(ChunkIndex::new(range.start())).unwrap();
+            prop_assert_eq!(leaf.base_range().start(), range.start());
+            prop_assert_eq!(leaf == node, node.is_leaf());
+        }
+
+        #[test]
+        fn parents_children_and_siblings_agree(node in bins()) {
+            if let Some((left, right)) = node.children() {
+                prop_assert_eq!(u128::from(node.number()) * 2, u128::from(left.number()) + u128::from(right.number()));
+                prop_assert_eq!((left.parent(), right.parent()), (Some(node), Some(node)));
+                prop_assert_eq!((left.sibling(), right.sibling()), (Some(right), Some(left)));
+                prop_assert!(left.is_left() && !right.is_left());
+                prop_assert_eq!(left.base_range().start(), node.base_range().start());
+                prop_assert_eq!(left.base_range().end(), right.base_range().start());
+                prop_assert_eq!(right.base_range().end(), node.base_range().end());
+            }
+            prop_assert_eq!(node.parent().is_none(), node == Bin::EVERYTHING);
+            if let (Some(parent), Some(sibling)) = (node.parent(), node.sibling()) {
+                let children = if node.is_left() { (node, sibling) } else { (sibling, node) };
+                prop_assert_eq!(parent.children(), Some(children));
+                prop_assert_eq!(parent.layer(), node.layer() + 1);
+            }
+        }
+
+        #[test]
+        fn an_ancestor_is_reached_by_parents(node in bins(), layer in 0u8..=63) {
+            let mut expected = node;
+            while expected.layer() < layer {
+                expected = expected.parent().unwrap();
+            }
+            prop_assert_eq!(node.ancestor(layer), expected);
+            prop_assert!(expected.contains(node));
+        }
+
+        #[test]
+        fn containment_is_ancestry(one in bins(), other in bins()) {
+            for (upper, lower) in [(one, other), (other, one)] {
+                let above = lower.layer() <= upper.layer() && lower.ancestor(upper.layer()) == upper;
+                prop_assert_eq!(upper.contains(lower), above);
+            }
+            let apart = !one.base_range().intersects(other.base_range());
+            prop_assert_eq!(apart, !one.contains(other) && !other.contains(one), "bins nest or are disjoint");
+        }
+
+        #[test]
+        fn prefixes_tile_a_range(start in 0u64..1000, count in 1u64..1000, shift in 0u32..=52) {
+            let range = ChunkRange::new(start << shift, (start + count) << shift);
+            let mut rest = range;
+            let mut tiles = Vec::new();
+            while let Some(tile) = Bin::largest_prefix(rest) {
+                prop_assert_eq!(tile.base_range().start(), rest.start());
+                prop_assert!(rest.covers(tile.base_range()));
+                let grown = tile.parent().map_or(ChunkRange::EMPTY, Bin::base_range);
+                prop_assert!(grown.start() != rest.start() || !rest.covers(grown) || grown.is_empty(), "largest");
+                rest = ChunkRange::new(tile.base_range().end(), rest.end());
+                tiles.push(tile);
+            }
+            prop_assert!(rest.is_empty());
+            prop_assert_eq!(Bin::spanning(range).is_some(), tiles.len() == 1);
+        }
     }
 }

@@ -1,0 +1,5 @@
+//! Who has what.
+
+mod map;
+
+pub use map::PeerMap;
