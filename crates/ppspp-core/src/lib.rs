@@ -3,7 +3,8 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
-#[cfg(test)]
+// The derive behind `arbitrary` names it.
+#[cfg(any(test, feature = "arbitrary"))]
 extern crate std;
 
 pub mod availability;

@@ -3,6 +3,8 @@
 //! Nothing here knows about messages, hashes or peers.
 
 mod bin;
+#[cfg(feature = "arbitrary")]
+mod from_bytes;
 mod geometry;
 mod range_set;
 
@@ -122,5 +124,53 @@ impl ChunkRange {
 impl fmt::Debug for ChunkRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "chunks {}..{}", self.start, self.end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+
+    fn run(start: u64, end: u64) -> ChunkRange {
+        ChunkRange::new(start, end)
+    }
+
+    #[test]
+    fn a_reversed_run_is_empty() {
+        assert_eq!(run(5, 3), run(5, 5));
+        assert!(run(5, 3).is_empty() && run(5, 3).iter().next().is_none());
+        assert_eq!(run(5, 3).count(), 0);
+    }
+
+    #[test]
+    fn the_highest_index_has_no_run() {
+        let last = ChunkIndex::new(u64::MAX);
+        assert!(ChunkRange::single(last).is_empty());
+        assert_eq!(last.next(), last);
+        assert!(!run(0, u64::MAX).contains(last));
+        assert_eq!(run(0, u64::MAX).count(), u64::MAX);
+    }
+
+    #[test]
+    fn runs_overlap_cover_and_hold() {
+        let base = run(10, 20);
+        for (other, shared) in [
+            (run(0, 10), 0),
+            (run(20, 30), 0),
+            (run(0, 11), 1),
+            (run(19, 30), 1),
+            (run(12, 15), 3),
+            (run(0, 99), 10),
+            (run(15, 15), 0),
+        ] {
+            assert_eq!(base.intersection(other).count(), shared, "{other:?}");
+            assert_eq!(other.intersection(base).count(), shared, "{other:?}");
+            assert_eq!(base.intersects(other), shared > 0, "{other:?}");
+            assert_eq!(base.covers(other), shared == other.count(), "{other:?}");
+            assert_eq!(other.iter().filter(|chunk| base.contains(*chunk)).count() as u64, shared, "{other:?}");
+        }
+        assert_eq!(run(3, 6).iter().rev().map(ChunkIndex::value).collect::<Vec<_>>(), [5, 4, 3]);
     }
 }
