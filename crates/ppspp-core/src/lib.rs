@@ -10,5 +10,6 @@ extern crate std;
 pub mod availability;
 pub mod chunk;
 pub mod congestion;
+pub mod integrity;
 pub mod time;
 pub mod wire;

@@ -1,0 +1,160 @@
+//! The nodes of one group, from its chunks up to the group hash.
+
+use alloc::vec::Vec;
+
+use arrayvec::ArrayVec;
+
+use super::{Hash, HashFunction};
+use crate::chunk::{Bin, ChunkRange, Geometry, GroupIndex};
+
+/// Most chunks in a group: 16 KiB of 512-byte chunks.
+const MAX_CHUNKS: usize = 32;
+
+/// The known nodes of one group (ruling R2): those over its chunks, at most 63.
+///
+/// A group that the content's end cuts has no node over all of its chunks but one top for each one bit of their count;
+/// these tops are peaks of the content.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupNodes {
+    function: HashFunction,
+    chunks: ChunkRange,
+    /// Bit n: the n-th node in order is known.
+    known: u64,
+    /// In order, [`HashFunction::len`] bytes each; allocated with the first node.
+    hashes: Vec<u8>,
+}
+
+impl GroupNodes {
+    /// No node known of the group with `chunks`; allocates nothing.
+    ///
+    /// Only the first 32 chunks count, the most a group has.
+    pub const fn empty(function: HashFunction, chunks: ChunkRange) -> Self {
+        let chunks = chunks.intersection(ChunkRange::new(chunks.start(), chunks.start() + MAX_CHUNKS as u64));
+        Self { function, chunks, known: 0, hashes: Vec::new() }
+    }
+
+    /// Every node of `group`, recomputed from its bytes.
+    ///
+    /// `None` if `data` is not as long as [`Geometry::byte_range`] says of the group, or the group does not exist.
+    pub fn from_data(function: HashFunction, geometry: &Geometry, group: GroupIndex, data: &[u8]) -> Option<Self> {
+        let mut nodes = Self::empty(function, ChunkRange::EMPTY);
+        nodes.refill(geometry, group, data).then_some(nodes)
+    }
+
+    /// [`GroupNodes::from_data`] that reuses the memory; false, with no node known, if `data` does not fit.
+    pub(super) fn refill(&mut self, geometry: &Geometry, group: GroupIndex, data: &[u8]) -> bool {
+        self.known = 0;
+        self.chunks = geometry.group_chunks(group);
+        let bytes = geometry.byte_range(self.chunks);
+        if self.chunks.is_empty() || bytes.end - bytes.start != data.len() as u64 {
+            self.chunks = ChunkRange::EMPTY;
+            return false;
+        }
+        let size = geometry.chunk_size().bytes() as usize;
+        let chunks: ArrayVec<&[u8], MAX_CHUNKS> = data.chunks(size).take(MAX_CHUNKS).collect();
+        let mut leaves = Vec::with_capacity(chunks.len() * self.function.len());
+        self.function.digest_many(&chunks, &mut leaves);
+        for (chunk, hash) in self.chunks.iter().zip(leaves.chunks_exact(self.function.len())) {
+            if let Some(leaf) = Bin::leaf(chunk) {
+                self.set(leaf, hash);
+            }
+        }
+        for top in tops(self.chunks) {
+            self.fill_below(top);
+        }
+        true
+    }
+
+    /// Computes every interior node under `top`, `top` included, from the leaves.
+    fn fill_below(&mut self, top: Bin) {
+        let base = top.base_range();
+        for layer in 1..=top.layer() {
+            let offsets = base.start() >> layer..base.end() >> layer;
+            for node in offsets.filter_map(|offset| Bin::at(layer, offset)) {
+                let hash = node
+                    .children()
+                    .and_then(|(left, right)| Some(self.function.node(self.get(left)?, self.get(right)?)));
+                if let Some(hash) = hash {
+                    self.set(node, hash.as_slice());
+                }
+            }
+        }
+    }
+
+    /// The group's chunks.
+    pub const fn chunks(&self) -> ChunkRange {
+        self.chunks
+    }
+
+    /// The hash of `bin`, if it is known and a node of this group.
+    #[inline]
+    pub fn get(&self, bin: Bin) -> Option<&[u8]> {
+        let index = self.index(bin)?;
+        if self.known >> index & 1 == 0 {
+            return None;
+        }
+        let len = self.function.len();
+        self.hashes.get(index * len..(index + 1) * len)
+    }
+
+    /// Makes `hash` that of `bin`. A bin outside the group, or a hash of another length, is ignored.
+    pub fn set(&mut self, bin: Bin, hash: &[u8]) {
+        let len = self.function.len();
+        let Some(index) = self.index(bin) else { return };
+        if hash.len() != len {
+            return;
+        }
+        let room = self.node_count() * len;
+        if self.hashes.len() < room {
+            self.hashes.resize(room, 0);
+        }
+        if let Some(place) = self.hashes.get_mut(index * len..(index + 1) * len) {
+            place.copy_from_slice(hash);
+            self.known |= 1 << index;
+        }
+    }
+
+    /// The group hash, or for a group that the content's end cuts, the peaks inside it; left to right.
+    ///
+    /// `None` stands for a top that is not known.
+    pub fn tops(&self) -> impl Iterator<Item = (Bin, Option<&[u8]>)> {
+        tops(self.chunks).map(|top| (top, self.get(top)))
+    }
+
+    /// Every known node, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (Bin, &[u8])> {
+        let first = self.chunks.start() << 1;
+        (0..self.node_count() as u64).filter_map(move |index| {
+            let bin = Bin::from_number(first + index)?;
+            Some((bin, self.get(bin)?))
+        })
+    }
+
+    /// Nodes in order from the first leaf to the last.
+    const fn node_count(&self) -> usize {
+        (self.chunks.count() as usize * 2).saturating_sub(1)
+    }
+
+    /// Place of `bin` among the group's nodes; `None` unless all its chunks are the group's.
+    #[inline]
+    fn index(&self, bin: Bin) -> Option<usize> {
+        let index = bin.number().checked_sub(self.chunks.start() << 1)?;
+        // In order, the nodes over a run lie between its first and its last leaf; a top's reach shows in its layer.
+        (index < self.node_count() as u64 && self.chunks.covers(bin.base_range())).then_some(index as usize)
+    }
+}
+
+/// The largest nodes over `chunks`, left to right.
+fn tops(chunks: ChunkRange) -> impl Iterator<Item = Bin> {
+    let mut rest = chunks;
+    core::iter::from_fn(move || {
+        let top = Bin::largest_prefix(rest)?;
+        rest = ChunkRange::new(top.base_range().end(), rest.end());
+        Some(top)
+    })
+}
+
+/// A copy of every top; `None` while one is unknown.
+pub(super) fn top_hashes(nodes: &GroupNodes) -> Option<ArrayVec<(Bin, Hash), 6>> {
+    nodes.tops().map(|(bin, hash)| Some((bin, Hash::from_slice(hash?)?))).collect()
+}

@@ -1,0 +1,278 @@
+//! The hash functions of RFC 7574 §7.6, for leaves and for interior nodes.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::str::FromStr;
+
+use sha1::block_api::compress as compress160;
+use sha2::Digest as _;
+use sha2::block_api::{compress256, compress512};
+
+use crate::chunk::UnknownName;
+
+/// Length in bytes of the longest hash, that of SHA-512.
+pub const MAX_HASH_LEN: usize = 64;
+
+/// The hash function of a Merkle hash tree (RFC 7574 §7.6).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum HashFunction {
+    /// SHA-1, 20 bytes; what the older implementations speak.
+    Sha1,
+    /// SHA-224, 28 bytes.
+    Sha224,
+    /// SHA-256, 32 bytes, the default.
+    #[default]
+    Sha256,
+    /// SHA-384, 48 bytes.
+    Sha384,
+    /// SHA-512, 64 bytes.
+    Sha512,
+}
+
+impl HashFunction {
+    /// Every function, in the order of their codes.
+    pub const ALL: [Self; 5] = [Self::Sha1, Self::Sha224, Self::Sha256, Self::Sha384, Self::Sha512];
+
+    /// The code of the handshake option, 0 to 4.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Sha1 => 0,
+            Self::Sha224 => 1,
+            Self::Sha256 => 2,
+            Self::Sha384 => 3,
+            Self::Sha512 => 4,
+        }
+    }
+
+    /// The function with `code`; `None` if it is unassigned.
+    pub const fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::Sha1,
+            1 => Self::Sha224,
+            2 => Self::Sha256,
+            3 => Self::Sha384,
+            4 => Self::Sha512,
+            _ => return None,
+        })
+    }
+
+    /// The name used in commands: `sha1`, `sha224`, `sha256`, `sha384` or `sha512`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sha1 => "sha1",
+            Self::Sha224 => "sha224",
+            Self::Sha256 => "sha256",
+            Self::Sha384 => "sha384",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    /// Length of a hash in bytes: 20, 28, 32, 48 or 64.
+    #[expect(clippy::len_without_is_empty, reason = "the length of a digest, never zero")]
+    pub const fn len(self) -> usize {
+        match self {
+            Self::Sha1 => 20,
+            Self::Sha224 => 28,
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+            Self::Sha512 => 64,
+        }
+    }
+
+    /// The hash of a chunk with these bytes (RFC 7574 §5.1).
+    pub fn leaf(self, data: &[u8]) -> Hash {
+        match self {
+            Self::Sha1 => Hash::of(&sha1::Sha1::digest(data)),
+            Self::Sha224 => Hash::of(&sha2::Sha224::digest(data)),
+            Self::Sha256 => Hash::of(&sha2::Sha256::digest(data)),
+            Self::Sha384 => Hash::of(&sha2::Sha384::digest(data)),
+            Self::Sha512 => Hash::of(&sha2::Sha512::digest(data)),
+        }
+    }
+
+    /// The hash of a node whose children hash to `left` and `right` (RFC 7574 §5.1).
+    ///
+    /// Two all-zero children, both past the content's end, give an all-zero parent. Children of another length than
+    /// [`HashFunction::len`] never make a valid node; the result is then the hash of their concatenation.
+    pub fn node(self, left: &[u8], right: &[u8]) -> Hash {
+        if is_zero(left) && is_zero(right) {
+            return Hash::zero(self);
+        }
+        if left.len() != self.len() || right.len() != self.len() {
+            return self.leaf(&[left, right].concat());
+        }
+        // Two hashes fill one block, or one and a constant rest: no buffering needed.
+        match self {
+            Self::Sha1 => {
+                let mut state = SHA1_IV;
+                compress160(&mut state, Padded::new(left, right).as_slice());
+                Hash::from_words(&state.map(u32::to_be_bytes), self)
+            }
+            Self::Sha224 | Self::Sha256 => {
+                let mut state = if self == Self::Sha224 { SHA224_IV } else { SHA256_IV };
+                compress256(&mut state, Padded::new(left, right).as_slice());
+                Hash::from_words(&state.map(u32::to_be_bytes), self)
+            }
+            Self::Sha384 | Self::Sha512 => {
+                let mut state = if self == Self::Sha384 { SHA384_IV } else { SHA512_IV };
+                compress512(&mut state, Padded::new(left, right).as_slice());
+                Hash::from_words(&state.map(u64::to_be_bytes), self)
+            }
+        }
+    }
+
+    /// Appends the hashes of `messages`, in order, to `out`: [`HashFunction::len`] bytes for each.
+    ///
+    /// Whoever has several chunks at hand calls this rather than [`HashFunction::leaf`], so that they can be hashed
+    /// side by side.
+    pub fn digest_many(self, messages: &[&[u8]], out: &mut Vec<u8>) {
+        out.reserve(messages.len() * self.len());
+        for message in messages {
+            out.extend_from_slice(self.leaf(message).as_slice());
+        }
+    }
+}
+
+impl fmt::Display for HashFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for HashFunction {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        Self::ALL.into_iter().find(|function| function.name() == name).ok_or(UnknownName)
+    }
+}
+
+// FIPS 180-4 §5.3: initial hash values. The compression functions of `sha1` and `sha2` leave them to the caller.
+const SHA1_IV: [u32; 5] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
+const SHA224_IV: [u32; 8] =
+    [0xc105_9ed8, 0x367c_d507, 0x3070_dd17, 0xf70e_5939, 0xffc0_0b31, 0x6858_1511, 0x64f9_8fa7, 0xbefa_4fa4];
+const SHA256_IV: [u32; 8] =
+    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+const SHA384_IV: [u64; 8] = [
+    0xcbbb_9d5d_c105_9ed8,
+    0x629a_292a_367c_d507,
+    0x9159_015a_3070_dd17,
+    0x152f_ecd8_f70e_5939,
+    0x6733_2667_ffc0_0b31,
+    0x8eb4_4a87_6858_1511,
+    0xdb0c_2e0d_64f9_8fa7,
+    0x47b5_481d_befa_4fa4,
+];
+const SHA512_IV: [u64; 8] = [
+    0x6a09_e667_f3bc_c908,
+    0xbb67_ae85_84ca_a73b,
+    0x3c6e_f372_fe94_f82b,
+    0xa54f_f53a_5f1d_36f1,
+    0x510e_527f_ade6_82d1,
+    0x9b05_688c_2b3e_6c1f,
+    0x1f83_d9ab_fb41_bd6b,
+    0x5be0_cd19_137e_2179,
+];
+
+/// Two hashes as the one or two padded blocks of a whole message (FIPS 180-4 §5.1). `B` is 64 or 128.
+struct Padded<const B: usize> {
+    blocks: [[u8; B]; 2],
+    used: usize,
+}
+
+impl<const B: usize> Padded<B> {
+    /// The caller has checked that both hashes are of the same length, at most half of `B`.
+    #[inline]
+    fn new(left: &[u8], right: &[u8]) -> Self {
+        let mut blocks = [[0; B]; 2];
+        let message = left.len() + right.len();
+        // A one bit, and the message's length in the last eighth of a block.
+        let used = if message + 1 + B / 8 <= B { 1 } else { 2 };
+        let bytes = blocks.as_flattened_mut();
+        bytes[..left.len()].copy_from_slice(left);
+        bytes[left.len()..message].copy_from_slice(right);
+        bytes[message] = 0x80;
+        bytes[used * B - 8..used * B].copy_from_slice(&(message as u64 * 8).to_be_bytes());
+        Self { blocks, used }
+    }
+
+    #[inline]
+    fn as_slice(&self) -> &[[u8; B]] {
+        &self.blocks[..self.used]
+    }
+}
+
+/// Whether every byte is zero: the hash of a node without content (RFC 7574 §5.1).
+#[inline]
+pub(super) fn is_zero(hash: &[u8]) -> bool {
+    hash.iter().all(|byte| *byte == 0)
+}
+
+/// A hash of up to 64 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hash {
+    len: u8,
+    /// Zero from `len` on, so that equality is that of the hashes.
+    bytes: [u8; MAX_HASH_LEN],
+}
+
+impl Hash {
+    /// The all-zero hash of a node without content (RFC 7574 §5.1).
+    pub const fn zero(function: HashFunction) -> Self {
+        Self { len: function.len() as u8, bytes: [0; MAX_HASH_LEN] }
+    }
+
+    /// A copy of `hash`; `None` if it is longer than 64 bytes.
+    pub fn from_slice(hash: &[u8]) -> Option<Self> {
+        let mut bytes = [0; MAX_HASH_LEN];
+        bytes.get_mut(..hash.len())?.copy_from_slice(hash);
+        Some(Self { len: hash.len() as u8, bytes })
+    }
+
+    /// The bytes, as many as the hash function yields.
+    #[inline]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len).min(MAX_HASH_LEN)]
+    }
+
+    /// Whether every byte is zero.
+    pub fn is_zero(&self) -> bool {
+        is_zero(&self.bytes)
+    }
+
+    /// A digest; no digest of RFC 7574 is longer than 64 bytes.
+    #[inline]
+    fn of(digest: &[u8]) -> Self {
+        let len = digest.len().min(MAX_HASH_LEN);
+        let mut bytes = [0; MAX_HASH_LEN];
+        bytes[..len].copy_from_slice(&digest[..len]);
+        Self { len: len as u8, bytes }
+    }
+
+    /// A compression function's final state, cut to the function's length.
+    #[inline]
+    fn from_words<const N: usize>(words: &[[u8; N]], function: HashFunction) -> Self {
+        let flat = words.as_flattened();
+        Self::of(&flat[..flat.len().min(function.len())])
+    }
+}
+
+impl AsRef<[u8]> for Hash {
+    fn as_ref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+impl fmt::Display for Hash {
+    /// Lower-case hex.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_slice().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

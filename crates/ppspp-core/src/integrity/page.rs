@@ -1,0 +1,141 @@
+//! One page of the group-level tree: 512 nodes in in-order layout, only the known ones stored.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::chunk::Bin;
+
+/// Nodes in one page of the tree, hence of the tree's file: 256 groups, the 255 nodes above them and one from higher up.
+pub const PAGE_NODES: usize = 512;
+
+/// Nodes of a page above the group layer up to and including this one lie in the page whole.
+pub(super) const PAGE_LAYER: u8 = 8;
+
+const PAGE_SHIFT: u32 = PAGE_NODES.trailing_zeros();
+const WORDS: usize = PAGE_NODES / 64;
+
+/// Hashes a page first makes room for; doubling ends at exactly a full page.
+const FIRST_ROOM: usize = 4;
+
+/// Page and slot of `bin` in a tree whose groups lie at `group_layer`; `None` below the groups.
+#[inline]
+pub(super) const fn slot_of(bin: Bin, group_layer: u8) -> Option<(u64, usize)> {
+    if bin.layer() < group_layer {
+        return None;
+    }
+    let number = bin.number() >> group_layer;
+    Some((number >> PAGE_SHIFT, number as usize % PAGE_NODES))
+}
+
+/// Which slots of a page are known.
+pub(super) type Known = [u64; WORDS];
+
+/// Whether `slot` is in `known`.
+pub(super) fn is_known(known: &Known, slot: usize) -> bool {
+    known.get(slot / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1)
+}
+
+/// Adds `slot` to `known`.
+pub(super) fn set_known(known: &mut Known, slot: usize) {
+    if let Some(word) = known.get_mut(slot / 64) {
+        *word |= 1 << (slot % 64);
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Page {
+    known: Known,
+    /// The known hashes in the order of their slots, without gaps: memory follows what was verified.
+    hashes: Vec<u8>,
+    dirty: bool,
+}
+
+impl Page {
+    /// The page whose known slots are those, taken from `raw`, a page in its file form.
+    pub(super) fn from_raw(known: Known, raw: &[u8], len: usize) -> Self {
+        let count: u32 = known.iter().map(|word| word.count_ones()).sum();
+        let mut page = Self { known: [0; WORDS], hashes: Vec::with_capacity(count as usize * len), dirty: false };
+        for (slot, hash) in raw.chunks_exact(len.max(1)).take(PAGE_NODES).enumerate() {
+            if is_known(&known, slot) {
+                set_known(&mut page.known, slot);
+                page.hashes.extend_from_slice(hash);
+            }
+        }
+        page
+    }
+
+    /// The page in its file form: every slot, unknown nodes all-zero.
+    pub(super) fn to_raw(&self, len: usize) -> Vec<u8> {
+        let mut raw = vec![0; PAGE_NODES * len];
+        self.overlay(&mut raw, len);
+        raw
+    }
+
+    /// Writes the known nodes over their slots of `raw`.
+    pub(super) fn overlay(&self, raw: &mut [u8], len: usize) {
+        let mut hashes = self.hashes.chunks_exact(len.max(1));
+        for (slot, place) in raw.chunks_exact_mut(len.max(1)).take(PAGE_NODES).enumerate() {
+            if is_known(&self.known, slot)
+                && let Some(hash) = hashes.next()
+            {
+                place.copy_from_slice(hash);
+            }
+        }
+    }
+
+    pub(super) const fn known(&self) -> &Known {
+        &self.known
+    }
+
+    /// How many group hashes are known: groups have the even slots.
+    pub(super) fn groups_known(&self) -> u64 {
+        self.known.iter().map(|word| u64::from((word & 0x5555_5555_5555_5555).count_ones())).sum()
+    }
+
+    #[inline]
+    pub(super) fn get(&self, slot: usize, len: usize) -> Option<&[u8]> {
+        if !is_known(&self.known, slot) {
+            return None;
+        }
+        let at = self.rank(slot) * len;
+        self.hashes.get(at..at + len)
+    }
+
+    /// Adds a node, `len` bytes; returns whether it was new.
+    pub(super) fn insert(&mut self, slot: usize, hash: &[u8]) -> bool {
+        if slot >= PAGE_NODES || is_known(&self.known, slot) {
+            return false;
+        }
+        let len = hash.len();
+        if self.hashes.capacity() == 0 {
+            self.hashes.reserve_exact(FIRST_ROOM * len);
+        }
+        let at = self.rank(slot) * len;
+        let old = self.hashes.len();
+        self.hashes.extend_from_slice(hash);
+        if at < old {
+            self.hashes.copy_within(at..old, at + len);
+            self.hashes[at..at + len].copy_from_slice(hash);
+        }
+        set_known(&mut self.known, slot);
+        self.dirty = true;
+        true
+    }
+
+    pub(super) const fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    pub(super) const fn set_dirty(&mut self, dirty: bool) {
+        self.dirty = dirty;
+    }
+
+    /// Known slots before `slot`.
+    #[inline]
+    fn rank(&self, slot: usize) -> usize {
+        let (word, bit) = (slot / 64, slot % 64);
+        let whole: u32 = self.known.iter().take(word).map(|word| word.count_ones()).sum();
+        let part = self.known.get(word).map_or(0, |word| (word & ((1 << bit) - 1)).count_ones());
+        (whole + part) as usize
+    }
+}

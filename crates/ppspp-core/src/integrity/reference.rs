@@ -1,0 +1,83 @@
+//! The slow twin: the whole tree of RFC 7574 §5.1 by recursion, every node down to the empty ones.
+
+use std::vec::Vec;
+
+use super::{EarlyHashes, Hash, HashFunction, TreeParams};
+use crate::chunk::{Bin, ChunkIndex, ChunkSize, Geometry};
+use crate::time::Instant;
+
+/// A content and how it is cut.
+#[derive(Clone)]
+pub(super) struct Content {
+    pub(super) params: TreeParams,
+    pub(super) geometry: Geometry,
+    pub(super) data: Vec<u8>,
+}
+
+impl Content {
+    /// `chunks` chunks of which no two are equal, the last of `last` bytes.
+    pub(super) fn new(function: HashFunction, chunk_size: u32, chunks: u64, last: u32) -> Self {
+        let chunk_size = ChunkSize::new(chunk_size).unwrap();
+        let size = u64::from(chunk_size.bytes());
+        let geometry = Geometry::new((chunks - 1) * size + u64::from(last), chunk_size).unwrap();
+        let mut data = Vec::new();
+        for chunk in 0..chunks {
+            let len = geometry.chunk_len(ChunkIndex::new(chunk)).unwrap() as usize;
+            let mut bytes = std::vec![chunk as u8 ^ 0x5a; len];
+            let tag = (chunk + 1).to_be_bytes();
+            for (to, from) in bytes.iter_mut().zip(tag.iter().rev()) {
+                *to = *from;
+            }
+            data.extend_from_slice(&bytes);
+        }
+        Self { params: TreeParams { function, chunk_size }, geometry, data }
+    }
+
+    pub(super) fn chunk(&self, chunk: u64) -> &[u8] {
+        let size = self.params.chunk_size.bytes() as usize;
+        self.data.chunks(size).nth(chunk as usize).unwrap()
+    }
+
+    /// RFC 7574 §5.1, word by word.
+    pub(super) fn node(&self, bin: Bin) -> Hash {
+        let function = self.params.function;
+        if let Some((left, right)) = bin.children() {
+            let (left, right) = (self.node(left), self.node(right));
+            if left.is_zero() && right.is_zero() {
+                return Hash::zero(function);
+            }
+            let joined = [left.as_slice(), right.as_slice()].concat();
+            return function.leaf(&joined);
+        }
+        let chunk = bin.base_range().start();
+        if chunk < self.geometry.chunk_count() { function.leaf(self.chunk(chunk)) } else { Hash::zero(function) }
+    }
+
+    pub(super) fn root(&self) -> Hash {
+        self.node(self.geometry.root())
+    }
+
+    pub(super) fn peaks(&self) -> Vec<(Bin, Hash)> {
+        self.geometry.peaks().map(|bin| (bin, self.node(bin))).collect()
+    }
+
+    /// The siblings all the way to the root: what RFC 7574 §5.2 asks for, padding included.
+    pub(super) fn full_proof(&self, chunk: u64) -> Vec<Bin> {
+        let mut bin = Bin::leaf(ChunkIndex::new(chunk)).unwrap();
+        let mut proof = Vec::new();
+        while bin != self.geometry.root() {
+            proof.push(bin.sibling().unwrap());
+            bin = bin.parent().unwrap();
+        }
+        proof
+    }
+
+    /// The hashes of `bins` as a peer that does not lie would send them.
+    pub(super) fn early(&self, bins: impl IntoIterator<Item = Bin>) -> EarlyHashes {
+        let mut early = EarlyHashes::new(256);
+        for bin in bins {
+            early.insert(bin, self.node(bin).as_slice(), Instant::ZERO);
+        }
+        early
+    }
+}
