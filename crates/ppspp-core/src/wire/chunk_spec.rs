@@ -247,3 +247,210 @@ fn padded_bytes(range: ChunkRange, format: &Format) -> Result<(u64, u64), Encode
     };
     bytes().ok_or(EncodeError::BeyondAddressing { range, addressing })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString as _;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::chunk::ChunkSize;
+
+    const ALL_ONES: u64 = u64::MAX;
+
+    fn format(addressing: ChunkAddressing) -> Format {
+        Format::new(addressing, ChunkSize::DEFAULT, 20, 0)
+    }
+
+    fn known(length: u64) -> Format {
+        format(ChunkAddressing::Byte64).with_content_length(Some(length))
+    }
+
+    /// Integers as one method writes them.
+    fn spec(format: &Format, integers: &[u64]) -> Vec<u8> {
+        let skip = 8 - format.addressing().integer_len();
+        integers.iter().flat_map(|integer| integer.to_be_bytes()[skip..].to_vec()).collect()
+    }
+
+    fn range(format: &Format, integers: &[u64]) -> Result<ChunkRange, WireErrorKind> {
+        read_range(&mut Cursor::new(&spec(format, integers)), format).map_err(|error| error.kind())
+    }
+
+    fn node(format: &Format, integers: &[u64]) -> Result<u64, WireErrorKind> {
+        read_node(&mut Cursor::new(&spec(format, integers)), format).map(Bin::number).map_err(|error| error.kind())
+    }
+
+    fn chunk(format: &Format, integers: &[u64]) -> Result<u64, WireErrorKind> {
+        let name = read_chunk(&mut Cursor::new(&spec(format, integers)), format);
+        name.map(|name| name.chunk.value()).map_err(|error| error.kind())
+    }
+
+    fn written(range: ChunkRange, format: &Format) -> Result<Vec<u8>, EncodeError> {
+        let mut out = Vec::new();
+        write_range(range, format, &mut out).map(|()| out)
+    }
+
+    #[test]
+    fn bins_name_runs_the_empty_one_and_everything() {
+        for (addressing, ones) in [(ChunkAddressing::Bin32, u64::from(u32::MAX)), (ChunkAddressing::Bin64, ALL_ONES)] {
+            let format = format(addressing);
+            let everything = ChunkRange::new(0, addressing.max_chunks());
+            // RFC 7574 §4.2, Figure 2.
+            let cases = [
+                (7, ChunkRange::new(0, 8)),
+                (3, ChunkRange::new(0, 4)),
+                (2, ChunkRange::new(1, 2)),
+                (9, ChunkRange::new(4, 6)),
+                (ones, ChunkRange::EMPTY),
+                (ones >> 1, everything),
+                (ones - 1, ChunkRange::new(everything.end() - 1, everything.end())),
+            ];
+            for (bin, expected) in cases {
+                assert_eq!(range(&format, &[bin]), Ok(expected));
+                assert_eq!(written(expected, &format), Ok(spec(&format, &[bin])));
+            }
+            assert_eq!(
+                written(ChunkRange::new(1, 3), &format).unwrap_err().to_string(),
+                "chunks 1..3 are no single bin: write them as several messages"
+            );
+        }
+        let (addressing, range) = (ChunkAddressing::Bin32, ChunkRange::new(0, 1 << 32));
+        assert_eq!(written(range, &format(addressing)), Err(EncodeError::BeyondAddressing { range, addressing }));
+    }
+
+    #[test]
+    fn chunk_ranges_end_with_their_last_chunk() {
+        for (addressing, last) in
+            [(ChunkAddressing::Chunk32, u64::from(u32::MAX)), (ChunkAddressing::Chunk64, ALL_ONES - 1)]
+        {
+            let format = format(addressing);
+            for (start, end) in [(0, 0), (0, 6), (6, 6), (0, last), (last, last)] {
+                let expected = ChunkRange::new(start, end + 1);
+                assert_eq!(range(&format, &[start, end]), Ok(expected));
+                assert_eq!(written(expected, &format), Ok(spec(&format, &[start, end])));
+            }
+            assert_eq!(range(&format, &[5, 4]), Err(Kind::EndBeforeStart { start: 5, end: 4 }));
+            assert_eq!(written(ChunkRange::EMPTY, &format), Err(EncodeError::EmptyRange { addressing }));
+        }
+        let narrow = format(ChunkAddressing::Chunk32);
+        assert_eq!(
+            written(ChunkRange::new(0, (1 << 32) + 1), &narrow).unwrap_err().to_string(),
+            "chunks 0..4294967297 are beyond chunk32 addressing: use chunk64"
+        );
+        // The last number has no place in a half-open run.
+        let wide = format(ChunkAddressing::Chunk64);
+        assert_eq!(range(&wide, &[0, ALL_ONES]), Ok(ChunkRange::new(0, ALL_ONES)));
+        assert!(range(&wide, &[ALL_ONES, ALL_ONES]).unwrap().is_empty());
+        assert_eq!(chunk(&wide, &[ALL_ONES, ALL_ONES]), Err(Kind::NotOneChunk { start: ALL_ONES, count: 0 }));
+    }
+
+    #[test]
+    fn r4_byte_ranges_start_with_a_chunk() {
+        let format = format(ChunkAddressing::Byte64);
+        assert_eq!(range(&format, &[2048, 3071]), Ok(ChunkRange::new(2, 3)));
+        assert_eq!(range(&format, &[2047, 3071]), Err(Kind::StartInsideChunk { start: 2047, chunk_size: 1024 }));
+        assert_eq!(chunk(&format, &[1, 1024]), Err(Kind::StartInsideChunk { start: 1, chunk_size: 1024 }));
+        assert_eq!(range(&format, &[2048, 2047]), Err(Kind::EndBeforeStart { start: 2048, end: 2047 }));
+        assert_eq!(range(&format, &[0, ALL_ONES]), Ok(ChunkRange::new(0, 1 << 54)));
+        assert_eq!(written(ChunkRange::new(0, 1 << 54), &format), Ok(spec(&format, &[0, ALL_ONES])));
+        let addressing = ChunkAddressing::Byte64;
+        for range in [ChunkRange::new(0, (1 << 54) + 1), ChunkRange::new(1 << 54, (1 << 54) + 1)] {
+            assert_eq!(written(range, &format), Err(EncodeError::BeyondAddressing { range, addressing }));
+        }
+    }
+
+    #[test]
+    fn r4_byte_ranges_end_with_a_chunk_or_the_content() {
+        // 7162 bytes: seven chunks, 1018 bytes in the last.
+        let all = ChunkRange::new(0, 7);
+        for format in [known(7162), format(ChunkAddressing::Byte64)] {
+            assert_eq!(range(&format, &[0, 7161]), Ok(all));
+            assert_eq!(range(&format, &[0, 7167]), Ok(all));
+            assert_eq!(range(&format, &[0, 8191]), Ok(ChunkRange::new(0, 8)));
+            assert_eq!(chunk(&format, &[6144, 7161]), Ok(6));
+            assert_eq!(chunk(&format, &[6144, 7167]), Ok(6));
+        }
+        assert_eq!(range(&format(ChunkAddressing::Byte64), &[0, 7000]), Ok(all));
+        for end in [7160, 7162, 5000] {
+            assert_eq!(range(&known(7162), &[0, end]), Err(Kind::EndInsideChunk { end, chunk_size: 1024 }));
+        }
+        assert_eq!(written(all, &known(7162)), Ok(spec(&known(0), &[0, 7161])));
+        assert_eq!(written(all, &format(ChunkAddressing::Byte64)), Ok(spec(&known(0), &[0, 7167])));
+        assert_eq!(written(ChunkRange::new(2, 4), &known(7162)), Ok(spec(&known(0), &[2048, 4095])));
+        // Past the end nothing is cut off.
+        assert_eq!(written(ChunkRange::new(7, 8), &known(7162)), Ok(spec(&known(0), &[7168, 8191])));
+    }
+
+    #[test]
+    fn r4_hashes_name_padded_runs_and_data_real_bytes() {
+        let format = known(7162);
+        let root = Bin::from_number(7).unwrap();
+        let mut out = Vec::new();
+        write_node(root, &format, &mut out).unwrap();
+        assert_eq!(out, spec(&format, &[0, 8191]));
+        assert_eq!(node(&format, &[0, 8191]), Ok(7));
+        let leaf = Bin::from_number(12).unwrap();
+        out.clear();
+        write_node(leaf, &format, &mut out).unwrap();
+        assert_eq!(out, spec(&format, &[6144, 7167]));
+        // The real end still names the same leaf.
+        assert_eq!(node(&format, &[6144, 7161]), Ok(12));
+        out.clear();
+        write_chunk(ChunkIndex::new(6), 1018, &format, &mut out).unwrap();
+        assert_eq!(out, spec(&format, &[6144, 7161]));
+    }
+
+    #[test]
+    fn r5_data_names_one_chunk() {
+        for addressing in [ChunkAddressing::Chunk32, ChunkAddressing::Chunk64] {
+            assert_eq!(chunk(&format(addressing), &[6, 6]), Ok(6));
+            assert_eq!(chunk(&format(addressing), &[6, 7]), Err(Kind::NotOneChunk { start: 6, count: 2 }));
+        }
+        for (addressing, ones) in [(ChunkAddressing::Bin32, u64::from(u32::MAX)), (ChunkAddressing::Bin64, ALL_ONES)] {
+            assert_eq!(chunk(&format(addressing), &[12]), Ok(6));
+            assert_eq!(chunk(&format(addressing), &[13]), Err(Kind::NotOneChunk { start: 6, count: 2 }));
+            assert_eq!(chunk(&format(addressing), &[ones]), Err(Kind::NotOneChunk { start: 0, count: 0 }));
+        }
+        let error = chunk(&format(ChunkAddressing::Byte64), &[0, 1024]).unwrap_err();
+        assert_eq!(error.to_string(), "chunk specification names 2 chunks from 0, not one");
+    }
+
+    #[test]
+    fn r5_hashes_name_one_aligned_power_of_two_run() {
+        for addressing in [ChunkAddressing::Chunk32, ChunkAddressing::Chunk64] {
+            let format = format(addressing);
+            assert_eq!(node(&format, &[0, 3]), Ok(3));
+            assert_eq!(node(&format, &[6, 6]), Ok(12));
+            // Not a power of two; not aligned.
+            assert_eq!(node(&format, &[0, 6]), Err(Kind::NotOneNode { start: 0, count: 7 }));
+            assert_eq!(node(&format, &[1, 2]), Err(Kind::NotOneNode { start: 1, count: 2 }));
+        }
+        for (addressing, ones) in [(ChunkAddressing::Bin32, u64::from(u32::MAX)), (ChunkAddressing::Bin64, ALL_ONES)] {
+            assert_eq!(node(&format(addressing), &[9]), Ok(9));
+            assert_eq!(node(&format(addressing), &[ones]), Err(Kind::NotOneNode { start: 0, count: 0 }));
+        }
+        let error = node(&format(ChunkAddressing::Byte64), &[0, 3071]).unwrap_err();
+        assert_eq!(error.to_string(), "chunk specification names 3 chunks from 0, not an aligned power-of-two run");
+    }
+
+    #[test]
+    fn nodes_and_chunks_beyond_the_method_are_refused() {
+        let cases = [
+            (ChunkAddressing::Bin32, 1_u64 << 31, 32),
+            (ChunkAddressing::Chunk32, 1 << 32, 33),
+            (ChunkAddressing::Byte64, 1 << 54, 55),
+        ];
+        for (addressing, chunk, layer) in cases {
+            let format = format(addressing);
+            let mut out = Vec::new();
+            let error = write_node(Bin::leftmost(layer), &format, &mut out).unwrap_err();
+            assert_eq!(error, EncodeError::BeyondAddressing { range: Bin::leftmost(layer).base_range(), addressing });
+            write_node(Bin::leftmost(layer - 1), &format, &mut out).unwrap();
+            let range = ChunkRange::single(ChunkIndex::new(chunk));
+            let error = write_chunk(ChunkIndex::new(chunk), 1, &format, &mut out).unwrap_err();
+            assert_eq!(error, EncodeError::BeyondAddressing { range, addressing });
+            write_chunk(ChunkIndex::new(chunk - 1), 1, &format, &mut out).unwrap();
+            assert_eq!(out.len(), 2 * addressing.spec_len());
+        }
+    }
+}

@@ -55,7 +55,7 @@ impl core::error::Error for WireError {}
 #[non_exhaustive]
 pub enum WireErrorKind {
     /// The datagram ends within a field.
-    #[error("{field} needs {needed} bytes, {available} are left")]
+    #[error("{field} is cut off after {available} of {needed} bytes")]
     Truncated {
         /// The field.
         field: &'static str,

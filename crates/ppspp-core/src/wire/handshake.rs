@@ -330,3 +330,194 @@ pub fn read_handshake(body: &[u8]) -> Result<(Handshake<'_>, &[u8]), WireError> 
     let handshake = Handshake::decode(&mut cursor)?;
     Ok((handshake, cursor.rest()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString as _;
+    use std::vec::Vec;
+
+    use super::*;
+
+    /// Every option, in order, with its value.
+    const OPTIONS: [&[u8]; 11] = [
+        &[0, 1],
+        &[1, 1],
+        &[2, 0, 3, 0xa, 0xb, 0xc],
+        &[3, 3],
+        &[4, 2],
+        &[5, 13],
+        &[6, 2],
+        &[7, 0, 0, 1, 0],
+        &[8, 2, 0xd9, 0xf0],
+        &[9, 0, 0, 4, 0],
+        &[255],
+    ];
+
+    fn body(options: &[&[u8]]) -> Vec<u8> {
+        [&[0, 0x12, 0x34, 0x56, 0x78], &options.concat()[..]].concat()
+    }
+
+    fn error(options: &[&[u8]]) -> WireError {
+        read_handshake(&body(options)).unwrap_err()
+    }
+
+    #[test]
+    fn all_options() {
+        let bytes = body(&OPTIONS);
+        let (handshake, rest) = read_handshake(&bytes).unwrap();
+        assert_eq!(rest, []);
+        let expected = Handshake {
+            source: ChannelId::new(0x1234_5678),
+            version: Some(1),
+            min_version: Some(1),
+            swarm_id: Some(&[0xa, 0xb, 0xc]),
+            integrity_method: Some(3),
+            hash_function: Some(2),
+            live_signature: Some(13),
+            addressing: Some(2),
+            live_discard_window: Some(256),
+            supported_messages: MessageSet::from_bitmap(&[0xd9, 0xf0]),
+            chunk_size: Some(1024),
+        };
+        assert_eq!(handshake, expected);
+        assert!(!handshake.is_closing());
+        let mut again = Vec::new();
+        handshake.encode(&mut again).unwrap();
+        assert_eq!(again, bytes);
+        assert_eq!(handshake.encoded_len(), bytes.len());
+    }
+
+    #[test]
+    fn a_handshake_cut_anywhere_is_an_error() {
+        let bytes = body(&OPTIONS);
+        for len in 0..bytes.len() {
+            let error = read_handshake(&bytes[..len]).unwrap_err();
+            assert!(matches!(error.kind(), Kind::Truncated { .. } | Kind::MissingEnd), "{len}: {error}");
+            assert_eq!(error.message(), (len > 0).then_some(MessageType::Handshake));
+            assert!(error.offset() <= len);
+        }
+    }
+
+    #[test]
+    fn every_two_options_in_the_wrong_order_are_named() {
+        // Option 7 cannot be read without option 6 and is left out.
+        let codes = [0, 1, 2, 3, 4, 5, 6, 8, 9];
+        let pairs = codes.iter().flat_map(|late| codes.iter().map(move |after| (*late, *after)));
+        for (late, after) in pairs.filter(|(late, after)| late < after) {
+            let error = error(&[OPTIONS[after], OPTIONS[late], OPTIONS[10]]);
+            let option = HandshakeOption::from_code(u8::try_from(late).unwrap()).unwrap();
+            let after = HandshakeOption::from_code(u8::try_from(after).unwrap()).unwrap();
+            assert_eq!(error.kind(), Kind::OptionOrder { option, after });
+        }
+    }
+
+    #[test]
+    fn errors_name_message_option_and_reason() {
+        let window = OPTIONS[7];
+        let cases: [(&[&[u8]], &str, usize); 11] = [
+            (
+                &[OPTIONS[9], OPTIONS[6], OPTIONS[10]],
+                "HANDSHAKE: option 6 (Chunk Addressing Method) follows option 9 (Chunk Size): options must ascend",
+                10,
+            ),
+            (&[OPTIONS[2], OPTIONS[2], OPTIONS[10]], "HANDSHAKE: option 2 (Swarm Identifier) is repeated", 11),
+            (&[OPTIONS[0]], "HANDSHAKE: option list has no End option", 7),
+            (&[], "HANDSHAKE: option list has no End option", 5),
+            (&[&[10, 0], OPTIONS[10]], "HANDSHAKE: option 10 is unknown, so is its length", 5),
+            (&[&[254, 0], OPTIONS[10]], "HANDSHAKE: option 254 is unknown, so is its length", 5),
+            (&[&[2, 0, 9, 1]], "HANDSHAKE: Swarm Identifier is cut off after 1 of 9 bytes", 8),
+            (
+                &[&[8, 33], &[0; 33], OPTIONS[10]],
+                "HANDSHAKE: option 8 (Supported Messages) has a bitmap of 33 bytes, more than 32",
+                5,
+            ),
+            (
+                &[window, OPTIONS[10]],
+                "HANDSHAKE: option 7 (Live Discard Window) without option 6 (Chunk Addressing Method) before it",
+                5,
+            ),
+            (
+                &[&[6, 5], window, OPTIONS[10]],
+                "HANDSHAKE: option 7 (Live Discard Window) has no known width: Chunk Addressing Method 5 is unassigned",
+                7,
+            ),
+            (&[&[6, 1], window, OPTIONS[10]], "HANDSHAKE: Live Discard Window is cut off after 5 of 8 bytes", 8),
+        ];
+        for (options, text, offset) in cases {
+            let error = error(options);
+            assert_eq!(error.to_string(), text);
+            assert_eq!(error.offset(), offset, "{text}");
+            assert_eq!(error.message(), Some(MessageType::Handshake));
+        }
+        let error = read_handshake(&[3, 0, 0]).unwrap_err();
+        assert_eq!(error.to_string(), "message type 3 where a HANDSHAKE must be");
+    }
+
+    #[test]
+    fn a_window_is_as_wide_as_the_addressing_says() {
+        for addressing in ChunkAddressing::ALL {
+            let never = if addressing.integer_len() == 4 { u64::from(u32::MAX) } else { u64::MAX };
+            let handshake = Handshake {
+                addressing: Some(addressing.code()),
+                live_discard_window: Some(never),
+                ..Handshake::default()
+            };
+            let mut bytes = Vec::new();
+            handshake.encode(&mut bytes).unwrap();
+            assert_eq!(bytes.len(), 5 + 2 + 1 + addressing.integer_len() + 1);
+            assert_eq!(read_handshake(&bytes), Ok((handshake, &[][..])));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_nothing_behind() {
+        let long = std::vec![7; 65_536];
+        let wide = u64::from(u32::MAX) + 1;
+        let cases = [
+            (
+                Handshake { swarm_id: Some(&long), ..Handshake::default() },
+                "swarm id of 65536 bytes is longer than 65535: shorten it",
+            ),
+            (
+                Handshake { live_discard_window: Some(1), ..Handshake::default() },
+                "a live discard window of 1 needs option 6 with an addressing method wide enough for it",
+            ),
+            (
+                Handshake { live_discard_window: Some(1), addressing: Some(9), ..Handshake::default() },
+                "a live discard window of 1 needs option 6 with an addressing method wide enough for it",
+            ),
+            (
+                Handshake { live_discard_window: Some(wide), addressing: Some(2), ..Handshake::default() },
+                "a live discard window of 4294967296 needs option 6 with an addressing method wide enough for it",
+            ),
+        ];
+        for (handshake, text) in cases {
+            let mut out = Vec::new();
+            assert_eq!(handshake.encode(&mut out).unwrap_err().to_string(), text);
+            assert_eq!(out, []);
+        }
+        let longest = Handshake { swarm_id: Some(&long[1..]), ..Handshake::default() };
+        let mut out = Vec::new();
+        longest.encode(&mut out).unwrap();
+        assert_eq!(read_handshake(&out).unwrap().0, longest);
+    }
+
+    #[test]
+    fn r10_a_close_has_no_source_and_the_version_alone() {
+        let mut out = Vec::new();
+        Handshake::closing().encode(&mut out).unwrap();
+        assert_eq!(out, [0, 0, 0, 0, 0, 0, 1, 255]);
+        assert!(read_handshake(&out).unwrap().0.is_closing());
+        // RFC 7574 §8.4: the list may be empty.
+        let (empty, rest) = read_handshake(&[0, 0, 0, 0, 0, 255, 6]).unwrap();
+        assert!(empty.is_closing());
+        assert_eq!((empty, rest), (Handshake::default(), &[6][..]));
+    }
+
+    #[test]
+    fn codes_and_options_match() {
+        let known: Vec<u8> = (0..=255).filter(|code| HandshakeOption::from_code(*code).is_some()).collect();
+        assert_eq!(known, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 255]);
+        assert!(known.iter().all(|code| HandshakeOption::from_code(*code).unwrap().code() == *code));
+    }
+}

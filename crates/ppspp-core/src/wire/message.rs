@@ -380,3 +380,210 @@ impl<'a> Message<'a> {
         Err(EncodeError::DigestLength { message: self.message_type(), len: digest.len(), expected })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString as _;
+
+    use super::*;
+    use crate::chunk::{ChunkAddressing, ChunkSize};
+    use crate::wire::Messages;
+
+    const HASH: [u8; 20] = [0x11; 20];
+    const SIGNATURE: [u8; 64] = [0x22; 64];
+
+    fn format(addressing: ChunkAddressing) -> Format {
+        Format::new(addressing, ChunkSize::DEFAULT, HASH.len(), SIGNATURE.len())
+    }
+
+    fn read<'a>(bytes: &'a [u8], format: &Format) -> Vec<Result<Message<'a>, WireError>> {
+        Messages::new(bytes, format).collect()
+    }
+
+    fn error(bytes: &[u8], format: &Format) -> (std::string::String, usize) {
+        let error = read(bytes, format).pop().unwrap().unwrap_err();
+        (error.to_string(), error.offset())
+    }
+
+    #[test]
+    fn each_message_has_its_bytes() {
+        let format = format(ChunkAddressing::Chunk32);
+        let range = ChunkRange::new(2, 4);
+        let node = Bin::from_number(5).unwrap();
+        let spec = [0, 0, 0, 2, 0, 0, 0, 3];
+        let number = 0x0102_0304_0506_0708;
+        let number_bytes = [1, 2, 3, 4, 5, 6, 7, 8];
+        let v6 = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        let cases: [(Message<'_>, &[&[u8]]); 13] = [
+            (
+                Message::Data { chunk: ChunkIndex::new(6), timestamp: number, payload: b"Hello world!" },
+                &[&[1, 0, 0, 0, 6, 0, 0, 0, 6], &number_bytes, b"Hello world!"],
+            ),
+            (Message::Ack { range, delay: number }, &[&[2], &spec, &number_bytes]),
+            (Message::Have(range), &[&[3], &spec]),
+            (Message::Integrity { node, hash: &HASH }, &[&[4], &spec, &HASH]),
+            (Message::PexResV4("192.0.2.1:6778".parse().unwrap()), &[&[5, 192, 0, 2, 1, 0x1a, 0x7a]]),
+            (Message::PexReq, &[&[6]]),
+            (
+                Message::SignedIntegrity { node, timestamp: number, signature: &SIGNATURE },
+                &[&[7], &spec, &number_bytes, &SIGNATURE],
+            ),
+            (Message::Request(range), &[&[8], &spec]),
+            (Message::Cancel(range), &[&[9], &spec]),
+            (Message::Choke, &[&[10]]),
+            (Message::Unchoke, &[&[11]]),
+            (Message::PexResV6("[2001:db8::1]:6778".parse().unwrap()), &[&[12], &v6, &[0x1a, 0x7a]]),
+            (Message::PexResCert(b"DER"), &[&[13, 0, 3], b"DER"]),
+        ];
+        for (code, (message, parts)) in (1..).zip(cases) {
+            let bytes = parts.concat();
+            let mut out = Vec::new();
+            message.encode(&format, &mut out).unwrap();
+            assert_eq!(out, bytes, "{message:?}");
+            assert_eq!(message.encoded_len(&format), bytes.len());
+            assert_eq!(read(&bytes, &format), [Ok(message)]);
+            assert_eq!(message.message_type().code(), code);
+            // Cut anywhere, it is an error; only a chunk may be shorter than full.
+            for len in 1..bytes.len() {
+                if message.message_type() == MessageType::Data && len > format.data_overhead() {
+                    continue;
+                }
+                let error = read(&bytes[..len], &format)[0].unwrap_err();
+                assert!(matches!(error.kind(), Kind::Truncated { .. } | Kind::EmptyPayload), "{error}");
+                assert_eq!(error.message(), Some(message.message_type()));
+            }
+        }
+    }
+
+    #[test]
+    fn the_example_of_section_8_2() {
+        let bytes = [3, 0, 0, 0, 1];
+        assert_eq!(read(&bytes, &format(ChunkAddressing::Bin32)), [Ok(Message::Have(ChunkRange::new(0, 2)))]);
+    }
+
+    #[test]
+    fn codes_names_and_types_match() {
+        for code in 0..=255 {
+            let known = MessageType::from_code(code);
+            assert_eq!(known, MessageType::ALL.get(usize::from(code)).copied());
+            assert!(known.is_none_or(|message| message.code() == code));
+        }
+        assert_eq!(MessageType::PexResCert.to_string(), "PEX_REScert");
+    }
+
+    #[test]
+    fn unassigned_and_reserved_types_void_the_rest() {
+        let format = format(ChunkAddressing::Chunk32);
+        for code in 14..=255 {
+            let bytes = [10, code, 11];
+            let messages = read(&bytes, &format);
+            assert_eq!(messages.len(), 2);
+            assert_eq!(messages[0], Ok(Message::Choke));
+            let error = messages[1].unwrap_err();
+            assert_eq!((error.message(), error.offset()), (None, 1));
+            assert_eq!(error.kind(), Kind::UnknownMessage { code });
+        }
+        assert_eq!(error(&[14], &format).0, "message type 14 is unknown, so is its length");
+    }
+
+    #[test]
+    fn errors_name_message_field_and_reason() {
+        let chunks = format(ChunkAddressing::Chunk32);
+        let bytes = format(ChunkAddressing::Byte64);
+        let data = |end: u8, payload: &[u8]| {
+            let spec = [[0; 8], [0, 0, 0, 0, 0, 0, 3, end]].concat();
+            [&[1], &spec[..], &[0; 8], payload].concat()
+        };
+        let cases: [(&[u8], &Format, &str, usize); 9] = [
+            (&[10, 0, 0, 0, 0, 0, 255], &chunks, "HANDSHAKE: follows another message: it must come first", 1),
+            (&[3, 0, 0, 0, 1, 0], &chunks, "HAVE: chunk specification end is cut off after 1 of 4 bytes", 5),
+            (&[11, 8, 0, 0, 0, 9, 0, 0, 0, 8], &chunks, "REQUEST: chunk specification 9-8 ends before it starts", 2),
+            (&[2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3], &chunks, "ACK: delay sample is cut off after 3 of 8 bytes", 9),
+            (&[0; 6], &chunks, "HANDSHAKE: Version is cut off after 0 of 1 bytes", 6),
+            (&[13, 1, 0, 7], &chunks, "PEX_REScert: certificate is cut off after 1 of 256 bytes", 3),
+            (&[&[1], &[0; 16][..]].concat(), &chunks, "DATA: payload is empty", 17),
+            (&data(0xf0, &[0; 9]), &bytes, "DATA: byte range of 1009 bytes with a payload of 9 bytes", 1),
+            (
+                &[[3].as_slice(), &[0; 7], &[9], &[0; 6], &[9, 9]].concat(),
+                &bytes,
+                "HAVE: byte range starts at 9, not a multiple of the chunk size 1024",
+                1,
+            ),
+        ];
+        for (body, format, text, offset) in cases {
+            assert_eq!(error(body, format), (std::string::String::from(text), offset));
+        }
+        // R4: padded or real, the range fits.
+        assert!(read(&data(0xff, &[0; 9]), &bytes)[0].is_ok());
+        assert!(read(&data(0xf0, &[0; 1009]), &bytes)[0].is_ok());
+    }
+
+    #[test]
+    fn hashes_and_signatures_need_a_method_that_has_them() {
+        let format = Format::new(ChunkAddressing::Chunk32, ChunkSize::DEFAULT, 0, 0);
+        for (code, name) in [(4, "INTEGRITY"), (7, "SIGNED_INTEGRITY")] {
+            let body = [&[code], &[0; 100][..]].concat();
+            let text = std::format!("{name}: not part of this swarm's integrity method");
+            assert_eq!(error(&body, &format), (text, 0));
+        }
+        let node = Bin::from_number(0).unwrap();
+        let mut out = Vec::new();
+        let refused = Message::Integrity { node, hash: &[] }.encode(&format, &mut out).unwrap_err();
+        assert_eq!(refused, EncodeError::DigestLength { message: MessageType::Integrity, len: 0, expected: 0 });
+        let signed = Message::SignedIntegrity { node, timestamp: 0, signature: &HASH };
+        let refused = signed.encode(&self::format(ChunkAddressing::Chunk32), &mut out).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "SIGNED_INTEGRITY needs 64 bytes of hash or signature, not 20: use the swarm's algorithm"
+        );
+        assert_eq!(out, []);
+    }
+
+    #[test]
+    fn a_datagram_may_carry_several_whole_chunks() {
+        let format = format(ChunkAddressing::Chunk32);
+        let mut body = Vec::new();
+        let sizes = [1024, 1024, 7];
+        for (chunk, size) in (0..).zip(sizes) {
+            let message = Message::Data { chunk: ChunkIndex::new(chunk), timestamp: 9, payload: &[7; 1024][..size] };
+            message.encode(&format, &mut body).unwrap();
+        }
+        let lengths: Vec<usize> = read(&body, &format)
+            .into_iter()
+            .map(|message| match message {
+                Ok(Message::Data { payload, .. }) => payload.len(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(lengths, sizes);
+    }
+
+    #[test]
+    fn payloads_are_one_byte_to_one_chunk() {
+        let format = format(ChunkAddressing::Chunk32);
+        for (len, fits) in [(0, false), (1, true), (1024, true), (1025, false)] {
+            let mut out = Vec::new();
+            let payload = std::vec![0; len];
+            let message = Message::Data { chunk: ChunkIndex::new(0), timestamp: 0, payload: &payload };
+            let result = message.encode(&format, &mut out);
+            assert_eq!(result.is_ok(), fits);
+            if let Err(error) = result {
+                assert_eq!(error, EncodeError::PayloadLength { len, chunk_size: 1024 });
+                assert_eq!(out, []);
+            }
+        }
+    }
+
+    #[test]
+    fn certificates_fit_their_length_field() {
+        let format = format(ChunkAddressing::Chunk32);
+        let long = std::vec![0; 65_536];
+        let mut out = Vec::new();
+        Message::PexResCert(&long[1..]).encode(&format, &mut out).unwrap();
+        assert_eq!(out.len(), 65_538);
+        let error = Message::PexResCert(&long).encode(&format, &mut out).unwrap_err();
+        assert_eq!(error.to_string(), "certificate of 65536 bytes is longer than 65535: shorten it");
+        assert_eq!(out.len(), 65_538);
+        assert_eq!(read(&[13, 0, 0], &format), [Ok(Message::PexResCert(&[]))]);
+    }
+}

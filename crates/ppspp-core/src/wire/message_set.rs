@@ -77,3 +77,46 @@ impl fmt::Debug for MessageSet {
         f.debug_set().entries(self.iter()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_of_section_7_10() {
+        let mut set = MessageSet::ALL_KNOWN;
+        for message in [
+            MessageType::Ack,
+            MessageType::PexReq,
+            MessageType::PexResV4,
+            MessageType::PexResV6,
+            MessageType::PexResCert,
+        ] {
+            assert!(set.contains(message));
+            set.remove(message);
+            assert!(!set.contains(message));
+        }
+        assert_eq!(set.bitmap(), [0b1101_1001, 0b1111_0000]);
+        assert_eq!(MessageSet::from_bitmap(&[0b1101_1001, 0b1111_0000]), Some(set));
+    }
+
+    #[test]
+    fn bitmaps_are_cut_after_the_last_one() {
+        assert_eq!(MessageSet::EMPTY.bitmap(), []);
+        let mut set = MessageSet::EMPTY;
+        set.insert(MessageType::Handshake);
+        assert_eq!(set.bitmap(), [0x80]);
+        set.insert(MessageType::PexResCert);
+        assert_eq!(set.bitmap(), [0x80, 0x04]);
+        assert_eq!(MessageSet::from_bitmap(&[0x80, 0x04, 0, 0]), Some(set));
+        assert_eq!(set.iter().count(), 2);
+        assert_eq!(MessageSet::ALL_KNOWN.iter().count(), MessageType::ALL.len());
+    }
+
+    #[test]
+    fn unassigned_codes_are_kept_and_33_bytes_refused() {
+        let set = MessageSet::from_bitmap(&[1; 32]).unwrap();
+        assert_eq!(set.bitmap(), [1; 32]);
+        assert_eq!(MessageSet::from_bitmap(&[0; 33]), None);
+    }
+}

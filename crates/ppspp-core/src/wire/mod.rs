@@ -17,6 +17,8 @@ mod error;
 mod handshake;
 mod message;
 mod message_set;
+#[cfg(test)]
+mod properties;
 
 pub use datagram::{DatagramBuilder, Messages, PushError, RangeMessage};
 pub use error::{EncodeError, WireError, WireErrorKind};
@@ -170,4 +172,49 @@ impl Format {
 pub fn split_channel(datagram: &[u8]) -> Option<(ChannelId, &[u8])> {
     let (id, body) = datagram.split_first_chunk::<CHANNEL_ID_LEN>()?;
     Some((ChannelId(u32::from_be_bytes(*id)), body))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+
+    use super::*;
+
+    #[test]
+    fn a_keep_alive_is_a_channel_id_alone() {
+        assert_eq!(split_channel(&[0, 0, 1, 2]), Some((ChannelId::new(0x102), &[][..])));
+        assert_eq!(split_channel(&[0xff, 0xff, 0xff, 0xff, 6]), Some((ChannelId::new(u32::MAX), &[6][..])));
+        for len in 0..CHANNEL_ID_LEN {
+            assert_eq!(split_channel(&[0; CHANNEL_ID_LEN][..len]), None);
+        }
+    }
+
+    #[test]
+    fn channel_ids_show_eight_digits() {
+        assert_eq!(format!("{} {:?}", ChannelId::new(0xab), ChannelId::ZERO), "000000ab 00000000");
+    }
+
+    #[test]
+    fn lengths_follow_the_format() {
+        // NOTES 3: 4 + 17 + 1024 = 1045 bytes, and 41 bytes for each SHA-256 INTEGRITY.
+        let format = Format::new(ChunkAddressing::Chunk32, ChunkSize::DEFAULT, 32, 64);
+        assert_eq!((format.data_overhead(), format.integrity_len(), format.signed_integrity_len()), (17, 41, 81));
+        assert_eq!((format.have_len(), format.ack_len()), (9, 17));
+        let format = Format::new(ChunkAddressing::Byte64, ChunkSize::DEFAULT, 64, 0);
+        assert_eq!((format.data_overhead(), format.integrity_len(), format.have_len()), (25, 81, 17));
+        let format = Format::new(ChunkAddressing::Bin32, ChunkSize::DEFAULT, 20, 0);
+        assert_eq!((format.data_overhead(), format.integrity_len(), format.have_len()), (13, 25, 5));
+    }
+
+    #[test]
+    fn r3_each_method_names_so_many_chunks() {
+        let chunks = |addressing, size| Format::new(addressing, ChunkSize::new(size).unwrap(), 20, 0).max_chunks();
+        assert_eq!(chunks(ChunkAddressing::Bin32, 1024), 1 << 31);
+        assert_eq!(chunks(ChunkAddressing::Chunk32, 1024), 1 << 32);
+        assert_eq!(chunks(ChunkAddressing::Bin64, 1024), 1 << 63);
+        assert_eq!(chunks(ChunkAddressing::Chunk64, 1024), 1 << 63);
+        assert_eq!(chunks(ChunkAddressing::Byte64, 1024), 1 << 54);
+        // The last whole chunk ends at or before byte 2^64 - 1.
+        assert_eq!(u128::from(chunks(ChunkAddressing::Byte64, 1000)), (1_u128 << 64) / 1000);
+    }
 }
