@@ -238,6 +238,7 @@ mod tests {
 
     use super::*;
     use crate::chunk::ChunkSize;
+    use crate::wire::CHANNEL_ID_LEN;
 
     fn format(addressing: ChunkAddressing) -> Format {
         Format::new(addressing, ChunkSize::DEFAULT, 20, 64)
@@ -286,6 +287,62 @@ mod tests {
                 builder.discard();
                 assert_eq!(buf, b"earlier");
             }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_or_belong_leaves_no_trace() {
+        let format = format(ChunkAddressing::Chunk32);
+        let mut buf = Vec::new();
+        let mut builder = DatagramBuilder::new(&mut buf, 2000, ChannelId::ZERO, format);
+        let node = Bin::from_number(0).unwrap();
+        let chunk = ChunkIndex::new(0);
+        let short_hash = [(node, &[0_u8; 20][..]), (node, &[0; 19])];
+        let refused = Err(PushError::Unrepresentable);
+        assert_eq!(builder.push_data(short_hash.into_iter(), chunk, 0, &[0]), refused);
+        assert_eq!(builder.push_data(core::iter::empty(), ChunkIndex::new(1 << 32), 0, &[0]), refused);
+        assert_eq!(builder.push_data(core::iter::empty(), chunk, 0, &[]), refused);
+        assert_eq!(builder.push_data(core::iter::empty(), chunk, 0, &[0; 1025]), refused);
+        assert_eq!(builder.push(&Message::Have(ChunkRange::EMPTY)), refused);
+        assert!(builder.is_bare());
+        assert_eq!(builder.push(&Message::Choke), Ok(()));
+        let handshake = Message::Handshake(crate::wire::Handshake::closing());
+        assert_eq!(builder.push(&handshake), Err(PushError::HandshakeNotFirst));
+        assert_eq!(builder.push_data(core::iter::empty(), chunk, 0, &[0]), Ok(()));
+        assert_eq!(builder.push(&Message::Choke), Err(PushError::AfterData));
+        assert_eq!(builder.push_data(core::iter::empty(), chunk, 0, &[0]), Err(PushError::AfterData));
+        let range = ChunkRange::new(3, 9);
+        assert_eq!(builder.push_range(RangeMessage::Request, range), range);
+        assert_eq!(builder.finish(), 4 + 1 + format.data_overhead() + 1);
+    }
+
+    #[test]
+    fn a_tiny_budget_takes_nothing_but_the_channel() {
+        for budget in 0..=CHANNEL_ID_LEN {
+            let mut buf = Vec::new();
+            let mut builder = DatagramBuilder::new(&mut buf, budget, ChannelId::ZERO, format(ChunkAddressing::Bin64));
+            assert_eq!(builder.remaining(), 0);
+            assert_eq!(builder.push(&Message::Choke), Err(PushError::Full));
+            assert_eq!(builder.push_range(RangeMessage::Have, ChunkRange::new(1, 2)), ChunkRange::new(1, 2));
+            assert!(builder.is_bare());
+            assert_eq!(builder.finish(), CHANNEL_ID_LEN);
+        }
+    }
+
+    #[test]
+    fn r3_chunks_beyond_the_addressing_are_left_out() {
+        for addressing in ChunkAddressing::ALL {
+            let format = format(addressing);
+            let max = format.max_chunks();
+            let mut buf = Vec::new();
+            let mut builder = DatagramBuilder::new(&mut buf, 2000, ChannelId::ZERO, format);
+            assert!(builder.push_range(RangeMessage::Have, ChunkRange::new(max - 1, u64::MAX)).is_empty());
+            let written = builder.len();
+            assert!(builder.push_range(RangeMessage::Have, ChunkRange::new(max, u64::MAX)).is_empty());
+            assert!(builder.push_range(RangeMessage::Have, ChunkRange::new(5, 5)).is_empty());
+            assert_eq!(builder.finish(), written);
+            let (_, messages) = read(&buf, &format);
+            assert_eq!(messages, [Message::Have(ChunkRange::new(max - 1, max))]);
         }
     }
 }
