@@ -132,3 +132,143 @@ impl DelayTracker {
         Some(self.origin?.offset(self.base.min()?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    const fn at_minute(minute: u64) -> Instant {
+        Instant::from_micros(minute * MICROS_PER_MINUTE)
+    }
+
+    fn queuing(tracker: &DelayTracker, now: Instant, rtt_millis: u64) -> Option<u64> {
+        tracker.queuing(now, Duration::from_millis(rtt_millis)).map(micros)
+    }
+
+    #[test]
+    fn a_measured_delay_survives_clocks_that_disagree() {
+        let sample = DelaySample::measure(Instant::from_micros(1_000), Instant::from_micros(400));
+        assert_eq!(sample.as_micros(), 600_u64.wrapping_neg());
+        assert_eq!(sample.relative_to(DelaySample::from_micros(100)), -700);
+        assert_eq!(DelaySample::from_micros(u64::MAX).relative_to(DelaySample::from_micros(u64::MAX - 7)), 7);
+    }
+
+    #[test]
+    fn the_base_is_kept_for_exactly_its_minutes() {
+        let mut minima = MinuteMinima::new(10, at_minute(7));
+        minima.add(at_minute(7), 5);
+        minima.add(at_minute(8), 9);
+        minima.add(at_minute(16), 8);
+        assert_eq!(minima.min(), Some(5));
+        minima.add(at_minute(17), 20);
+        assert_eq!(minima.min(), Some(8), "the minute of 5 is ten minutes old");
+    }
+
+    #[test]
+    fn r25_idle_minutes_are_infinity() {
+        let mut minima = MinuteMinima::new(10, at_minute(0));
+        for minute in 0..10 {
+            minima.add(at_minute(minute), 1);
+        }
+        minima.add(at_minute(18), 50);
+        assert_eq!(minima.min(), Some(1), "minute 9 still counts");
+        minima.add(at_minute(19), 60);
+        assert_eq!(minima.min(), Some(50), "the idle minutes hold nothing");
+        minima.add(at_minute(1_000_000), 70);
+        assert_eq!(minima.min(), Some(70), "measurement begins anew");
+    }
+
+    #[test]
+    fn r25_a_clock_that_goes_back_stays_in_the_running_minute() {
+        let mut minima = MinuteMinima::new(2, at_minute(5));
+        minima.add(at_minute(5), 10);
+        minima.add(at_minute(3), 4);
+        minima.add(at_minute(6), 20);
+        assert_eq!(minima.min(), Some(4));
+        minima.add(at_minute(7), 30);
+        assert_eq!(minima.min(), Some(20));
+    }
+
+    #[test]
+    fn the_end_of_time_is_a_minute_like_any_other() {
+        let mut minima = MinuteMinima::new(3, Instant::ZERO);
+        minima.add(Instant::ZERO, 1);
+        minima.add(Instant::FAR_FUTURE, 2);
+        assert_eq!(minima.min(), Some(2));
+    }
+
+    #[test]
+    fn the_filter_takes_the_least_of_the_newest_four_within_a_round_trip() {
+        let mut tracker = DelayTracker::new(10, Instant::ZERO);
+        let sample = |millis: u64| DelaySample::from_micros(millis * 1000);
+        let at = |millis: u64| Instant::from_micros(millis * 1000);
+        assert_eq!(queuing(&tracker, at(0), 100), None);
+        for (time, delay) in [(0, 10), (10, 40), (20, 60), (30, 50), (40, 70)] {
+            tracker.add(at(time), sample(delay));
+        }
+        assert_eq!(queuing(&tracker, at(40), 100), Some(30_000), "10 is the base and no longer among the four");
+        assert_eq!(queuing(&tracker, at(120), 100), Some(40_000), "40 is older than the round trip");
+        assert_eq!(queuing(&tracker, at(141), 100), None, "all are");
+    }
+
+    #[test]
+    fn no_queuing_delay_exceeds_the_round_trip() {
+        let mut tracker = DelayTracker::new(10, Instant::ZERO);
+        tracker.add(Instant::ZERO, DelaySample::from_micros(0));
+        for sample in [1 << 62, 1 << 63, u64::MAX, (1 << 63) - 1] {
+            for _ in 0..CURRENT_FILTER {
+                tracker.add(Instant::ZERO, DelaySample::from_micros(sample));
+            }
+            assert!(queuing(&tracker, Instant::ZERO, 80) <= Some(80_000), "{sample:#x}");
+        }
+    }
+
+    #[test]
+    fn the_base_is_reported_on_the_clock_of_the_samples() {
+        let mut tracker = DelayTracker::new(10, Instant::ZERO);
+        assert_eq!(tracker.base(), None);
+        tracker.add(Instant::ZERO, DelaySample::from_micros(3));
+        tracker.add(Instant::ZERO, DelaySample::from_micros(u64::MAX - 4));
+        tracker.add(Instant::ZERO, DelaySample::from_micros(90));
+        assert_eq!(tracker.base(), Some(DelaySample::from_micros(u64::MAX - 4)));
+    }
+
+    proptest! {
+        #[test]
+        fn minima_equal_a_list_of_all_samples(
+            minutes in 1_u32..12,
+            steps in prop::collection::vec((0_u64..4 * MICROS_PER_MINUTE, any::<i64>()), 1..60),
+        ) {
+            let mut now = Instant::from_micros(12_345_678_901);
+            let mut minima = MinuteMinima::new(minutes, now);
+            let mut all = Vec::new();
+            for (step, value) in steps {
+                now = now + Duration::from_micros(step);
+                minima.add(now, value);
+                let minute = now.as_micros() / MICROS_PER_MINUTE;
+                all.push((minute, value));
+                let kept = all.iter().filter(|(m, _)| m + u64::from(minutes) > minute);
+                prop_assert_eq!(minima.min(), kept.map(|&(_, v)| v).min());
+            }
+        }
+
+        #[test]
+        fn the_epoch_of_the_samples_does_not_matter(
+            offset in any::<u64>(),
+            steps in prop::collection::vec((0_u64..90_000_000, 0_u64..1_000_000), 1..60),
+        ) {
+            let mut now = Instant::ZERO;
+            let (mut plain, mut shifted) = (DelayTracker::new(10, now), DelayTracker::new(10, now));
+            for (step, sample) in steps {
+                now = now + Duration::from_micros(step);
+                plain.add(now, DelaySample::from_micros(sample));
+                shifted.add(now, DelaySample::from_micros(sample.wrapping_add(offset)));
+                prop_assert_eq!(queuing(&plain, now, 500), queuing(&shifted, now, 500));
+                let base = plain.base().map(|base| base.as_micros().wrapping_add(offset));
+                prop_assert_eq!(base, shifted.base().map(DelaySample::as_micros));
+            }
+        }
+    }
+}

@@ -4,11 +4,17 @@
 //! A channel owns one [`Controller`], one [`RttEstimator`] and one [`Pacer`]. The controller says how many bytes may be
 //! outstanding, the estimator when silence means congestion, the pacer spreads the window over the round trip. None of
 //! them reads a clock or tracks packets: the channel tells them what was acknowledged, lost or timed out.
+//!
+//! Delay samples come from the peer and are not believed: too high ones slow only what goes to that peer and count for
+//! no more than the round trip; too low or constant ones hide a queue, and then losses govern the window as they govern
+//! TCP's.
 
 mod delay;
 mod ledbat;
 mod pacer;
 mod rtt;
+#[cfg(test)]
+mod simulation;
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -99,9 +105,11 @@ pub struct AckEvent {
     pub delay: Option<DelaySample>,
     /// The smoothed round trip, this acknowledgement included: [`RttEstimator::srtt_or_default`].
     pub srtt: Duration,
-    /// The smallest recent round trip: [`RttEstimator::min_rtt`], or `srtt` without one.
+    /// The smallest recent round trip: [`RttEstimator::min_rtt`], or `srtt` without one. For algorithms whose gain
+    /// depends on the path's length; LEDBAT ignores it.
     pub min_rtt: Duration,
-    /// Whether the sender lately sent less than the window allowed, for want of requests or data.
+    /// Whether the sender lately sent less than the window allowed, for want of requests or data; the window then does
+    /// not grow. Waiting for the pacer is no such want.
     pub app_limited: bool,
     /// When the newest of the data it covers was sent.
     pub newest_acked_sent_at: Instant,
@@ -255,5 +263,78 @@ const fn max_init_segments(mss: u32) -> u32 {
         0..=1095 => 4,
         1096..=2190 => 3,
         _ => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::ToString as _;
+
+    fn refused(config: ControllerConfig) -> (&'static str, u64, u64) {
+        match config.validate() {
+            Err(ControllerConfigError::OutOfRange { name, min, max, .. }) => (name, min, max),
+            Ok(()) => panic!("{config:?} passed"),
+        }
+    }
+
+    #[test]
+    fn the_default_is_what_rfc_6817_recommends() {
+        let config = ControllerConfig::default();
+        assert_eq!(config.validate(), Ok(()));
+        assert_eq!(config.target, Duration::from_millis(100));
+        assert_eq!((config.increase_gain, config.allowed_increase, config.base_history), (1000, 1, 10));
+        assert_eq!(config.build(Instant::ZERO).window(), 2 * u64::from(config.mss));
+    }
+
+    #[test]
+    fn each_value_out_of_bounds_is_named() {
+        let legal = ControllerConfig::default();
+        assert_eq!(refused(ControllerConfig { mss: 63, ..legal }).0, "mss in bytes");
+        assert_eq!(refused(ControllerConfig { mss: 65_536, ..legal }).0, "mss in bytes");
+        let target = Duration::from_micros(100_001);
+        assert_eq!(refused(ControllerConfig { target, ..legal }), ("target in microseconds", 1_000, 100_000));
+        assert_eq!(
+            refused(ControllerConfig { increase_gain: 1001, ..legal }),
+            ("increase_gain in thousandths", 1, 1000)
+        );
+        assert_eq!(refused(ControllerConfig { decrease_gain: 999, ..legal }).1, 1000);
+        assert_eq!(refused(ControllerConfig { allowed_increase: 0, ..legal }).1, 1);
+        assert_eq!(refused(ControllerConfig { base_history: 0, ..legal }).1, 1);
+        assert_eq!(refused(ControllerConfig { max_window: 2463, ..legal }).1, 2464);
+        let error = ControllerConfig { base_history: 61, ..legal }.validate().unwrap_err();
+        assert_eq!(error.to_string(), "congestion control base_history in minutes is 61; choose 1 to 60");
+    }
+
+    #[test]
+    fn the_initial_window_is_bounded_by_tcps() {
+        for (mss, most) in [(1095, 4), (1096, 3), (2190, 3), (2191, 2)] {
+            let legal = ControllerConfig { mss, init_window_segments: most, ..ControllerConfig::default() };
+            assert_eq!(legal.validate(), Ok(()));
+            let greedy = ControllerConfig { init_window_segments: most + 1, ..legal };
+            assert_eq!(refused(greedy), ("init_window_segments", 2, most.into()));
+            assert_eq!(greedy.build(Instant::ZERO).window(), u64::from(mss) * u64::from(most));
+        }
+    }
+
+    #[test]
+    fn whatever_is_built_is_legal() {
+        for number in [0, 1, u32::MAX] {
+            for (target, max_window) in [(Duration::ZERO, 0), (Duration::MAX, u64::MAX)] {
+                let config = ControllerConfig {
+                    mss: number,
+                    target,
+                    increase_gain: number,
+                    decrease_gain: number,
+                    init_window_segments: number,
+                    allowed_increase: number,
+                    base_history: number,
+                    max_window,
+                    ..ControllerConfig::default()
+                };
+                assert!(config.validate().is_err());
+                assert_eq!(config.clamped().validate(), Ok(()), "{config:?}");
+            }
+        }
     }
 }

@@ -7,7 +7,8 @@ use crate::time::Instant;
 
 /// The congestion timeout before the first sample (RFC 6817 §2.4.2).
 pub const INITIAL_CTO: Duration = Duration::from_secs(1);
-/// The least congestion timeout: as in common TCP stacks; well above the 10 ms that a peer may hold an ACK (R14).
+/// The least congestion timeout. RFC 6298 §2.4 gives TCP a second, for coarse clocks and delayed ACKs; our clock counts
+/// microseconds and a peer holds an ACK for 10 ms at most (R14), so this is the least that common TCP stacks use.
 pub const MIN_CTO: Duration = Duration::from_millis(200);
 /// The most congestion timeout; RFC 6817 §2.4.2 and R25 demand at least 60 s.
 pub const MAX_CTO: Duration = Duration::from_secs(60);
@@ -100,5 +101,107 @@ impl RttEstimator {
     /// The smallest sample of the last [`MIN_RTT_MINUTES`] minutes that had one.
     pub fn min_rtt(&self) -> Option<Duration> {
         self.minima.min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn starts_with_the_timeout_that_its_default_round_trip_implies() {
+        let rtt = RttEstimator::new(Instant::ZERO);
+        assert_eq!(rtt.cto(), INITIAL_CTO);
+        assert_eq!((rtt.srtt(), rtt.latest(), rtt.rttvar(), rtt.min_rtt()), (None, None, None, None));
+        assert!(INITIAL_CTO.abs_diff(rtt.srtt_or_default() * 3) < millis(1));
+    }
+
+    #[test]
+    fn follows_rfc_6298() {
+        let mut rtt = RttEstimator::new(Instant::ZERO);
+        rtt.on_sample(Instant::ZERO, millis(800));
+        assert_eq!((rtt.srtt(), rtt.rttvar()), (Some(millis(800)), Some(millis(400))));
+        assert_eq!(rtt.cto(), millis(2400));
+        rtt.on_sample(Instant::ZERO, millis(400));
+        assert_eq!((rtt.srtt(), rtt.rttvar()), (Some(millis(750)), Some(millis(400))));
+        assert_eq!(rtt.cto(), millis(2350));
+        assert_eq!((rtt.latest(), rtt.min_rtt()), (Some(millis(400)), Some(millis(400))));
+    }
+
+    #[test]
+    fn r25_the_timeout_doubles_up_to_a_minute_and_a_sample_ends_that() {
+        let mut rtt = RttEstimator::new(Instant::ZERO);
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
+            assert_eq!(rtt.cto(), Duration::from_secs(seconds));
+            rtt.back_off();
+        }
+        for _ in 0..100 {
+            rtt.back_off();
+        }
+        assert_eq!(rtt.cto(), MAX_CTO);
+        rtt.on_sample(Instant::ZERO, millis(10));
+        assert_eq!((rtt.cto(), rtt.back_offs()), (MIN_CTO, 0));
+        for _ in 0..9 {
+            rtt.back_off();
+        }
+        assert_eq!(rtt.cto(), MAX_CTO, "the least timeout reaches the most, too");
+    }
+
+    #[test]
+    fn the_timeout_of_a_steady_path_is_bounded_from_below() {
+        let mut rtt = RttEstimator::new(Instant::ZERO);
+        for _ in 0..200 {
+            rtt.on_sample(Instant::ZERO, Duration::from_micros(50));
+        }
+        assert_eq!(rtt.cto(), MIN_CTO);
+        assert_eq!(rtt.srtt(), Some(Duration::from_micros(50)), "no rounding eats a short round trip");
+    }
+
+    #[test]
+    fn the_smallest_round_trip_is_forgotten_after_its_minutes() {
+        let mut rtt = RttEstimator::new(Instant::ZERO);
+        rtt.on_sample(Instant::ZERO, millis(20));
+        rtt.on_sample(Instant::ZERO + Duration::from_secs(599), millis(90));
+        assert_eq!(rtt.min_rtt(), Some(millis(20)));
+        rtt.on_sample(Instant::ZERO + Duration::from_secs(600), millis(95));
+        assert_eq!(rtt.min_rtt(), Some(millis(90)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_samples_leave_everything_in_bounds(samples in prop::collection::vec(any::<u64>(), 1..50), backs in 0_u32..40) {
+            let mut rtt = RttEstimator::new(Instant::ZERO);
+            for sample in samples {
+                rtt.on_sample(Instant::from_micros(sample), Duration::from_micros(sample));
+                let srtt = rtt.srtt_or_default();
+                prop_assert!(srtt > Duration::ZERO && srtt <= MAX_RTT);
+                prop_assert!(rtt.min_rtt() <= rtt.latest());
+            }
+            for _ in 0..backs {
+                let before = rtt.cto();
+                rtt.back_off();
+                prop_assert_eq!(rtt.cto(), (before * 2).min(MAX_CTO));
+            }
+            prop_assert!((MIN_CTO..=MAX_CTO).contains(&rtt.cto()));
+        }
+
+        #[test]
+        fn the_average_stays_between_the_samples(samples in prop::collection::vec(1_u64..10_000_000, 1..100)) {
+            let mut rtt = RttEstimator::new(Instant::ZERO);
+            let (mut least, mut most) = (u64::MAX, 0);
+            for sample in samples {
+                rtt.on_sample(Instant::ZERO, Duration::from_micros(sample));
+                (least, most) = (least.min(sample), most.max(sample));
+                let bounds = Duration::from_micros(least)..=Duration::from_micros(most);
+                // Each step truncates below a nanosecond.
+                prop_assert!(bounds.contains(&(rtt.srtt_or_default() + Duration::from_nanos(8)))
+                    || bounds.contains(&rtt.srtt_or_default()));
+            }
+        }
     }
 }
