@@ -269,11 +269,13 @@ impl TreeBuilder {
     /// [`Incomplete`] if a span was not added.
     pub fn finish(mut self) -> Result<Tree, Incomplete> {
         let spans = self.span_count();
-        let missing = spans - self.added.count();
+        let incomplete = Incomplete { missing: spans - self.added.count(), spans };
+        if incomplete.missing > 0 {
+            return Err(incomplete);
+        }
         self.tree.join_pages(&self.geometry);
         let peaks: Option<Vec<_>> = self.geometry.peaks().map(|bin| self.peak(bin)).collect();
-        let incomplete = Incomplete { missing, spans };
-        let (0, Some(peaks)) = (missing, peaks) else { return Err(incomplete) };
+        let peaks = peaks.ok_or(incomplete)?;
         let root = root_from_peaks(self.params.function, &self.geometry, &peaks).ok_or(incomplete)?;
         self.tree.complete(root, self.geometry, peaks);
         Ok(self.tree)
@@ -303,12 +305,20 @@ mod tests {
 
     #[test]
     fn a_built_tree_is_the_reference_tree_and_survives_its_file() {
-        for (size, chunks) in [(512, 1), (1024, 7), (1024, 16), (1024, 33), (16384, 511), (16384, 1025), (8192, 1027)] {
+        let sizes = [(512, 1), (512, 33), (1024, 7), (1024, 16), (16384, 511), (16384, 1025), (8192, 1027), (61440, 9)];
+        for (size, chunks) in sizes {
             let content = Content::new(HashFunction::Sha1, size, chunks, 77);
             let tree = build(&content);
             assert_eq!(*tree.root(), content.root());
             assert_eq!(tree.peaks(), content.peaks());
             assert!(tree.is_complete());
+            for (bin, hash) in content.nodes() {
+                let complete = content.geometry.all().covers(bin.base_range());
+                let stored = bin.layer() >= content.geometry.group_layer() && complete;
+                if stored {
+                    assert_eq!(tree.node(bin), Some(hash.as_slice()), "{bin:?}");
+                }
+            }
             let read = |page| tree.page_bytes(page);
             let again = Tree::import(content.params, content.root(), content.geometry, tree.peaks(), read).unwrap();
             assert!(again.is_complete(), "{chunks} chunks of {size}");
@@ -316,5 +326,68 @@ mod tests {
                 assert_eq!(again.page_bytes(page), tree.page_bytes(page));
             }
         }
+    }
+
+    #[test]
+    fn every_hash_function_builds_its_tree() {
+        for function in HashFunction::ALL {
+            for chunks in [1, 2, 3, 7, 15, 16, 17, 31, 32, 33] {
+                let content = Content::new(function, 1024, chunks, 1000);
+                assert_eq!(*build(&content).root(), content.root(), "{function}, {chunks} chunks");
+            }
+        }
+    }
+
+    #[test]
+    fn spans_may_come_in_any_order_but_all_must() {
+        let content = Content::new(HashFunction::Sha1, 16384, 600, 5);
+        let (params, geometry) = (content.params, content.geometry);
+        let mut builder = TreeBuilder::new(params, geometry);
+        let mut spans: Vec<BuildSpan> = builder.spans().collect();
+        assert_eq!(spans.iter().map(|span| span.groups().len()).collect::<Vec<_>>(), [256, 256, 88]);
+        assert_eq!(
+            spans.iter().map(BuildSpan::byte_range).next_back().unwrap().end,
+            geometry.content_length().unwrap()
+        );
+        spans.reverse();
+        for (count, span) in spans.into_iter().enumerate() {
+            let missing = Incomplete { missing: 3 - count as u64, spans: 3 };
+            assert_eq!(builder.clone().finish().err(), Some(missing));
+            let bytes = span.byte_range();
+            let data = &content.data[bytes.start as usize..bytes.end as usize];
+            let nodes = TreeBuilder::hash_span(params, geometry, span, data).unwrap();
+            builder.add(nodes.clone()).unwrap();
+            builder.add(nodes).unwrap();
+        }
+        assert_eq!(*builder.finish().unwrap().root(), content.root());
+    }
+
+    #[test]
+    fn wrong_bytes_are_refused_by_length() {
+        let content = Content::new(HashFunction::Sha1, 1024, 20, 5);
+        let (params, geometry) = (content.params, content.geometry);
+        let builder = TreeBuilder::new(params, geometry);
+        let span = builder.spans().next().unwrap();
+        let length = |expected, found| Some(SpanError::Length { expected, found });
+        let short = TreeBuilder::hash_span(params, geometry, span.clone(), &content.data[1..]);
+        assert_eq!(short.err(), length(0..19 * 1024 + 5, content.data.len() - 1));
+        let mut hasher = SpanHasher::new(params, geometry, span);
+        assert_eq!(hasher.push_group(&content.data).err(), length(0..16384, content.data.len()));
+        hasher.push_group(&content.data[..16384]).unwrap();
+        assert_eq!(hasher.clone().finish().err(), Some(SpanError::Unfinished { span: 0, missing: 1 }));
+        hasher.push_group(&content.data[16384..]).unwrap();
+        assert_eq!(hasher.push_group(&[]).err(), length(content.data.len() as u64..content.data.len() as u64, 0));
+        let nodes = hasher.finish().unwrap();
+        let other = Geometry::new(5000, params.chunk_size).unwrap();
+        assert_eq!(TreeBuilder::new(params, other).add(nodes).err(), Some(SpanError::NoSuchSpan(0)));
+    }
+
+    #[test]
+    fn a_huge_content_allocates_by_what_was_added() {
+        let geometry = Geometry::new(i64::MAX as u64, crate::chunk::ChunkSize::DEFAULT).unwrap();
+        let builder = TreeBuilder::new(TreeParams::default(), geometry);
+        assert_eq!(builder.spans().next().unwrap().byte_range(), 0..4 << 20);
+        assert_eq!(builder.span_count(), 1 << 41);
+        assert!(builder.finish().is_err());
     }
 }

@@ -126,3 +126,70 @@ impl EarlyHashes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bin(number: u64) -> Bin {
+        Bin::from_number(number).unwrap()
+    }
+
+    fn at(micros: u64) -> Instant {
+        Instant::from_micros(micros)
+    }
+
+    #[test]
+    fn the_oldest_make_room() {
+        let mut early = EarlyHashes::new(3);
+        for number in 0..5 {
+            early.insert(bin(number), &[number as u8; 20], at(number));
+        }
+        assert_eq!(early.iter().map(|(bin, _)| bin.number()).collect::<std::vec::Vec<_>>(), [2, 3, 4]);
+        // Replacing one makes it the newest, and no other goes for it.
+        early.insert(bin(2), &[9; 20], at(5));
+        early.insert(bin(7), &[7; 20], at(6));
+        assert_eq!(early.get(bin(3)), None);
+        assert_eq!(early.get(bin(2)), Some([9; 20].as_slice()));
+        assert_eq!(early.len(), 3);
+    }
+
+    #[test]
+    fn memory_stays_bounded_whatever_comes() {
+        let mut early = EarlyHashes::new(8);
+        for round in 0..10_000 {
+            early.insert(bin(round % 5), &[1; 20], at(round));
+            early.insert(bin(round), &[1; 20], at(round));
+            early.remove_used(ChunkIndex::new(round % 3));
+            assert!(early.len() <= 8 && early.order.len() <= 16);
+        }
+        early.insert(bin(1), &[1; 65], at(0));
+        assert!(EarlyHashes::new(0).max == 1);
+    }
+
+    #[test]
+    fn hashes_expire_by_age() {
+        let mut early = EarlyHashes::new(10);
+        early.insert(bin(0), &[0; 20], at(10));
+        early.insert(bin(2), &[2; 20], at(20));
+        early.insert(bin(0), &[1; 20], at(30));
+        early.expire(at(20));
+        assert_eq!(early.len(), 2);
+        early.expire(at(30));
+        assert_eq!(early.iter().map(|(bin, _)| bin.number()).collect::<std::vec::Vec<_>>(), [0]);
+        early.expire(at(31));
+        assert!(early.is_empty() && early.order.is_empty());
+    }
+
+    #[test]
+    fn a_verified_chunk_uses_up_its_path_and_what_lies_beside() {
+        let mut early = EarlyHashes::new(10);
+        for number in [2, 3, 5, 6, 9, 11, 13] {
+            early.insert(bin(number), &[1; 20], at(0));
+        }
+        early.remove_used(ChunkIndex::new(0));
+        assert_eq!(early.iter().map(|(bin, _)| bin.number()).collect::<std::vec::Vec<_>>(), [6, 9, 13]);
+        early.clear();
+        assert_eq!((early.len(), early.get(bin(6))), (0, None));
+    }
+}

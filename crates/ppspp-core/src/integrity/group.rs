@@ -158,3 +158,71 @@ fn tops(chunks: ChunkRange) -> impl Iterator<Item = Bin> {
 pub(super) fn top_hashes(nodes: &GroupNodes) -> Option<ArrayVec<(Bin, Hash), 6>> {
     nodes.tops().map(|(bin, hash)| Some((bin, Hash::from_slice(hash?)?))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::integrity::reference::Content;
+
+    #[test]
+    fn recomputed_nodes_are_those_of_the_reference() {
+        let cases = [(512, 33, 512), (512, 31, 3), (1024, 1, 1), (1024, 23, 1000), (8192, 5, 8192), (61440, 2, 61439)];
+        for (size, chunks, last) in cases {
+            let content = Content::new(HashFunction::Sha256, size, chunks, last);
+            for group in (0..content.geometry.group_count()).map(GroupIndex::new) {
+                let range = content.geometry.group_chunks(group);
+                let data = content.bytes(range);
+                let nodes = GroupNodes::from_data(HashFunction::Sha256, &content.geometry, group, data).unwrap();
+                assert_eq!(nodes.chunks(), range);
+                assert_eq!(nodes.iter().count() as u64, 2 * range.count() - u64::from(range.count().count_ones()));
+                for (bin, hash) in nodes.iter() {
+                    assert_eq!(hash, content.node(bin).as_slice(), "{bin:?}");
+                }
+                for (top, hash) in nodes.tops() {
+                    assert_eq!(hash, Some(content.node(top).as_slice()), "{top:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_the_group_are_refused() {
+        let content = Content::new(HashFunction::Sha1, 1024, 23, 1000);
+        let whole = content.bytes(ChunkRange::new(0, 16));
+        let refused = |group, data: &[u8]| {
+            GroupNodes::from_data(HashFunction::Sha1, &content.geometry, GroupIndex::new(group), data).is_none()
+        };
+        assert!(!refused(0, whole));
+        assert!(refused(0, &whole[1..]));
+        assert!(refused(1, whole));
+        assert!(refused(2, &[]));
+        assert!(refused(u64::MAX >> 4, &[]));
+    }
+
+    #[test]
+    fn nodes_outside_the_group_have_no_place() {
+        let mut nodes = GroupNodes::empty(HashFunction::Sha1, ChunkRange::new(16, 23));
+        for number in 0..200 {
+            nodes.set(Bin::from_number(number).unwrap(), &[1; 20]);
+        }
+        nodes.set(Bin::EVERYTHING, &[1; 20]);
+        nodes.set(Bin::leftmost(0), &[1; 20]);
+        // 4 + 2 + 1 chunks.
+        assert_eq!(nodes.iter().count(), 7 + 3 + 1);
+        assert!(nodes.iter().all(|(bin, _)| nodes.chunks().covers(bin.base_range())));
+        let mut short = GroupNodes::empty(HashFunction::Sha1, ChunkRange::new(16, 23));
+        short.set(Bin::at(0, 16).unwrap(), &[1; 21]);
+        assert_eq!(short.iter().count(), 0);
+        assert_eq!(short.hashes.capacity(), 0);
+    }
+
+    #[test]
+    fn a_group_never_has_more_than_63_nodes() {
+        let mut nodes = GroupNodes::empty(HashFunction::Sha1, ChunkRange::new(0, u64::MAX));
+        assert_eq!(nodes.chunks().count(), 32);
+        for number in 0..1000 {
+            nodes.set(Bin::from_number(number).unwrap(), &[1; 20]);
+        }
+        assert_eq!(nodes.iter().count(), 63);
+    }
+}

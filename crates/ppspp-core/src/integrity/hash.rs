@@ -276,3 +276,91 @@ impl fmt::Debug for Hash {
         fmt::Display::fmt(self, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString as _;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::chunk::ChunkSize;
+
+    #[test]
+    fn names_and_codes_are_those_of_rfc_7574_section_7_6() {
+        let table = [("sha1", 20), ("sha224", 28), ("sha256", 32), ("sha384", 48), ("sha512", 64)];
+        for (code, (name, len)) in table.into_iter().enumerate() {
+            let function = HashFunction::from_code(code as u8).unwrap();
+            assert_eq!((function.name(), function.len(), usize::from(function.code())), (name, len, code));
+            assert_eq!(name.parse(), Ok(function));
+            assert_eq!(function.leaf(b"").as_slice().len(), len);
+        }
+        assert_eq!(HashFunction::from_code(5), None);
+        assert_eq!("SHA-256".parse::<HashFunction>(), Err(UnknownName));
+        assert_eq!(HashFunction::default(), HashFunction::Sha256);
+    }
+
+    /// The example of RFC 7574 §8.16, whose text names the wrong function and length.
+    #[test]
+    fn the_root_of_the_rfc_example_is_the_hash_of_its_only_chunk() {
+        let content = b"Hello world!\n";
+        assert_eq!(HashFunction::Sha1.leaf(content).to_string(), "47a013e660d408619d894b20806b1d5086aab03b");
+        assert_eq!(
+            HashFunction::Sha256.leaf(content).to_string(),
+            "0ba904eae8773b70c75333db4de2f3ac45a8ad4ddba1b242f0b3cfc199391dd8"
+        );
+    }
+
+    #[test]
+    fn a_node_is_the_hash_of_its_children_joined() {
+        for function in HashFunction::ALL {
+            for (left, right) in [("a", "b"), ("b", "a"), ("a", "a")] {
+                let (left, right) = (function.leaf(left.as_bytes()), function.leaf(right.as_bytes()));
+                let joined = [left.as_slice(), right.as_slice()].concat();
+                assert_eq!(function.node(left.as_slice(), right.as_slice()), function.leaf(&joined), "{function}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_two_empty_children_make_an_empty_node() {
+        for function in HashFunction::ALL {
+            let (zero, full) = (Hash::zero(function), function.leaf(b"full"));
+            assert!(function.node(zero.as_slice(), zero.as_slice()).is_zero());
+            let joined = [full.as_slice(), zero.as_slice()].concat();
+            assert_eq!(function.node(full.as_slice(), zero.as_slice()), function.leaf(&joined));
+            assert_ne!(function.node(zero.as_slice(), full.as_slice()), function.leaf(&joined));
+        }
+    }
+
+    #[test]
+    fn children_of_a_wrong_length_are_hashed_as_they_are() {
+        let long = [7; 64];
+        assert_eq!(HashFunction::Sha256.node(&long, &[]), HashFunction::Sha256.leaf(&long));
+        assert_eq!(HashFunction::Sha1.node(&long, &long).as_slice().len(), 20);
+    }
+
+    #[test]
+    fn many_messages_hash_like_each_alone() {
+        let messages: [&[u8]; 4] = [b"", b"a", &[1; 1024], &[2; 100]];
+        for function in HashFunction::ALL {
+            let mut out = std::vec![9];
+            function.digest_many(&messages, &mut out);
+            let each: Vec<u8> = messages.iter().flat_map(|m| function.leaf(m).as_slice().to_vec()).collect();
+            assert_eq!(out, [&[9], each.as_slice()].concat());
+        }
+    }
+
+    #[test]
+    fn a_hash_holds_up_to_64_bytes() {
+        assert_eq!(Hash::from_slice(&[1; 65]), None);
+        assert_eq!(Hash::from_slice(&[1; 64]).unwrap().as_slice(), [1; 64]);
+        assert_ne!(Hash::from_slice(&[0; 20]), Hash::from_slice(&[0; 28]));
+        assert_eq!(Hash::from_slice(&[0xab, 1]).unwrap().to_string(), "ab01");
+    }
+
+    /// R1: what an interior node is hashed from must never be as long as a whole chunk.
+    #[test]
+    fn every_chunk_size_exceeds_two_hashes() {
+        assert!(ChunkSize::MIN.bytes() as usize > 2 * MAX_HASH_LEN);
+    }
+}

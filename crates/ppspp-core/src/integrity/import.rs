@@ -114,3 +114,134 @@ fn verify_page(function: HashFunction, mut known: Known, raw: &[u8]) -> Known {
     }
     known
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::integrity::TreeBuilder;
+    use crate::integrity::reference::Content;
+
+    fn built(content: &Content) -> Tree {
+        let mut builder = TreeBuilder::new(content.params, content.geometry);
+        for span in builder.spans() {
+            let bytes = span.byte_range();
+            let data = &content.data[bytes.start as usize..bytes.end as usize];
+            builder.add(TreeBuilder::hash_span(content.params, content.geometry, span, data).unwrap()).unwrap();
+        }
+        builder.finish().unwrap()
+    }
+
+    /// The tree's file.
+    fn file(content: &Content, tree: &Tree) -> Vec<Vec<u8>> {
+        (0..Tree::page_count(&content.geometry)).map(|page| tree.page_bytes(page).unwrap()).collect()
+    }
+
+    fn import(content: &Content, file: &[Vec<u8>]) -> Tree {
+        let read = |page: u64| file.get(page as usize).cloned();
+        Tree::import(content.params, content.root(), content.geometry, &content.peaks(), read).unwrap()
+    }
+
+    /// The complete nodes from the group level up.
+    fn stored(content: &Content) -> Vec<Bin> {
+        let complete = |bin: &Bin| content.geometry.all().covers(bin.base_range());
+        let layer = content.geometry.group_layer();
+        content.nodes().map(|(bin, _)| bin).filter(|bin| bin.layer() >= layer).filter(complete).collect()
+    }
+
+    /// Damages `bin` in a copy of `file` and says which nodes the import then knows.
+    fn known_without(content: &Content, file: &[Vec<u8>], bin: Bin, damage: impl Fn(&mut u8)) -> BTreeSet<Bin> {
+        let mut file = file.to_vec();
+        let (page, slot) = slot_of(bin, content.geometry.group_layer()).unwrap();
+        let len = content.params.function.len();
+        file[page as usize][slot * len..(slot + 1) * len].iter_mut().for_each(damage);
+        let tree = import(content, &file);
+        stored(content).into_iter().filter(|bin| tree.node(*bin) == Some(content.node(*bin).as_slice())).collect()
+    }
+
+    fn each_node_damaged(content: &Content, picks: impl Iterator<Item = Bin>) {
+        let file = file(content, &built(content));
+        let all = stored(content);
+        for bin in picks {
+            // The peaks do not come from the pages; below any other node, its subtree and its sibling's are lost.
+            let peak = content.peaks().iter().any(|(peak, _)| *peak == bin);
+            let lost = |other: &Bin| !peak && bin.parent().is_some_and(|p| p.contains(*other) && p != *other);
+            let expected: BTreeSet<Bin> = all.iter().copied().filter(|other| !lost(other)).collect();
+            assert_eq!(known_without(content, &file, bin, |byte| *byte = 0), expected, "{bin:?}");
+            assert_eq!(known_without(content, &file, bin, |byte| *byte ^= 0x10), expected, "{bin:?}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_node_costs_its_subtree_and_its_siblings() {
+        for (size, chunks) in [(8192, 75), (16384, 32), (16384, 37)] {
+            let content = Content::new(HashFunction::Sha1, size, chunks, 9);
+            each_node_damaged(&content, stored(&content).into_iter());
+        }
+    }
+
+    #[test]
+    fn damage_above_whole_pages_is_found() {
+        let content = Content::new(HashFunction::Sha1, 16384, 1029, 9);
+        let layer = content.geometry.group_layer();
+        let high = |bin: &Bin| bin.layer() >= layer + PAGE_LAYER;
+        let picks: Vec<Bin> = stored(&content).into_iter().filter(high).collect();
+        assert_eq!(picks.len(), 4 + 2 + 1);
+        each_node_damaged(&content, picks.into_iter());
+    }
+
+    #[test]
+    fn absent_and_short_pages_are_unknown() {
+        let content = Content::new(HashFunction::Sha1, 16384, 600, 9);
+        let whole = file(&content, &built(&content));
+        let count = |tree: &Tree| stored(&content).into_iter().filter(|bin| tree.node(*bin).is_some()).count();
+        assert_eq!(count(&import(&content, &whole)), stored(&content).len());
+        assert_eq!(count(&import(&content, &[])), content.peaks().len());
+        let mut short = whole.clone();
+        short[0].pop();
+        // The first page's top proves nothing, so neither does its sibling's: 2 * 511 nodes are lost.
+        assert_eq!(count(&import(&content, &short)), stored(&content).len() - 1022);
+        assert!(import(&content, &whole[..1]).node(Bin::leftmost(8)).is_none());
+    }
+
+    #[test]
+    fn without_peaks_only_a_full_tree_is_read() {
+        for (chunks, complete) in [(8, true), (7, false)] {
+            let content = Content::new(HashFunction::Sha256, 16384, chunks, 9);
+            let file = file(&content, &built(&content));
+            let read = |page: u64| file.get(page as usize).cloned();
+            let tree = Tree::import(content.params, content.root(), content.geometry, &[], read).unwrap();
+            assert_eq!(tree.is_complete(), complete);
+        }
+        let content = Content::new(HashFunction::Sha256, 16384, 7, 9);
+        let mut peaks = content.peaks();
+        peaks[0].1 = peaks[1].1;
+        let tree = Tree::import(content.params, content.root(), content.geometry, &peaks, |_| None);
+        assert_eq!(tree.err(), Some(PeaksError::Root { chunks: 7 }));
+    }
+
+    #[test]
+    fn an_imported_tree_is_clean() {
+        let content = Content::new(HashFunction::Sha1, 16384, 300, 9);
+        let mut tree = import(&content, &file(&content, &built(&content)));
+        assert_eq!(tree.take_dirty(), []);
+        assert_eq!(built(&content).take_dirty(), [0, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn junk_never_enters(
+            pages in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 512 * 20..=512 * 20), 0..3),
+            chunks in 1u64..600,
+        ) {
+            let content = Content::new(HashFunction::Sha1, 512, chunks, 9);
+            let tree = import(&content, &pages);
+            for (bin, hash) in content.nodes() {
+                prop_assert!(tree.node(bin).is_none_or(|known| known == hash.as_slice()));
+            }
+        }
+    }
+}

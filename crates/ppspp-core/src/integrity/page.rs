@@ -54,7 +54,9 @@ impl Page {
     /// The page whose known slots are those, taken from `raw`, a page in its file form.
     pub(super) fn from_raw(known: Known, raw: &[u8], len: usize) -> Self {
         let count: u32 = known.iter().map(|word| word.count_ones()).sum();
-        let mut page = Self { known: [0; WORDS], hashes: Vec::with_capacity(count as usize * len), dirty: false };
+        // A page whose groups are all known soon gets its last node too: no growing for that.
+        let room = (count as usize).next_power_of_two().max(FIRST_ROOM) * len;
+        let mut page = Self { known: [0; WORDS], hashes: Vec::with_capacity(room), dirty: false };
         for (slot, hash) in raw.chunks_exact(len.max(1)).take(PAGE_NODES).enumerate() {
             if is_known(&known, slot) {
                 set_known(&mut page.known, slot);
@@ -137,5 +139,60 @@ impl Page {
         let whole: u32 = self.known.iter().take(word).map(|word| word.count_ones()).sum();
         let part = self.known.get(word).map_or(0, |word| (word & ((1 << bit) - 1)).count_ones());
         (whole + part) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LEN: usize = 20;
+
+    proptest! {
+        #[test]
+        fn holds_what_was_inserted(slots in proptest::collection::vec((0..PAGE_NODES, 1u8..), 0..600)) {
+            let mut page = Page::default();
+            let mut model = BTreeMap::new();
+            for (slot, byte) in slots {
+                prop_assert_eq!(page.insert(slot, &[byte; LEN]), !model.contains_key(&slot));
+                model.entry(slot).or_insert(byte);
+            }
+            let raw = page.to_raw(LEN);
+            prop_assert_eq!(raw.len(), PAGE_NODES * LEN);
+            for slot in 0..PAGE_NODES {
+                let hash = model.get(&slot).map(|byte| [*byte; LEN]);
+                prop_assert_eq!(page.get(slot, LEN), hash.as_ref().map(<[u8; LEN]>::as_slice));
+                prop_assert_eq!(&raw[slot * LEN..][..LEN], &hash.unwrap_or_default());
+            }
+            prop_assert_eq!(page.groups_known(), model.keys().filter(|slot| *slot % 2 == 0).count() as u64);
+            let again = Page::from_raw(*page.known(), &raw, LEN);
+            prop_assert_eq!((&again.known, &again.hashes), (&page.known, &page.hashes));
+            prop_assert!(page.hashes.capacity() <= 2 * page.hashes.len().max(FIRST_ROOM * LEN));
+        }
+    }
+
+    #[test]
+    fn a_full_page_wastes_nothing() {
+        let mut page = Page::default();
+        for slot in 0..PAGE_NODES {
+            assert!(page.insert(slot, &[1; LEN]));
+        }
+        assert_eq!(page.hashes.capacity(), PAGE_NODES * LEN);
+        assert!(!page.insert(PAGE_NODES, &[1; LEN]));
+    }
+
+    #[test]
+    fn slots_are_in_order_from_the_group_level() {
+        assert_eq!(slot_of(Bin::leftmost(3), 4), None);
+        assert_eq!(slot_of(Bin::leftmost(4), 4), Some((0, 0)));
+        assert_eq!(slot_of(Bin::leftmost(12), 4), Some((0, 255)));
+        assert_eq!(slot_of(Bin::leftmost(13), 4), Some((0, 511)));
+        assert_eq!(slot_of(Bin::at(4, 256).unwrap(), 4), Some((1, 0)));
+        assert_eq!(slot_of(Bin::leftmost(14), 4), Some((1, 511)));
+        assert_eq!(slot_of(Bin::EVERYTHING, 0), Some((u64::MAX >> 10, 511)));
     }
 }

@@ -143,3 +143,111 @@ impl PeakClaim {
         &self.peaks
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::integrity::reference::Content;
+
+    fn content(chunks: u64) -> Content {
+        Content::new(HashFunction::Sha1, 512, chunks, 1)
+    }
+
+    #[test]
+    fn peaks_hash_to_the_root() {
+        for chunks in (1..70).chain([127, 128, 129]) {
+            let content = content(chunks);
+            let root = root_from_peaks(HashFunction::Sha1, &content.geometry, &content.peaks());
+            assert_eq!(root, Some(content.root()), "{chunks} chunks");
+        }
+    }
+
+    /// RFC 7574 Figure 4.
+    #[test]
+    fn a_file_of_7162_bytes_has_peaks_3_9_12() {
+        let content = Content::new(HashFunction::Sha256, 1024, 7, 1018);
+        assert_eq!(content.geometry.content_length(), Some(7162));
+        let peaks = content.peaks();
+        assert_eq!(peaks.iter().map(|(bin, _)| bin.number()).collect::<Vec<_>>(), [3, 9, 12]);
+        assert_eq!(root_from_peaks(HashFunction::Sha256, &content.geometry, &peaks), Some(content.root()));
+    }
+
+    #[test]
+    fn other_nodes_are_no_peaks() {
+        let content = content(7);
+        let peaks = content.peaks();
+        let check = |peaks: &[_]| check_peaks(content.params, &content.root(), &content.geometry, peaks);
+        assert_eq!(check(&peaks), Ok(()));
+        let not_peaks = Err(PeaksError::NotPeaks { chunks: 7 });
+        assert_eq!(check(&peaks[1..]), not_peaks);
+        assert_eq!(check(&[]), not_peaks);
+        assert_eq!(check(&[peaks.clone(), peaks.clone()].concat()), not_peaks);
+        assert_eq!(check(&[peaks[1], peaks[0], peaks[2]]), not_peaks);
+        let zero = (peaks[2].0, Hash::zero(HashFunction::Sha1));
+        assert_eq!(check(&[peaks[0], peaks[1], zero]), not_peaks);
+        let wrong = (peaks[2].0, peaks[1].1);
+        assert_eq!(check(&[peaks[0], peaks[1], wrong]), Err(PeaksError::Root { chunks: 7 }));
+    }
+
+    #[test]
+    fn a_claim_is_found_among_uncles_in_any_order() {
+        for chunks in 2..40 {
+            let content = content(chunks);
+            for chunk in 0..chunks {
+                let uncles =
+                    crate::integrity::uncles(&content.geometry, crate::chunk::ChunkIndex::new(chunk), |_| false);
+                let mut sent = content.peaks();
+                sent.extend(uncles.iter().map(|bin| (*bin, content.node(*bin))));
+                for _ in 0..2 {
+                    let claim = PeakClaim::find(content.params, &content.root(), &sent).unwrap();
+                    assert_eq!((claim.chunks(), claim.peaks()), (chunks, content.peaks().as_slice()));
+                    sent.reverse();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_claim_without_every_peak() {
+        let content = content(7);
+        let peaks = content.peaks();
+        let find = |candidates: &[_]| PeakClaim::find(content.params, &content.root(), candidates);
+        assert_eq!(find(&[]), None);
+        for left_out in 0..3 {
+            let mut some = peaks.clone();
+            some.remove(left_out);
+            assert_eq!(find(&some), None);
+        }
+        // Past the bound nothing is looked at.
+        let mut many = std::vec![(Bin::leftmost(0), peaks[0].1); MAX_CLAIM_CANDIDATES];
+        many.extend(peaks);
+        assert_eq!(find(&many), None);
+    }
+
+    /// R1: the root passes as a lone peak at any height; the claim costs nothing but its one hash.
+    #[test]
+    fn a_root_claimed_as_a_lone_peak_is_only_a_claim() {
+        let content = content(7);
+        for layer in 0..=Bin::MAX_LAYER {
+            let lone = [(Bin::leftmost(layer), content.root())];
+            match PeakClaim::find(content.params, &content.root(), &lone) {
+                Some(claim) => assert_eq!((claim.chunks(), claim.peaks.capacity() <= 4), (1 << layer, true)),
+                // 2^54 chunks of 512 bytes are more than any content has.
+                None => assert!(layer >= 54),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn junk_makes_no_claim(junk in proptest::collection::vec((0u64..u64::MAX, any::<[u8; 20]>()), 0..200)) {
+            let candidates: Vec<_> = junk
+                .iter()
+                .map(|(bin, hash)| (Bin::from_number(*bin).unwrap(), Hash::from_slice(hash).unwrap()))
+                .collect();
+            prop_assert_eq!(PeakClaim::find(content(7).params, &content(7).root(), &candidates), None);
+        }
+    }
+}

@@ -39,3 +39,96 @@ pub fn peaks_needed(geometry: &Geometry, acknowledged: bool) -> impl Iterator<It
     let needed = !acknowledged && geometry.chunk_count() > 1;
     geometry.peaks().filter(move |_| needed)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::chunk::{ChunkSize, RangeSet};
+
+    fn of_chunks(chunks: u64) -> Geometry {
+        Geometry::of_chunks(chunks, ChunkSize::DEFAULT).unwrap()
+    }
+
+    fn numbers(bins: impl IntoIterator<Item = Bin>) -> Vec<u64> {
+        bins.into_iter().map(Bin::number).collect()
+    }
+
+    /// RFC 7574 Table 1, with the nodes 11 and 13 above the peaks replaced by the peaks of §5.6.2, and without node 14,
+    /// which is empty.
+    #[test]
+    fn in_order_download_of_table_1() {
+        let geometry = of_chunks(7);
+        let mut sent = Vec::new();
+        for chunk in 0..7 {
+            let mut bins = numbers(peaks_needed(&geometry, chunk > 0));
+            bins.extend(numbers(uncles(&geometry, ChunkIndex::new(chunk), |range| range.start() < chunk)));
+            sent.push(bins);
+        }
+        assert_eq!(
+            sent,
+            [std::vec![3, 9, 12, 5, 2], Vec::new(), std::vec![6], Vec::new(), std::vec![10], Vec::new(), Vec::new()]
+        );
+    }
+
+    /// The example in RFC 7574 §5.3: C0 and C1 acknowledged, so the seventh chunk needs 14 and 9.
+    #[test]
+    fn acknowledged_chunks_save_their_uncles() {
+        let bins = uncles(&of_chunks(8), ChunkIndex::new(6), |range| range.start() < 2);
+        assert_eq!(numbers(bins), [9, 14]);
+    }
+
+    #[test]
+    fn peaks_go_to_who_has_acknowledged_nothing() {
+        assert_eq!(numbers(peaks_needed(&of_chunks(7), false)), [3, 9, 12]);
+        assert_eq!(numbers(peaks_needed(&of_chunks(8), false)), [7]);
+        assert_eq!(numbers(peaks_needed(&of_chunks(1), false)), []);
+        assert_eq!(numbers(peaks_needed(&of_chunks(7), true)), []);
+        assert!(uncles(&of_chunks(1), ChunkIndex::new(0), |_| false).is_empty());
+        assert!(uncles(&of_chunks(7), ChunkIndex::new(7), |_| false).is_empty());
+        assert!(uncles(&of_chunks(7), ChunkIndex::new(u64::MAX), |_| false).is_empty());
+    }
+
+    /// The figure that counts on the wire: libswift sends 2.05.
+    #[test]
+    fn an_in_order_download_costs_at_most_1_1_hashes_per_chunk() {
+        const CHUNKS: u64 = 100_000;
+        let geometry = of_chunks(CHUNKS);
+        let mut acknowledged = RangeSet::new();
+        let mut sent = 0;
+        for chunk in 0..CHUNKS {
+            // An acknowledgement comes after each aligned run of 128; within it, what was sent counts as known (R17).
+            let run = chunk & !127;
+            if chunk == run {
+                acknowledged.insert(ChunkRange::new(0, run));
+            }
+            let in_run = ChunkRange::new(run, chunk);
+            sent += peaks_needed(&geometry, chunk > 0).count();
+            sent += uncles(&geometry, ChunkIndex::new(chunk), |range| {
+                acknowledged.intersects(range) || in_run.intersects(range)
+            })
+            .len();
+        }
+        assert!(sent as u64 * 10 <= CHUNKS * 11, "{sent} hashes for {CHUNKS} chunks");
+        // Every chunk but the left one of each pair needs its sibling: no fewer than one hash per pair are possible.
+        assert!(sent as u64 >= CHUNKS / 2);
+    }
+
+    proptest! {
+        #[test]
+        fn a_proof_descends_below_its_peak(chunks in 1u64..=1 << 53, pick in any::<u64>()) {
+            let geometry = of_chunks(chunks);
+            let chunk = ChunkIndex::new(pick % chunks);
+            let peak = geometry.peak_of(chunk).unwrap();
+            let proof = uncles(&geometry, chunk, |range| { assert!(peak.base_range().covers(range)); false });
+            prop_assert_eq!(proof.len(), usize::from(peak.layer()));
+            for (bin, layer) in proof.iter().zip((0..peak.layer()).rev()) {
+                prop_assert_eq!(bin.layer(), layer);
+                prop_assert!(bin.parent().unwrap().base_range().contains(chunk) && !bin.base_range().contains(chunk));
+            }
+        }
+    }
+}

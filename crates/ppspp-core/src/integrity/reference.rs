@@ -1,9 +1,10 @@
 //! The slow twin: the whole tree of RFC 7574 §5.1 by recursion, every node down to the empty ones.
 
+use std::collections::BTreeMap;
 use std::vec::Vec;
 
 use super::{EarlyHashes, Hash, HashFunction, TreeParams};
-use crate::chunk::{Bin, ChunkIndex, ChunkSize, Geometry};
+use crate::chunk::{Bin, ChunkIndex, ChunkRange, ChunkSize, Geometry};
 use crate::time::Instant;
 
 /// A content and how it is cut.
@@ -12,6 +13,7 @@ pub(super) struct Content {
     pub(super) params: TreeParams,
     pub(super) geometry: Geometry,
     pub(super) data: Vec<u8>,
+    nodes: BTreeMap<Bin, Hash>,
 }
 
 impl Content {
@@ -30,7 +32,10 @@ impl Content {
             }
             data.extend_from_slice(&bytes);
         }
-        Self { params: TreeParams { function, chunk_size }, geometry, data }
+        let params = TreeParams { function, chunk_size };
+        let mut content = Self { params, geometry, data, nodes: BTreeMap::new() };
+        content.hash_below(geometry.root());
+        content
     }
 
     pub(super) fn chunk(&self, chunk: u64) -> &[u8] {
@@ -38,19 +43,36 @@ impl Content {
         self.data.chunks(size).nth(chunk as usize).unwrap()
     }
 
+    pub(super) fn bytes(&self, chunks: ChunkRange) -> &[u8] {
+        let bytes = self.geometry.byte_range(chunks);
+        &self.data[bytes.start as usize..bytes.end as usize]
+    }
+
     /// RFC 7574 §5.1, word by word.
-    pub(super) fn node(&self, bin: Bin) -> Hash {
+    fn hash_below(&mut self, bin: Bin) -> Hash {
         let function = self.params.function;
-        if let Some((left, right)) = bin.children() {
-            let (left, right) = (self.node(left), self.node(right));
-            if left.is_zero() && right.is_zero() {
-                return Hash::zero(function);
-            }
-            let joined = [left.as_slice(), right.as_slice()].concat();
-            return function.leaf(&joined);
-        }
         let chunk = bin.base_range().start();
-        if chunk < self.geometry.chunk_count() { function.leaf(self.chunk(chunk)) } else { Hash::zero(function) }
+        let hash = match bin.children() {
+            Some((left, right)) => {
+                let (left, right) = (self.hash_below(left), self.hash_below(right));
+                let joined = [left.as_slice(), right.as_slice()].concat();
+                if left.is_zero() && right.is_zero() { Hash::zero(function) } else { function.leaf(&joined) }
+            }
+            None if chunk < self.geometry.chunk_count() => function.leaf(self.chunk(chunk)),
+            None => Hash::zero(function),
+        };
+        self.nodes.insert(bin, hash);
+        hash
+    }
+
+    /// The hash of a node at or below the root.
+    pub(super) fn node(&self, bin: Bin) -> Hash {
+        self.nodes[&bin]
+    }
+
+    /// Every node at or below the root.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (Bin, Hash)> {
+        self.nodes.iter().map(|(bin, hash)| (*bin, *hash))
     }
 
     pub(super) fn root(&self) -> Hash {

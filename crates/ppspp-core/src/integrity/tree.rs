@@ -274,3 +274,125 @@ fn is_peak(geometry: &Geometry, bin: Bin) -> bool {
     let first = bin.base_range().start();
     geometry.peak_of(ChunkIndex::new(first)) == Some(bin)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::ChunkIndex;
+    use crate::integrity::reference::Content;
+
+    #[test]
+    fn a_huge_geometry_allocates_nothing() {
+        let content = Content::new(HashFunction::Sha256, 512, 1, 1);
+        for chunks in [1 << 53, (1 << 53) + 1] {
+            let geometry = Geometry::of_chunks(chunks, content.params.chunk_size).unwrap();
+            let mut tree = Tree::new(content.params, content.root());
+            tree.set_length(geometry).unwrap();
+            assert!(tree.pages.len() <= 1 && tree.edge.capacity() == 0);
+            assert!(!tree.is_complete());
+        }
+    }
+
+    #[test]
+    fn geometry_must_fit_the_tree_and_what_is_known() {
+        let content = Content::new(HashFunction::Sha256, 1024, 7, 1018);
+        let (params, peaks) = (content.params, content.peaks());
+        let size = params.chunk_size;
+        let mut tree = Tree::new(params, content.root());
+        assert_eq!(tree.node(content.geometry.root()), None);
+        let other = ChunkSize::new(2048).unwrap();
+        assert_eq!(
+            tree.set_length(Geometry::of_chunks(7, other).unwrap()),
+            Err(PeaksError::ChunkSize { expected: size, found: other })
+        );
+        assert_eq!(
+            tree.set_geometry(Geometry::of_chunks(6, size).unwrap(), &peaks[..2]),
+            Err(PeaksError::Root { chunks: 6 })
+        );
+        assert_eq!(tree.geometry(), None);
+        // Counting chunks first, then the exact length, then never another.
+        tree.set_geometry(Geometry::of_chunks(7, size).unwrap(), &peaks).unwrap();
+        assert_eq!(tree.geometry().unwrap().content_length(), None);
+        assert_eq!(tree.set_length(content.geometry), Ok(()));
+        assert_eq!(tree.set_geometry(Geometry::of_chunks(7, size).unwrap(), &peaks), Ok(()));
+        assert_eq!(tree.geometry(), Some(content.geometry));
+        let longer = Geometry::new(7163, size).unwrap();
+        assert_eq!(tree.set_length(longer), Err(PeaksError::Contradiction { known: 7, found: 7 }));
+        let fewer = Geometry::new(6000, size).unwrap();
+        assert_eq!(tree.set_length(fewer), Err(PeaksError::Contradiction { known: 7, found: 6 }));
+    }
+
+    #[test]
+    fn the_tree_answers_for_groups_peaks_and_root() {
+        let content = Content::new(HashFunction::Sha1, 8192, 7, 1);
+        let mut tree = Tree::new(content.params, content.root());
+        tree.set_geometry(content.geometry, &content.peaks()).unwrap();
+        let root = content.geometry.root();
+        assert_eq!(tree.node(root), Some(content.root().as_slice()));
+        for (bin, hash) in content.nodes() {
+            let known = tree.peaks().contains(&(bin, hash)) || bin == root;
+            assert_eq!(tree.node(bin), known.then_some(hash.as_slice()), "{bin:?}");
+        }
+        for (bin, hash) in content.nodes().filter(|(bin, _)| content.geometry.all().covers(bin.base_range())) {
+            tree.insert(bin, &hash);
+        }
+        assert!(tree.is_complete());
+        for (bin, hash) in content.nodes().filter(|(bin, _)| content.geometry.all().covers(bin.base_range())) {
+            let below = bin.layer() == 0 && bin != content.geometry.peak_of(ChunkIndex::new(6)).unwrap();
+            assert_eq!(tree.node(bin), (!below).then_some(hash.as_slice()), "{bin:?}");
+        }
+    }
+
+    #[test]
+    fn a_tree_is_complete_with_its_last_group() {
+        for chunks in [1, 2, 5, 8, 9] {
+            let content = Content::new(HashFunction::Sha1, 8192, chunks, 1);
+            let mut tree = Tree::new(content.params, content.root());
+            tree.set_geometry(content.geometry, &content.peaks()).unwrap();
+            let groups = (0..chunks / 2).filter_map(|group| Bin::at(1, group));
+            let unknown: Vec<Bin> = groups.filter(|bin| tree.node(*bin).is_none()).collect();
+            for bin in unknown {
+                assert!(!tree.is_complete(), "{chunks} chunks");
+                tree.insert(bin, &content.node(bin));
+                tree.insert(bin, &content.node(bin));
+            }
+            assert!(tree.is_complete(), "{chunks} chunks");
+        }
+    }
+
+    #[test]
+    fn dirty_pages_are_taken_once() {
+        let params = TreeParams { function: HashFunction::Sha1, chunk_size: ChunkSize::MAX };
+        let hash = HashFunction::Sha1.leaf(b"");
+        let mut tree = Tree::new(params, hash);
+        tree.set_length(Geometry::of_chunks(5000, params.chunk_size).unwrap()).unwrap();
+        assert_eq!(tree.take_dirty(), []);
+        for chunk in [4000, 0, 255, 256] {
+            tree.insert(Bin::at(0, chunk).unwrap(), &hash);
+        }
+        assert_eq!(tree.dirty_pages().collect::<Vec<_>>(), [0, 1, 15]);
+        assert_eq!(tree.take_dirty(), [0, 1, 15]);
+        tree.insert(Bin::at(0, 0).unwrap(), &hash);
+        assert_eq!(tree.take_dirty(), []);
+        tree.insert(Bin::at(0, 1).unwrap(), &hash);
+        assert_eq!(tree.take_dirty(), [0]);
+        assert_eq!(tree.page_bytes(0).unwrap().len(), 512 * 20);
+        assert_eq!(tree.page_bytes(2), None);
+    }
+
+    #[test]
+    fn pages_hold_every_complete_node_from_the_group_level() {
+        for chunks in (1..40).chain(250..260).chain(510..515).chain([1023, 1024, 1025]) {
+            for size in [512, 16384] {
+                let geometry = Geometry::of_chunks(chunks, ChunkSize::new(size).unwrap()).unwrap();
+                let layer = geometry.group_layer();
+                let last = (layer..=Bin::MAX_LAYER)
+                    .filter_map(|layer| Bin::at(layer, (chunks >> layer).checked_sub(1)?))
+                    .filter_map(|bin| slot_of(bin, layer))
+                    .map(|(page, _)| page + 1)
+                    .max();
+                assert_eq!(Tree::page_count(&geometry), last.unwrap_or(0), "{chunks} chunks of {size}");
+            }
+        }
+    }
+}

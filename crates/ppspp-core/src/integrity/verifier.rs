@@ -100,11 +100,12 @@ const fn full_mask(chunks: ChunkRange) -> u32 {
 }
 
 /// A chunk's way up to the first verified node: the bins on it below that node, and the hashes beside it.
-struct Proof<'e> {
-    steps: ArrayVec<(Bin, &'e [u8]), MAX_PROOF>,
-    /// The verified hash at its end.
-    anchor: Hash,
-}
+///
+/// Too large to be moved for every chunk: filled in place.
+type Steps<'e> = ArrayVec<(Bin, &'e [u8]), MAX_PROOF>;
+
+/// The hashes of the bins on that way.
+type Path = ArrayVec<Hash, MAX_PROOF>;
 
 /// Verifies the chunks of one content against its root (RFC 7574 §5.2), and keeps what is proven.
 ///
@@ -228,13 +229,16 @@ impl Verifier {
             self.learn_peaks(&geometry, early);
         }
         // The hashes come first: a chunk that cannot be judged yet is not worth hashing.
-        let Some(proof) = self.proof(&geometry, chunk, early) else { return Verdict::Missing };
+        let (mut steps, mut path) = (Steps::new(), Path::new());
+        let Some(anchor) = self.collect(&geometry, chunk, early, &mut steps) else { return Verdict::Missing };
         let leaf = leaf(self.tree.params());
-        let Some(path) = self.climb(&proof, leaf) else { return Verdict::Wrong };
+        if self.climb(leaf, &steps, &mut path) != anchor {
+            return Verdict::Wrong;
+        }
         if chunk == geometry.last_chunk() {
             self.tree.set_last_len(len as u32);
         }
-        self.keep(&geometry, chunk, &proof, &path);
+        self.keep(&geometry, chunk, &steps, &path);
         Verdict::Verified
     }
 
@@ -248,14 +252,19 @@ impl Verifier {
         }
     }
 
-    /// Collects the hashes that prove `chunk`; `None` if one is missing.
-    fn proof<'e>(&self, geometry: &Geometry, chunk: ChunkIndex, early: &'e EarlyHashes) -> Option<Proof<'e>> {
+    /// Collects the hashes that prove `chunk`; returns the verified hash they lead to, or `None` if one is missing.
+    fn collect<'e>(
+        &self,
+        geometry: &Geometry,
+        chunk: ChunkIndex,
+        early: &'e EarlyHashes,
+        steps: &mut Steps<'e>,
+    ) -> Option<Hash> {
         let len = self.tree.params().function.len();
-        let mut steps = ArrayVec::new();
         let mut bin = Bin::leaf(chunk)?;
         loop {
             if let Some(known) = self.node(bin) {
-                return Some(Proof { steps, anchor: Hash::from_slice(known)? });
+                return Hash::from_slice(known);
             }
             let sibling = bin.sibling()?;
             let hash = if sibling.base_range().start() >= geometry.chunk_count() {
@@ -269,29 +278,29 @@ impl Verifier {
         }
     }
 
-    /// The hashes of the bins on the way; `None` if they do not lead to the verified one.
-    fn climb(&self, proof: &Proof<'_>, leaf: Hash) -> Option<ArrayVec<Hash, MAX_PROOF>> {
+    /// The hash at the end of `steps`; those on the way go to `path`.
+    fn climb(&self, leaf: Hash, steps: &Steps<'_>, path: &mut Path) -> Hash {
         let function = self.tree.params().function;
-        let mut path = ArrayVec::new();
         let mut hash = leaf;
-        for (bin, beside) in &proof.steps {
-            path.try_push(hash).ok()?;
+        for (bin, beside) in steps {
+            // As many places as steps: it fits.
+            let _ = path.try_push(hash);
             hash = if bin.is_left() {
                 function.node(hash.as_slice(), beside)
             } else {
                 function.node(beside, hash.as_slice())
             };
         }
-        (hash == proof.anchor).then_some(path)
+        hash
     }
 
     /// Keeps a verified chunk and every node that its proof has proven.
-    fn keep(&mut self, geometry: &Geometry, chunk: ChunkIndex, proof: &Proof<'_>, path: &[Hash]) {
+    fn keep(&mut self, geometry: &Geometry, chunk: ChunkIndex, steps: &Steps<'_>, path: &[Hash]) {
         let key = self.open_group(geometry, geometry.group_of(chunk));
         let group_layer = geometry.group_layer();
         let Some(open) = self.open.get_mut(key) else { return };
         open.have |= mask_of(open, chunk);
-        for ((bin, beside), hash) in proof.steps.iter().zip(path) {
+        for ((bin, beside), hash) in steps.iter().zip(path) {
             let beside = bin.sibling().map(|sibling| (sibling, *beside));
             for (bin, hash) in [Some((*bin, hash.as_slice())), beside].into_iter().flatten() {
                 if bin.layer() < group_layer {
@@ -490,7 +499,8 @@ impl Verifier {
     /// Adopts a claimed size once the last chunk it names verifies under it (RFC 7574 §5.6, ruling R1).
     ///
     /// `last_payload` are that chunk's bytes and `early` the hashes from its sender. The chunk is then verified, and the
-    /// exact content length known.
+    /// exact content length known. Ask for that chunk before acknowledging any other: a sender leaves out what
+    /// acknowledged chunks imply.
     ///
     /// # Errors
     /// [`AdoptError`]; nothing has changed then. Nobody is to blame: another peer's true claim may contradict.
@@ -542,48 +552,605 @@ const fn mask_of(open: &OpenGroup, chunk: ChunkIndex) -> u32 {
 mod tests {
     use std::vec::Vec;
 
-    use super::*;
-    use crate::integrity::reference::Content;
-    use crate::integrity::{HashFunction, peaks_needed, uncles};
+    use proptest::prelude::*;
 
-    /// What an honest sender sends with `chunk` to a receiver that acknowledged every chunk it verified.
-    fn proof_for(content: &Content, verifier: &Verifier, chunk: ChunkIndex) -> Vec<Bin> {
-        let knows = |range: ChunkRange| range.iter().any(|chunk| verifier.has(chunk));
-        let mut bins: Vec<Bin> = peaks_needed(&content.geometry, knows(content.geometry.all())).collect();
-        bins.extend(uncles(&content.geometry, chunk, knows));
-        bins
+    use super::*;
+    use crate::chunk::ChunkSize;
+    use crate::integrity::reference::Content;
+    use crate::integrity::{HashFunction, peaks_needed, root_from_peaks, uncles};
+    use crate::time::Instant;
+
+    const COUNTS: [u64; 19] = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 129];
+
+    fn chunk(index: u64) -> ChunkIndex {
+        ChunkIndex::new(index)
     }
 
-    fn verify_all(content: &Content, order: impl IntoIterator<Item = u64>) -> Verifier {
-        let mut verifier = Verifier::new(content.params, content.root(), Some(content.geometry), 64);
-        for chunk in order.into_iter().map(ChunkIndex::new) {
-            let early = content.early(proof_for(content, &verifier, chunk));
-            assert_eq!(verifier.check(chunk, content.chunk(chunk.value()), &early), Verdict::Verified, "{chunk:?}");
-            assert_eq!(verifier.check(chunk, content.chunk(chunk.value()), &early), Verdict::AlreadyHave);
+    fn verifier(content: &Content) -> Verifier {
+        Verifier::new(content.params, content.root(), Some(content.geometry), 256)
+    }
+
+    fn seeder(content: &Content) -> Verifier {
+        let mut verifier = verifier(content);
+        for index in 0..content.geometry.chunk_count() {
+            assert_eq!(
+                verifier.check(chunk(index), content.chunk(index), &honest(content, &verifier, index)),
+                Verdict::Verified
+            );
         }
         verifier
     }
 
+    /// What an honest sender sends with a chunk to a receiver that acknowledged every chunk it verified.
+    fn proof_for(content: &Content, verifier: &Verifier, index: u64) -> Vec<Bin> {
+        let knows = |range: ChunkRange| range.iter().any(|chunk| verifier.has(chunk));
+        let mut bins: Vec<Bin> = peaks_needed(&content.geometry, knows(content.geometry.all())).collect();
+        bins.extend(uncles(&content.geometry, chunk(index), knows));
+        bins
+    }
+
+    fn honest(content: &Content, verifier: &Verifier, index: u64) -> EarlyHashes {
+        content.early(proof_for(content, verifier, index))
+    }
+
+    /// Every hash that `verifier` knows is right.
+    fn assert_true(content: &Content, verifier: &Verifier) {
+        for (bin, hash) in content.nodes() {
+            assert!(verifier.node(bin).is_none_or(|known| known == hash.as_slice()), "{bin:?}");
+        }
+    }
+
+    fn download(content: &Content, order: impl IntoIterator<Item = u64>) -> Verifier {
+        let mut verifier = verifier(content);
+        for index in order {
+            let early = honest(content, &verifier, index);
+            assert_eq!(verifier.check(chunk(index), content.chunk(index), &early), Verdict::Verified, "chunk {index}");
+            assert_eq!(verifier.check(chunk(index), content.chunk(index), &early), Verdict::AlreadyHave);
+            let group = content.geometry.group_of(chunk(index));
+            if verifier.is_group_complete(group) {
+                verifier.close_group(group);
+            }
+            assert!(verifier.has(chunk(index)));
+        }
+        assert_true(content, &verifier);
+        assert!(verifier.tree().is_complete());
+        assert_eq!(verifier.open_groups().count(), 0);
+        verifier
+    }
+
+    /// The indices below `count` with the most trailing zeros first: those that carry the most hashes.
+    fn ruler_order(count: u64) -> Vec<u64> {
+        let mut order: Vec<u64> = (0..count).collect();
+        order.sort_by_key(|index| core::cmp::Reverse(if *index == 0 { 64 } else { index.trailing_zeros() }));
+        order
+    }
+
     #[test]
     fn every_chunk_verifies_in_every_order() {
-        for chunks in [1, 2, 3, 7, 15, 16, 17, 31, 32, 33] {
-            let content = Content::new(HashFunction::Sha256, 1024, chunks, 1000);
-            verify_all(&content, 0..chunks);
-            verify_all(&content, (0..chunks).rev());
+        for count in COUNTS {
+            let content = Content::new(HashFunction::Sha256, 1024, count, 1000);
+            download(&content, 0..count);
+            download(&content, (0..count).rev());
+            download(&content, ruler_order(count));
+            // 131 is a prime above every count.
+            download(&content, (0..count).map(|step| step * 131 % count));
         }
     }
 
     #[test]
-    fn siblings_up_to_the_root_do_without_peaks() {
-        for chunks in [1, 2, 3, 7, 15, 16, 17, 31, 32, 33] {
-            let content = Content::new(HashFunction::Sha256, 1024, chunks, 1000);
-            let mut verifier = Verifier::new(content.params, content.root(), Some(content.geometry), 64);
-            for chunk in 0..chunks {
-                let early = content.early(content.full_proof(chunk));
-                let verdict = verifier.check(ChunkIndex::new(chunk), content.chunk(chunk), &early);
-                assert_eq!(verdict, Verdict::Verified, "chunk {chunk} of {chunks}");
+    fn every_chunk_size_and_hash_function_verifies() {
+        for function in HashFunction::ALL {
+            for (size, count, last) in [(512, 67, 511), (1024, 33, 1), (16384, 5, 16384), (61440, 3, 60001)] {
+                let content = Content::new(function, size, count, last);
+                download(&content, 0..count);
+                download(&content, ruler_order(count));
             }
-            assert_eq!(verifier.tree().peaks(), content.peaks());
+        }
+    }
+
+    /// RFC 7574 §5.2: the siblings all the way up, where the peaks never come.
+    #[test]
+    fn siblings_up_to_the_root_do_without_peaks() {
+        for size in [512, 1024, 8192, 16384] {
+            for count in COUNTS {
+                let content = Content::new(HashFunction::Sha256, size, count, 500);
+                for order in [ruler_order(count), (0..count).collect(), (0..count).rev().collect()] {
+                    let mut verifier = verifier(&content);
+                    for index in order {
+                        let early = content.early(content.full_proof(index));
+                        let verdict = verifier.check(chunk(index), content.chunk(index), &early);
+                        assert_eq!(verdict, Verdict::Verified, "chunk {index} of {count}");
+                    }
+                    assert_eq!(verifier.tree().peaks(), content.peaks());
+                    assert!(verifier.tree().is_complete());
+                    assert_true(&content, &verifier);
+                }
+            }
+        }
+    }
+
+    /// RFC 7574 Table 1, as printed: the size is known, and nodes above the peaks are sent.
+    #[test]
+    fn the_hashes_of_table_1_are_enough() {
+        let content = Content::new(HashFunction::Sha1, 1024, 7, 1018);
+        let mut verifier = verifier(&content);
+        let table: [&[u64]; 7] = [&[2, 5, 11], &[], &[6], &[], &[10, 13], &[], &[14]];
+        for (index, bins) in table.into_iter().enumerate() {
+            let early = content.early(bins.iter().map(|number| Bin::from_number(*number).unwrap()));
+            let verdict = verifier.check(chunk(index as u64), content.chunk(index as u64), &early);
+            assert_eq!(verdict, Verdict::Verified, "chunk {index}");
+        }
+    }
+
+    #[test]
+    fn a_proof_holds_nothing_that_is_not_needed() {
+        for count in COUNTS {
+            let content = Content::new(HashFunction::Sha1, 1024, count, 1000);
+            let mut verifier = verifier(&content);
+            for index in ruler_order(count) {
+                let proof = proof_for(&content, &verifier, index);
+                let peaks_known = !verifier.tree().peaks().is_empty();
+                let uncle = |bin: &&Bin| peaks_known && content.geometry.peaks().all(|peak| peak != **bin);
+                for left_out in proof.iter().filter(uncle) {
+                    let early = content.early(proof.iter().copied().filter(|bin| bin != left_out));
+                    let verdict = verifier.check(chunk(index), content.chunk(index), &early);
+                    assert_eq!(verdict, Verdict::Missing, "{left_out:?} for chunk {index} of {count}");
+                }
+                let verdict = verifier.check(chunk(index), content.chunk(index), &content.early(proof));
+                assert_eq!(verdict, Verdict::Verified);
+            }
+        }
+    }
+
+    #[test]
+    fn every_bit_of_every_needed_hash_counts() {
+        for (function, count) in [(HashFunction::Sha1, 7), (HashFunction::Sha256, 33), (HashFunction::Sha512, 16)] {
+            let content = Content::new(function, 512, count, 100);
+            for index in [0, count / 2, count - 1] {
+                // With the peaks known, so that a wrong uncle is the only fault.
+                let mut fresh = verifier(&content);
+                fresh.tree_mut().set_geometry(content.geometry, &content.peaks()).unwrap();
+                let proof = uncles(&content.geometry, chunk(index), |_| false);
+                for bin in &proof {
+                    for bit in 0..function.len() * 8 {
+                        let mut early = content.early(proof.iter().copied());
+                        let mut hash = content.node(*bin).as_slice().to_vec();
+                        hash[bit / 8] ^= 1 << (bit % 8);
+                        early.insert(*bin, &hash, Instant::ZERO);
+                        assert_eq!(fresh.check(chunk(index), content.chunk(index), &early), Verdict::Wrong);
+                    }
+                }
+                assert!(!fresh.has(chunk(index)) && fresh.open_groups().count() == 0);
+                assert_true(&content, &fresh);
+            }
+        }
+    }
+
+    #[test]
+    fn every_bit_of_a_payload_counts() {
+        for (count, index) in [(1, 0), (7, 3), (7, 6), (32, 31)] {
+            let content = Content::new(HashFunction::Sha256, 512, count, 512);
+            let mut verifier = verifier(&content);
+            let early = honest(&content, &verifier, index);
+            let mut payload = content.chunk(index).to_vec();
+            for bit in 0..payload.len() * 8 {
+                payload[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(verifier.check(chunk(index), &payload, &early), Verdict::Wrong, "bit {bit}");
+                payload[bit / 8] ^= 1 << (bit % 8);
+            }
+            assert_eq!(verifier.check(chunk(index), &payload, &early), Verdict::Verified);
+        }
+    }
+
+    #[test]
+    fn a_right_chunk_at_a_wrong_place_is_wrong() {
+        let content = Content::new(HashFunction::Sha256, 1024, 8, 1024);
+        let mut verifier = seeder(&content);
+        verifier.forget(content.geometry.all());
+        for at in 0..8 {
+            for index in (0..8).filter(|index| *index != at) {
+                let early = content.early(content.full_proof(at));
+                assert_eq!(verifier.check(chunk(at), content.chunk(index), &early), Verdict::Wrong);
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_peaks_prove_nothing_and_do_no_harm() {
+        let content = Content::new(HashFunction::Sha1, 1024, 7, 1018);
+        let mut verifier = verifier(&content);
+        let mut early = honest(&content, &verifier, 0);
+        early.insert(Bin::at(1, 2).unwrap(), &[1; 20], Instant::ZERO);
+        assert_eq!(verifier.check(chunk(0), content.chunk(0), &early), Verdict::Missing);
+        assert!(verifier.tree().peaks().is_empty());
+        let early = honest(&content, &verifier, 0);
+        assert_eq!(verifier.check(chunk(0), content.chunk(0), &early), Verdict::Verified);
+        assert_eq!(verifier.tree().peaks(), content.peaks());
+    }
+
+    /// R1: zeros stand for what lies past the end, never for content.
+    #[test]
+    fn zeros_are_no_hash_of_content() {
+        let content = Content::new(HashFunction::Sha1, 1024, 7, 1018);
+        let mut verifier = verifier(&content);
+        let mut early = content.early(content.full_proof(0));
+        early.insert(Bin::at(0, 1).unwrap(), &[0; 20], Instant::ZERO);
+        assert_eq!(verifier.check(chunk(0), content.chunk(0), &early), Verdict::Missing);
+        // Nor does a hash of another length pass.
+        early.insert(Bin::at(0, 1).unwrap(), &[1; 32], Instant::ZERO);
+        assert_eq!(verifier.check(chunk(0), content.chunk(0), &early), Verdict::Missing);
+    }
+
+    #[test]
+    fn what_cannot_be_judged_is_named() {
+        let content = Content::new(HashFunction::Sha1, 1024, 33, 1000);
+        let none = EarlyHashes::new(1);
+        let mut blind = Verifier::new(content.params, content.root(), None, 1);
+        assert_eq!(blind.check(chunk(0), content.chunk(0), &none), Verdict::NeedsGeometry);
+        let mut verifier = Verifier::new(content.params, content.root(), Some(content.geometry), 1);
+        for index in [33, 34, 1 << 40, u64::MAX] {
+            assert_eq!(verifier.check(chunk(index), content.chunk(0), &none), Verdict::OutOfRange);
+            assert!(!verifier.has(chunk(index)));
+        }
+        for (index, len) in [(0, 1023), (0, 0), (32, 999), (32, 1001), (32, 1024)] {
+            assert_eq!(verifier.check(chunk(index), &[7; 2000][..len], &none), Verdict::WrongLength);
+        }
+        let early = honest(&content, &verifier, 0);
+        assert_eq!(verifier.check(chunk(0), content.chunk(0), &early), Verdict::Verified);
+        let early = honest(&content, &verifier, 16);
+        assert_eq!(verifier.check(chunk(16), content.chunk(16), &early), Verdict::TooManyOpenGroups);
+        assert_eq!(verifier.check(chunk(1), content.chunk(1), &early), Verdict::Verified);
+        assert_eq!(verifier.check(chunk(1), &[], &early), Verdict::WrongLength);
+    }
+
+    #[test]
+    fn a_geometry_of_another_chunk_size_is_not_used() {
+        let content = Content::new(HashFunction::Sha1, 1024, 7, 1018);
+        let params = TreeParams { chunk_size: ChunkSize::MIN, ..content.params };
+        assert_eq!(Verifier::new(params, content.root(), Some(content.geometry), 1).geometry(), None);
+    }
+
+    #[test]
+    fn groups_open_fill_and_close() {
+        let content = Content::new(HashFunction::Sha1, 1024, 35, 1000);
+        let mut verifier = verifier(&content);
+        let group = GroupIndex::new(2);
+        for index in [34, 32, 33] {
+            assert!(!verifier.is_group_complete(group));
+            verifier.close_group(group);
+            let early = honest(&content, &verifier, index);
+            assert_eq!(verifier.check(chunk(index), content.chunk(index), &early), Verdict::Verified);
+        }
+        assert_eq!(verifier.group_have(group), 0b111);
+        let (open, nodes) = verifier.open_groups().next().unwrap();
+        assert_eq!(
+            (open, nodes.have(), nodes.chunks(), nodes.is_complete()),
+            (group, 7, ChunkRange::new(32, 35), true)
+        );
+        verifier.close_group(group);
+        assert_eq!(verifier.open_groups().count(), 0);
+        assert_eq!((verifier.group_have(group), verifier.is_group_complete(group)), (0b111, true));
+        assert_eq!(verifier.node(Bin::leaf(chunk(32)).unwrap()), None);
+        assert!(verifier.has(chunk(34)) && !verifier.has(chunk(31)));
+        // Groups that do not exist hold nothing.
+        verifier.mark_complete(GroupIndex::new(3));
+        assert_eq!(
+            (verifier.group_have(GroupIndex::new(3)), verifier.is_group_complete(GroupIndex::new(3))),
+            (0, false)
+        );
+        verifier.mark_all_complete();
+        assert!((0..35).all(|index| verifier.has(chunk(index))));
+        assert_eq!(verifier.group_have(GroupIndex::new(0)), 0xffff);
+    }
+
+    #[test]
+    fn a_group_of_32_chunks_fits_its_mask() {
+        let content = Content::new(HashFunction::Sha1, 512, 32, 512);
+        let verifier = seeder(&content);
+        assert_eq!(verifier.group_have(GroupIndex::new(0)), u32::MAX);
+        assert!(verifier.is_group_complete(GroupIndex::new(0)));
+    }
+
+    #[test]
+    fn forgotten_chunks_are_wanted_again_and_known_nodes_stay() {
+        let content = Content::new(HashFunction::Sha1, 1024, 100, 1000);
+        for (start, end) in [(0, 100), (3, 5), (16, 32), (10, 40), (90, 1000), (7, 7), (99, 100)] {
+            let mut verifier = seeder(&content);
+            // Every second group is stored already.
+            (0..7).step_by(2).map(GroupIndex::new).for_each(|group| verifier.close_group(group));
+            let range = ChunkRange::new(start, end);
+            verifier.forget(range);
+            for index in 0..100 {
+                assert_eq!(verifier.has(chunk(index)), !range.contains(chunk(index)), "{range:?} {index}");
+                let group = content.geometry.group_of(chunk(index));
+                assert_eq!(verifier.is_group_complete(group), !range.intersects(content.geometry.group_chunks(group)));
+            }
+            // With the group's lower nodes still there no hash is needed.
+            for index in range.intersection(ChunkRange::new(16, 32)).iter() {
+                let none = EarlyHashes::new(1);
+                assert_eq!(verifier.check(index, content.chunk(index.value()), &none), Verdict::Verified);
+            }
+        }
+    }
+
+    #[test]
+    fn an_open_group_is_restored_as_far_as_it_is_true() {
+        for (function, size, count, group) in
+            [(HashFunction::Sha256, 1024, 40, 1), (HashFunction::Sha1, 1024, 39, 2), (HashFunction::Sha1, 512, 7, 0)]
+        {
+            let content = Content::new(function, size, count, 100);
+            let done = seeder(&content);
+            let group = GroupIndex::new(group);
+            let (_, open) = done.open_groups().find(|(index, _)| *index == group).unwrap();
+            let nodes: Vec<(Bin, Hash)> =
+                open.nodes().iter().map(|(bin, hash)| (bin, Hash::from_slice(hash).unwrap())).collect();
+            let tree = done.tree().clone();
+            let mut restored = Verifier::from_tree(tree.clone(), 4);
+            assert_eq!(restored.restore_open_group(group, &nodes), nodes.len());
+            assert_eq!(restored.group_have(group), 0);
+            for index in content.geometry.group_chunks(group).iter() {
+                let none = EarlyHashes::new(1);
+                assert_eq!(restored.check(index, content.chunk(index.value()), &none), Verdict::Verified);
+            }
+            for damaged in 0..nodes.len() {
+                let mut nodes = nodes.clone();
+                nodes[damaged].1 = content.params.function.leaf(b"damage");
+                let mut restored = Verifier::from_tree(tree.clone(), 4);
+                assert!(restored.restore_open_group(group, &nodes) < nodes.len());
+                assert_true(&content, &restored);
+            }
+        }
+    }
+
+    #[test]
+    fn restoring_is_bounded_and_needs_the_tree() {
+        let content = Content::new(HashFunction::Sha1, 1024, 48, 100);
+        let done = seeder(&content);
+        let nodes = |group: usize| -> Vec<(Bin, Hash)> {
+            let open = done.open_groups().nth(group).unwrap().1;
+            open.nodes().iter().map(|(bin, hash)| (bin, Hash::from_slice(hash).unwrap())).collect()
+        };
+        let mut one = Verifier::from_tree(done.tree().clone(), 1);
+        assert_eq!(one.restore_open_group(GroupIndex::new(0), &nodes(1)), 0);
+        assert_eq!(one.restore_open_group(GroupIndex::new(9), &nodes(0)), 0);
+        assert_eq!(one.open_groups().count(), 0);
+        assert_eq!(one.restore_open_group(GroupIndex::new(0), &nodes(0)), 30);
+        assert_eq!(one.restore_open_group(GroupIndex::new(1), &nodes(1)), 0);
+        assert_eq!(verifier(&content).restore_open_group(GroupIndex::new(0), &nodes(0)), 0);
+        assert_eq!(
+            Verifier::new(content.params, content.root(), None, 1).restore_open_group(GroupIndex::new(0), &[]),
+            0
+        );
+    }
+
+    #[test]
+    fn a_group_read_back_must_be_the_verified_one() {
+        let content = Content::new(HashFunction::Sha256, 1024, 39, 100);
+        let verifier = seeder(&content);
+        for group in (0..3).map(GroupIndex::new) {
+            let chunks = content.geometry.group_chunks(group);
+            let mut data = content.bytes(chunks).to_vec();
+            let nodes =
+                |data: &[u8]| GroupNodes::from_data(HashFunction::Sha256, &content.geometry, group, data).unwrap();
+            assert!(verifier.verify_group(group, &nodes(&data)));
+            assert!(!verifier.verify_group(GroupIndex::new((group.value() + 1) % 3), &nodes(&data)));
+            assert!(!verifier.verify_group(GroupIndex::new(3), &nodes(&data)));
+            for at in [0, data.len() / 2, data.len() - 1] {
+                data[at] ^= 1;
+                assert!(!verifier.verify_group(group, &nodes(&data)));
+                data[at] ^= 1;
+            }
+            assert!(!verifier.verify_group(group, &GroupNodes::empty(HashFunction::Sha256, chunks)));
+        }
+        let nothing = GroupNodes::empty(HashFunction::Sha256, ChunkRange::EMPTY);
+        assert!(!verifier.verify_group(GroupIndex::new(3), &nothing));
+    }
+
+    #[test]
+    fn hashing_beforehand_gives_the_same_verdicts() {
+        let content = Content::new(HashFunction::Sha256, 1024, 20, 1000);
+        let mut verifier = verifier(&content);
+        for index in 0..20 {
+            let early = honest(&content, &verifier, index);
+            let len = content.chunk(index).len();
+            let (leaf, other) = (HashFunction::Sha256.leaf(content.chunk(index)), HashFunction::Sha256.leaf(b""));
+            assert_eq!(verifier.screen(chunk(index), len), None);
+            assert_eq!(verifier.check_hashed(chunk(index), len, &other, &early), Verdict::Wrong);
+            assert_eq!(verifier.check_hashed(chunk(index), len, &leaf, &early), Verdict::Verified);
+            assert_eq!(verifier.screen(chunk(index), len), Some(Verdict::AlreadyHave));
+        }
+    }
+
+    /// The claim of an honest peer.
+    fn claim(content: &Content) -> PeakClaim {
+        let root = content.root();
+        PeakClaim::find(content.params, &root, &content.peaks()).unwrap()
+    }
+
+    fn blind(content: &Content) -> Verifier {
+        Verifier::new(content.params, content.root(), None, 64)
+    }
+
+    /// RFC 7574 §5.6: the exact length follows from the last chunk.
+    #[test]
+    fn the_last_chunk_settles_the_size() {
+        for count in COUNTS {
+            for last in [1, 1000, 1024] {
+                let content = Content::new(HashFunction::Sha1, 1024, count, last);
+                let mut verifier = blind(&content);
+                let early = content.early(uncles(&content.geometry, content.geometry.last_chunk(), |_| false));
+                let payload = content.chunk(count - 1);
+                assert_eq!(verifier.adopt(&claim(&content), payload, &early), Ok(content.geometry));
+                assert_eq!(verifier.geometry(), Some(content.geometry));
+                assert_eq!(verifier.tree().peaks(), content.peaks());
+                assert!(verifier.has(content.geometry.last_chunk()));
+                assert_eq!(verifier.adopt(&claim(&content), payload, &early), Err(AdoptError::Known(count)));
+                for index in 0..count - 1 {
+                    let early = honest(&content, &verifier, index);
+                    assert_eq!(verifier.check(chunk(index), content.chunk(index), &early), Verdict::Verified);
+                }
+                assert!(verifier.tree().is_complete());
+            }
+        }
+    }
+
+    #[test]
+    fn a_first_chunk_without_hashes_is_the_only_one() {
+        let content = Content::new(HashFunction::Sha1, 1024, 1, 13);
+        let one = PeakClaim::one_chunk(content.params, &content.root()).unwrap();
+        assert_eq!(blind(&content).adopt(&one, content.chunk(0), &EarlyHashes::new(1)), Ok(content.geometry));
+        let other = blind(&content).adopt(&one, b"other", &EarlyHashes::new(1));
+        assert_eq!(other, Err(AdoptError::Wrong(chunk(0))));
+    }
+
+    #[test]
+    fn a_claim_that_fails_leaves_no_trace() {
+        let content = Content::new(HashFunction::Sha1, 1024, 36, 1000);
+        let mut verifier = blind(&content);
+        let claim = claim(&content);
+        let full = uncles(&content.geometry, chunk(35), |_| false);
+        let (last, none) = (content.chunk(35), EarlyHashes::new(1));
+        assert_eq!(verifier.adopt(&claim, last, &none), Err(AdoptError::Missing(chunk(35))));
+        assert_eq!(verifier.adopt(&claim, &last[1..], &content.early(full.clone())), Err(AdoptError::Wrong(chunk(35))));
+        assert_eq!(verifier.adopt(&claim, &[], &none), Err(AdoptError::Length(0)));
+        assert_eq!(verifier.adopt(&claim, &[0; 1025], &none), Err(AdoptError::Length(1025)));
+        let foreign = Content::new(HashFunction::Sha1, 1024, 36, 999);
+        let mut other = blind(&foreign);
+        let peaks = other.adopt(&claim, last, &content.early(full.clone()));
+        assert_eq!(peaks, Err(AdoptError::Peaks(PeaksError::Root { chunks: 36 })));
+        assert_eq!((verifier.geometry(), verifier.open_groups().count()), (None, 0));
+        assert!(verifier.tree().page_bytes(0).is_none());
+        assert_eq!(verifier.adopt(&claim, last, &content.early(full)), Ok(content.geometry));
+    }
+
+    /// R1: the two children of a node, taken for a chunk, hash to that node.
+    #[test]
+    fn an_interior_node_never_passes_for_a_chunk() {
+        for function in HashFunction::ALL {
+            let content = Content::new(function, 1024, 16, 1024);
+            for layer in 1..=4u8 {
+                let (left, right) = Bin::leftmost(layer).children().unwrap();
+                let forged = [content.node(left), content.node(right)].map(|hash| hash.as_slice().to_vec()).concat();
+                assert_eq!(function.leaf(&forged), content.node(Bin::leftmost(layer)));
+            }
+            // The root as the hash of a lone chunk.
+            let (left, right) = content.geometry.root().children().unwrap();
+            let forged = [content.node(left), content.node(right)].map(|hash| hash.as_slice().to_vec()).concat();
+            let one = PeakClaim::one_chunk(content.params, &content.root()).unwrap();
+            let none = EarlyHashes::new(1);
+            let refused = Err(AdoptError::Forgeable(2 * function.len()));
+            assert_eq!(blind(&content).adopt(&one, &forged, &none), refused);
+            // A tree cut one layer above its leaves: the last pair of hashes as the last chunk.
+            let lower: Vec<(Bin, Hash)> = std::vec![(Bin::leftmost(3), content.root())];
+            let short = PeakClaim::find(content.params, &content.root(), &lower).unwrap();
+            assert_eq!(short.chunks(), 8);
+            let mut early = EarlyHashes::new(10);
+            for layer in 0..3u8 {
+                // The forger's node at `layer` is the content's one layer up.
+                let bin = Bin::at(layer, (1 << (3 - layer)) - 2).unwrap();
+                let real = Bin::at(layer + 1, bin.offset()).unwrap();
+                early.insert(bin, content.node(real).as_slice(), Instant::ZERO);
+            }
+            let forged = [14, 15].map(|leaf| content.node(Bin::at(0, leaf).unwrap()).as_slice().to_vec()).concat();
+            assert_eq!(blind(&content).adopt(&short, &forged, &early), refused);
+            // Where the number of chunks is given but not the length, the same chunk is no better.
+            let given = Geometry::of_chunks(8, content.params.chunk_size).unwrap();
+            let mut trusting = Verifier::new(content.params, content.root(), Some(given), 4);
+            assert_eq!(trusting.check(chunk(7), &forged, &early), Verdict::WrongLength);
+        }
+    }
+
+    /// R1: the root as a lone peak of any height is never adopted on any bytes.
+    #[test]
+    fn a_lone_root_peak_of_a_wrong_height_is_never_adopted() {
+        let content = Content::new(HashFunction::Sha256, 1024, 16, 1024);
+        for layer in 0..53u8 {
+            let lone = [(Bin::leftmost(layer), content.root())];
+            let claim = PeakClaim::find(content.params, &content.root(), &lone).unwrap();
+            let mut verifier = blind(&content);
+            for index in 0..16 {
+                let early = content.early(content.full_proof(index));
+                let adopted = verifier.adopt(&claim, content.chunk(index), &early);
+                assert_eq!(adopted.is_ok(), layer == 4 && index == 15, "layer {layer} chunk {index}");
+            }
+        }
+    }
+
+    /// R1: a claim of more chunks, with the last ones empty, hashes to the same root but names no last chunk.
+    #[test]
+    fn a_claim_past_the_end_is_never_adopted() {
+        let content = Content::new(HashFunction::Sha256, 1024, 5, 1024);
+        for claimed in 6..=8 {
+            let geometry = Geometry::of_chunks(claimed, content.params.chunk_size).unwrap();
+            let peaks: Vec<(Bin, Hash)> = geometry.peaks().map(|bin| (bin, content.node(bin))).collect();
+            assert_eq!(root_from_peaks(HashFunction::Sha256, &geometry, &peaks), Some(content.root()));
+            let Some(claim) = PeakClaim::find(content.params, &content.root(), &peaks) else {
+                // Seven chunks: the last peak would be all-zero.
+                assert_eq!(claimed, 7);
+                continue;
+            };
+            let early = content.early(content.full_proof(claimed - 1));
+            for index in 0..5 {
+                assert!(blind(&content).adopt(&claim, content.chunk(index), &early).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_learned_from_the_last_chunk_is_kept() {
+        let content = Content::new(HashFunction::Sha1, 1024, 7, 1018);
+        let counted = Geometry::of_chunks(7, content.params.chunk_size).unwrap();
+        let mut verifier = Verifier::new(content.params, content.root(), Some(counted), 4);
+        let early = honest(&content, &verifier, 6);
+        for len in [0, 1025] {
+            assert_eq!(verifier.check(chunk(6), &[1; 2000][..len], &early), Verdict::WrongLength);
+        }
+        assert_eq!(verifier.check(chunk(6), content.chunk(6), &early), Verdict::Verified);
+        assert_eq!(verifier.geometry(), Some(content.geometry));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_false_is_ever_proven(
+            count in 1u64..80,
+            sent in proptest::collection::vec((0u64..200, any::<[u8; 20]>(), any::<bool>()), 0..40),
+            chunks in proptest::collection::vec((0u64..90, any::<bool>()), 1..60),
+            size_known in any::<bool>(),
+        ) {
+            let content = Content::new(HashFunction::Sha1, 512, count, 300);
+            let mut verifier = if size_known { verifier(&content) } else { blind(&content) };
+            let mut early = EarlyHashes::new(64);
+            let mut sent = sent.into_iter();
+            for (index, honest_payload) in chunks {
+                for (number, junk, honest_hash) in sent.by_ref().take(3) {
+                    let bin = Bin::from_number(number).unwrap();
+                    let known = content.geometry.root().contains(bin).then(|| content.node(bin));
+                    let hash = known.filter(|_| honest_hash).unwrap_or(Hash::from_slice(&junk).unwrap());
+                    early.insert(bin, hash.as_slice(), Instant::ZERO);
+                }
+                let real = index.min(count - 1);
+                let mut payload = content.chunk(real).to_vec();
+                if !honest_payload {
+                    payload[0] ^= 1;
+                }
+                let verdict = verifier.check(chunk(index), &payload, &early);
+                prop_assert!(verdict != Verdict::Verified || (honest_payload && index == real));
+                let candidates: Vec<(Bin, Hash)> = early.iter().map(|(bin, hash)| (bin, *hash)).collect();
+                if let Some(claim) = PeakClaim::find(content.params, &content.root(), &candidates)
+                    && let Ok(geometry) = verifier.adopt(&claim, &payload, &early)
+                {
+                    prop_assert_eq!(geometry, content.geometry);
+                }
+            }
+            assert_true(&content, &verifier);
+        }
+
+        #[test]
+        fn any_order_verifies(count in 1u64..150, seed in any::<u64>(), size in 0usize..3) {
+            let content = Content::new(HashFunction::Sha1, [512, 1024, 8192][size], count, 300);
+            let mut order: Vec<u64> = (0..count).collect();
+            order.sort_by_key(|index| (index + 1).wrapping_mul(seed | 1).rotate_left(31).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            download(&content, order);
         }
     }
 }
