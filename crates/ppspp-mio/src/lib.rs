@@ -1,1 +1,9 @@
-//! Driver.
+//! Shares and fetches files with PPSPP (RFC 7574) over real UDP sockets.
+
+pub mod cache;
+pub mod file;
+pub mod hashing;
+pub mod source;
+#[cfg(test)]
+mod testing;
+mod tree_file;

@@ -1,0 +1,314 @@
+//! Files as this crate uses them: positional reads and writes, and errors that a user can act on.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// What is wrong with a file.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
+pub enum FileProblem {
+    /// The file does not exist.
+    #[error("there is no such file; check the path")]
+    Missing,
+    /// The directory the file would lie in does not exist.
+    #[error("its directory does not exist; create it or choose another path")]
+    MissingDirectory,
+    /// The path ends in no file name.
+    #[error("the path names no file; add a file name")]
+    NoName,
+    /// The user may not do this.
+    #[error("permission denied; change its permissions or choose another path")]
+    Denied,
+    /// The file system takes no writes.
+    #[error("the file system is read-only; choose another path")]
+    ReadOnly,
+    /// No room is left on the disk, or in the user's quota.
+    #[error("the disk is full; make room and start again, what is stored is kept")]
+    Full,
+    /// The file system cannot hold a file of that size.
+    #[error("the file system holds no file of that size; choose another disk")]
+    TooLarge,
+    /// A name in the path is longer than the file system allows.
+    #[error("the name is too long or not allowed here; choose another one")]
+    BadName,
+    /// The path leads to a directory.
+    #[error("it is a directory; name a file")]
+    IsDirectory,
+    /// The path leads to a device, a pipe, a socket or a link that leads nowhere.
+    #[error("it is not a regular file; name one")]
+    NotRegular,
+    /// The file has no bytes.
+    #[error("it is empty; there is nothing to share")]
+    Empty,
+    /// The file is not what it was a moment ago.
+    #[error("it changed while it was being read; start again once it is complete")]
+    Changed,
+    /// The finished file's name is taken by other content.
+    #[error("it exists and is not this content; use --force to replace it or choose another output")]
+    Exists,
+    /// Another process holds the partial file (ruling R23).
+    #[error("another process is fetching into it; wait for that one or choose another output")]
+    InUse,
+    /// The name of a partial file or its sidecar is taken by a file that this program did not make.
+    #[error("it was not made by this program; move it away, choose another output, or use --force to replace it")]
+    NotOurs,
+    /// The sidecar belongs to the download of other content.
+    #[error(
+        "it belongs to an unfinished download of swarm {0}; finish that one, choose another output, or use --force to \
+         discard it"
+    )]
+    OtherSwarm(String),
+    /// The sidecar was written in a format this version does not know.
+    #[error("its format is version {0}, this program reads version 1; use --force to discard it")]
+    OtherVersion(u32),
+    /// An offset or length does not lie within the content: a bug of the caller.
+    #[error("bytes {offset}.. of length {len} do not lie within the content; report this as a bug")]
+    OutOfRange {
+        /// First byte.
+        offset: u64,
+        /// Number of bytes.
+        len: usize,
+    },
+    /// Anything else that the operating system reports.
+    #[error("{message}; check the disk and the path")]
+    Other {
+        /// The kind of error.
+        kind: io::ErrorKind,
+        /// The operating system's words.
+        message: String,
+    },
+}
+
+impl From<&io::Error> for FileProblem {
+    fn from(error: &io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        match error.kind() {
+            Kind::NotFound => Self::Missing,
+            Kind::PermissionDenied => Self::Denied,
+            Kind::ReadOnlyFilesystem => Self::ReadOnly,
+            Kind::StorageFull | Kind::QuotaExceeded => Self::Full,
+            Kind::FileTooLarge => Self::TooLarge,
+            Kind::InvalidFilename => Self::BadName,
+            Kind::IsADirectory => Self::IsDirectory,
+            Kind::NotADirectory => Self::MissingDirectory,
+            Kind::UnexpectedEof => Self::Changed,
+            kind => Self::Other { kind, message: error.to_string() },
+        }
+    }
+}
+
+/// What was being done to a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum FileAction {
+    /// Opening it.
+    Open,
+    /// Creating it.
+    Create,
+    /// Reading from it.
+    Read,
+    /// Writing to it.
+    Write,
+    /// Making its content durable.
+    Sync,
+    /// Locking it.
+    Lock,
+    /// Giving it its name.
+    Rename,
+    /// Removing it.
+    Remove,
+}
+
+impl fmt::Display for FileAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Create => "create",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Sync => "sync",
+            Self::Lock => "lock",
+            Self::Rename => "finish",
+            Self::Remove => "remove",
+        })
+    }
+}
+
+/// Something could not be done to a file: what, to which one, why, and what helps.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("cannot {action} {}: {problem}", path.display())]
+#[non_exhaustive]
+pub struct FileError {
+    /// What was being done.
+    pub action: FileAction,
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub problem: FileProblem,
+}
+
+impl FileError {
+    pub(crate) fn new(action: FileAction, path: &Path, problem: FileProblem) -> Self {
+        Self { action, path: path.to_owned(), problem }
+    }
+
+    /// For `map_err`: the error of `action` on `path`.
+    pub(crate) fn io(action: FileAction, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::new(action, path, FileProblem::from(&error))
+    }
+}
+
+/// A file, or what stands in for one in a test: reads and writes name their place, so that threads can share it.
+pub(crate) trait Storage: fmt::Debug + Send + Sync {
+    /// Reads some bytes at `offset`; 0 at the end.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes some bytes at `offset`.
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Fills `buffer` from `offset` on.
+    fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !buffer.is_empty() {
+            match self.read_at(buffer, offset) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => {
+                    buffer = buffer.get_mut(count..).unwrap_or_default();
+                    offset += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all of `data` from `offset` on. After an error any part of it may have been written.
+    fn write_all_at(&self, mut data: &[u8], mut offset: u64) -> io::Result<()> {
+        while !data.is_empty() {
+            match self.write_at(data, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    data = data.get(count..).unwrap_or_default();
+                    offset += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file of the operating system.
+#[derive(Debug)]
+pub(crate) struct DiskFile {
+    file: File,
+    /// Systems without positional reads move the one cursor under this lock.
+    #[cfg(not(any(unix, windows)))]
+    cursor: std::sync::Mutex<()>,
+}
+
+impl DiskFile {
+    pub(crate) fn new(file: File) -> Self {
+        Self {
+            file,
+            #[cfg(not(any(unix, windows)))]
+            cursor: std::sync::Mutex::new(()),
+        }
+    }
+}
+
+impl Storage for DiskFile {
+    #[cfg(unix)]
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::read_at(&self.file, buffer, offset)
+    }
+
+    #[cfg(unix)]
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::write_at(&self.file, data, offset)
+    }
+
+    #[cfg(windows)]
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        std::os::windows::fs::FileExt::seek_read(&self.file, buffer, offset)
+    }
+
+    #[cfg(windows)]
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<usize> {
+        std::os::windows::fs::FileExt::seek_write(&self.file, data, offset)
+    }
+
+    #[cfg(not(any(unix, windows)))]
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        use io::{Read as _, Seek as _};
+        let _cursor = self.cursor.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        (&self.file).seek(io::SeekFrom::Start(offset))?;
+        (&self.file).read(buffer)
+    }
+
+    #[cfg(not(any(unix, windows)))]
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<usize> {
+        use io::{Seek as _, Write as _};
+        let _cursor = self.cursor.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        (&self.file).seek(io::SeekFrom::Start(offset))?;
+        (&self.file).write(data)
+    }
+}
+
+/// What tells one state of a file from another: where it lies, how long it is, when it was last written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Stamp {
+    /// Length in bytes.
+    pub(crate) len: u64,
+    /// Nanoseconds from 1970 to the last modification; 0 where the system does not say.
+    pub(crate) modified: i128,
+    /// Device and inode; zero where there are none.
+    pub(crate) place: (u64, u64),
+}
+
+impl From<&std::fs::Metadata> for Stamp {
+    fn from(metadata: &std::fs::Metadata) -> Self {
+        let modified = metadata.modified().map_or(0, |time| match time.duration_since(std::time::UNIX_EPOCH) {
+            Ok(after) => i128::try_from(after.as_nanos()).unwrap_or(i128::MAX),
+            Err(before) => i128::try_from(before.duration().as_nanos()).map_or(i128::MIN, |nanos| -nanos),
+        });
+        Self { len: metadata.len(), modified, place: place_of(metadata) }
+    }
+}
+
+#[cfg(unix)]
+fn place_of(metadata: &std::fs::Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt as _;
+    (metadata.dev(), metadata.ino())
+}
+
+#[cfg(not(unix))]
+fn place_of(_metadata: &std::fs::Metadata) -> (u64, u64) {
+    (0, 0)
+}
+
+/// Opens the regular file at `path` for reading and says how it looks.
+pub(crate) fn open_regular(path: &Path) -> Result<(File, Stamp), FileError> {
+    // Looked at before it is opened: opening a pipe would wait for its other end.
+    let metadata = std::fs::metadata(path).map_err(FileError::io(FileAction::Open, path))?;
+    check_regular(path, &metadata)?;
+    let file = File::open(path).map_err(FileError::io(FileAction::Open, path))?;
+    let metadata = file.metadata().map_err(FileError::io(FileAction::Open, path))?;
+    check_regular(path, &metadata)?;
+    Ok((file, Stamp::from(&metadata)))
+}
+
+/// Refuses everything but a regular file.
+pub(crate) fn check_regular(path: &Path, metadata: &std::fs::Metadata) -> Result<(), FileError> {
+    if metadata.is_dir() {
+        return Err(FileError::new(FileAction::Open, path, FileProblem::IsDirectory));
+    }
+    if !metadata.is_file() {
+        return Err(FileError::new(FileAction::Open, path, FileProblem::NotRegular));
+    }
+    Ok(())
+}
