@@ -6,9 +6,9 @@
 
 use std::path::{Path, PathBuf};
 
+use ppspp_core::Instant;
 use ppspp_core::chunk::{Bin, ChunkAddressing, ChunkIndex, ChunkSize, Geometry};
 use ppspp_core::integrity::{EarlyHashes, Hash, HashFunction, PeakClaim, TreeBuilder, TreeParams, Verdict, Verifier};
-use ppspp_core::time::Instant;
 use ppspp_core::wire::{Format, Message, Messages, split_channel};
 
 const PARAMS: TreeParams = TreeParams { function: HashFunction::Sha1, chunk_size: ChunkSize::DEFAULT };

@@ -19,6 +19,8 @@ const ROOMS: &[(&str, &str)] = &[
     ("error", "time chunk wire integrity config"),
     ("event", "time chunk wire stats integrity config error"),
     ("context", "time chunk wire stats integrity config event"),
+    ("io", ""),
+    ("progress", "chunk integrity"),
     ("negotiation", "chunk wire integrity config event"),
     ("schedule", "time chunk availability config"),
     ("channel", "*"),

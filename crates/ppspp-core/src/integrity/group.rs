@@ -159,6 +159,30 @@ pub(super) fn top_hashes(nodes: &GroupNodes) -> Option<ArrayVec<(Bin, Hash), 6>>
     nodes.tops().map(|(bin, hash)| Some((bin, Hash::from_slice(hash?)?))).collect()
 }
 
+/// Verified nodes of a group that is not complete, to be saved and taken up again (ruling R2).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SavedGroup {
+    group: GroupIndex,
+    nodes: Vec<(Bin, Hash)>,
+}
+
+impl SavedGroup {
+    /// The nodes of `group` that are known; nodes beyond the most a group can have are left out.
+    pub fn new(group: GroupIndex, nodes: impl IntoIterator<Item = (Bin, Hash)>) -> Self {
+        Self { group, nodes: nodes.into_iter().take(2 * MAX_CHUNKS - 1).collect() }
+    }
+
+    /// Which group.
+    pub const fn group(&self) -> GroupIndex {
+        self.group
+    }
+
+    /// Its nodes, each with its place in the chunk tree.
+    pub fn nodes(&self) -> &[(Bin, Hash)] {
+        &self.nodes
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,7 +21,7 @@ mod verifier;
 
 pub use builder::{BuildSpan, Incomplete, SpanError, SpanHasher, SpanNodes, TreeBuilder};
 pub use early::EarlyHashes;
-pub use group::GroupNodes;
+pub use group::{GroupNodes, SavedGroup};
 pub use hash::{Hash, HashFunction, MAX_HASH_LEN};
 pub use page::PAGE_NODES;
 pub use peaks::{MAX_CLAIM_CANDIDATES, PeakClaim, PeaksError, root_from_peaks};

@@ -1,0 +1,72 @@
+//! When what one peer sent us is acknowledged (R14).
+
+use core::time::Duration;
+
+use crate::chunk::{ChunkIndex, ChunkRange, RangeSet};
+use crate::time::Instant;
+
+/// DATA datagrams at a channel's start that are acknowledged in pairs.
+const EAGER_DATAGRAMS: u64 = 256;
+/// Waiting datagrams that make an ACK due at a channel's start.
+const EAGER_WAITING: u32 = 2;
+/// Waiting datagrams that make an ACK due later on.
+const WAITING: u32 = 32;
+/// Bounds on the delay of an ACK, an eighth of the round-trip time.
+const MIN_DELAY: Duration = Duration::from_micros(500);
+const MAX_DELAY: Duration = Duration::from_millis(10);
+
+/// Chunks to acknowledge and the delay sample to go with them.
+#[derive(Debug, Default)]
+pub(crate) struct Acks {
+    pending: RangeSet,
+    waiting: u32,
+    received: u64,
+    newest_timestamp: Option<u64>,
+    newest_delay: u64,
+    due: Option<Instant>,
+}
+
+impl Acks {
+    /// Notes that verified DATA arrived. `urgent` for a duplicate or the last requested chunk.
+    pub(crate) fn on_data(&mut self, now: Instant, chunk: ChunkIndex, timestamp: u64, rtt: Duration, urgent: bool) {
+        self.pending.insert(ChunkRange::single(chunk));
+        self.waiting += 1;
+        self.received += 1;
+        // Peers' clocks are unrelated: differences wrap.
+        let reordered = self.newest_timestamp.is_some_and(|newest| (timestamp.wrapping_sub(newest) as i64) < 0);
+        if !reordered {
+            self.newest_timestamp = Some(timestamp);
+            self.newest_delay = now.as_micros().wrapping_sub(timestamp);
+        }
+        let limit = if self.received <= EAGER_DATAGRAMS { EAGER_WAITING } else { WAITING };
+        if urgent || reordered || self.waiting >= limit {
+            self.due = Some(now);
+        } else if self.due.is_none() {
+            self.due = Some(now + (rtt / 8).clamp(MIN_DELAY, MAX_DELAY));
+        }
+    }
+
+    /// When an ACK is due.
+    pub(crate) const fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// The delay sample for the ACKs of one datagram: that of the newest DATA, taken at its arrival (R13).
+    pub(crate) const fn delay(&self) -> u64 {
+        self.newest_delay
+    }
+
+    /// The chunks to acknowledge.
+    pub(crate) const fn pending(&self) -> &RangeSet {
+        &self.pending
+    }
+
+    /// Notes that everything up to position `end` was acknowledged.
+    pub(crate) fn on_sent(&mut self, end: u64) {
+        self.pending.remove(ChunkRange::new(0, end));
+        if self.pending.is_empty() {
+            self.waiting = 0;
+            self.due = None;
+        }
+    }
+}

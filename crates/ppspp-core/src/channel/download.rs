@@ -1,0 +1,184 @@
+//! What we ask of one peer and what it still owes us.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::channel::acks::Acks;
+use crate::channel::rate::RateMeter;
+use crate::chunk::{ChunkIndex, ChunkRange, ChunkSize};
+use crate::integrity::{EarlyHashes, PeakClaim};
+use crate::time::Instant;
+
+/// Rate assumed of a peer until it is measured, in bytes per second.
+const ASSUMED_RATE: u64 = 64 * 1024;
+/// A request unanswered for this long, or four round trips, is made again (R16).
+const MIN_REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
+/// Chunks asked for at once while more are outstanding.
+const REQUEST_QUANTUM: u32 = 128;
+
+/// Chunks asked for together, in the order of asking.
+#[derive(Debug)]
+struct Batch {
+    range: ChunkRange,
+    left: u64,
+}
+
+/// A chunk that cannot be verified yet, for want of hashes (R17).
+#[derive(Debug)]
+pub(crate) struct PendingChunk {
+    pub(crate) chunk: ChunkIndex,
+    pub(crate) timestamp: u64,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) arrived: Instant,
+}
+
+/// The receiving half of a channel.
+#[derive(Debug)]
+pub(crate) struct Download {
+    pub(crate) acks: Acks,
+    pub(crate) early: EarlyHashes,
+    /// What the peer's peaks say of the content's size, while it is not known (R1).
+    pub(crate) claim: Option<PeakClaim>,
+    pub(crate) rate: RateMeter,
+    pending: VecDeque<PendingChunk>,
+    batches: VecDeque<Batch>,
+    outstanding: u64,
+    /// When a chunk of the oldest batch last arrived, or it became the oldest.
+    progress_at: Instant,
+    /// Expired batches since the last arrival.
+    expired: u32,
+}
+
+impl Download {
+    pub(crate) fn new(early_hashes: usize, now: Instant) -> Self {
+        Self {
+            acks: Acks::default(),
+            early: EarlyHashes::new(early_hashes),
+            claim: None,
+            rate: RateMeter::default(),
+            pending: VecDeque::new(),
+            batches: VecDeque::new(),
+            outstanding: 0,
+            progress_at: now,
+            expired: 0,
+        }
+    }
+
+    /// Chunks asked for and not yet here.
+    pub(crate) const fn outstanding(&self) -> u64 {
+        self.outstanding
+    }
+
+    /// How many chunks to ask for now, zero while enough are outstanding.
+    ///
+    /// R20: at least one chunk, at most max(1 s, 2 RTT) of the peer's rate; half a second of it or two round trips
+    /// keep the peer busy. Hysteresis makes for long runs.
+    pub(crate) fn allowance(&self, srtt: Duration, chunk_size: ChunkSize, limit: u32) -> u64 {
+        let rate = self.rate.rate().unwrap_or(ASSUMED_RATE);
+        let span = (2 * srtt).max(Duration::from_millis(500));
+        let bytes = u128::from(rate) * u128::from(crate::time::micros(span)) / 1_000_000;
+        let target = ((bytes / u128::from(chunk_size.bytes())) as u64).clamp(1, u64::from(limit));
+        let room = target.saturating_sub(self.outstanding);
+        if self.outstanding > 0 && room < (target / 4).min(u64::from(REQUEST_QUANTUM)) { 0 } else { room }
+    }
+
+    /// Records that `range` is asked for.
+    pub(crate) fn on_requested(&mut self, now: Instant, range: ChunkRange) {
+        if self.batches.is_empty() {
+            self.progress_at = now;
+        }
+        self.outstanding += range.count();
+        if let Some(last) = self.batches.back_mut()
+            && last.range.end() == range.start()
+            && last.range.count() < u64::from(REQUEST_QUANTUM)
+        {
+            last.range = ChunkRange::new(last.range.start(), range.end());
+            last.left += range.count();
+        } else {
+            self.batches.push_back(Batch { range, left: range.count() });
+        }
+    }
+
+    /// Records that `chunk`, asked for here, arrived or is not wanted from this peer any more.
+    pub(crate) fn on_settled(&mut self, now: Instant, chunk: ChunkIndex) {
+        let Some(place) = self.batches.iter().position(|batch| batch.left > 0 && batch.range.contains(chunk)) else {
+            return;
+        };
+        self.outstanding = self.outstanding.saturating_sub(1);
+        self.batches[place].left -= 1;
+        if place == 0 {
+            self.progress_at = now;
+        }
+        while self.batches.front().is_some_and(|batch| batch.left == 0) {
+            self.batches.pop_front();
+            self.progress_at = now;
+        }
+        if self.batches.is_empty() {
+            self.rate.pause();
+        }
+    }
+
+    /// Notes that the peer delivers.
+    pub(crate) const fn on_delivery(&mut self) {
+        self.expired = 0;
+    }
+
+    /// When the oldest request is to be made again; each expiry in a row doubles the wait.
+    pub(crate) fn request_deadline(&self, srtt: Duration) -> Option<Instant> {
+        let timeout = MIN_REQUEST_TIMEOUT.max(4 * srtt) * (1 << self.expired.min(3));
+        (!self.batches.is_empty()).then(|| self.progress_at + timeout)
+    }
+
+    /// Takes the oldest batch, whose request went unanswered.
+    pub(crate) fn take_expired(&mut self, now: Instant) -> Option<ChunkRange> {
+        let batch = self.batches.pop_front()?;
+        self.outstanding = self.outstanding.saturating_sub(batch.left);
+        self.progress_at = now;
+        if self.batches.is_empty() {
+            self.expired += 1;
+        }
+        Some(batch.range)
+    }
+
+    /// Forgets all requests: the peer will not answer them.
+    pub(crate) fn clear_requests(&mut self) {
+        self.batches.clear();
+        self.outstanding = 0;
+        self.rate.pause();
+    }
+
+    /// Keeps a chunk until its hashes arrive; the oldest goes when `limit` are kept (R17).
+    pub(crate) fn keep_pending(&mut self, chunk: PendingChunk, limit: usize) {
+        self.pending.retain(|kept| kept.chunk != chunk.chunk);
+        if limit == 0 {
+            return;
+        }
+        while self.pending.len() >= limit {
+            self.pending.pop_front();
+        }
+        self.pending.push_back(chunk);
+    }
+
+    /// Takes the kept chunks, in order of arrival.
+    pub(crate) fn take_pending(&mut self) -> VecDeque<PendingChunk> {
+        core::mem::take(&mut self.pending)
+    }
+
+    /// Whether chunks are kept.
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Drops kept chunks that arrived at `before` or earlier.
+    pub(crate) fn expire_pending(&mut self, before: Instant) {
+        while self.pending.front().is_some_and(|chunk| chunk.arrived <= before) {
+            self.pending.pop_front();
+        }
+    }
+
+    /// When the oldest kept chunk arrived.
+    pub(crate) fn oldest_pending(&self) -> Option<Instant> {
+        self.pending.front().map(|chunk| chunk.arrived)
+    }
+}

@@ -1,0 +1,215 @@
+//! One peer in one swarm: its state, what is in flight to it and asked of it, and when something is due.
+//!
+//! A channel knows nothing of the content, other channels or the application; the swarm brings these together.
+
+mod acks;
+mod download;
+mod inflight;
+mod outgoing;
+mod rate;
+mod run;
+mod state;
+mod upload;
+
+pub(crate) use download::{Download, PendingChunk};
+pub(crate) use outgoing::{Batch, Blocked, ChunkSource, Path, Writer};
+pub(crate) use state::{Established, HalfOpen, Opening, State};
+pub(crate) use upload::Upload;
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use crate::config::{EndpointConfig, PeerSource};
+use crate::event::PeerId;
+use crate::stats::TransferStats;
+use crate::time::Instant;
+use crate::wire::ChannelId;
+
+/// Datagrams that must have been sent in vain before silence means death (RFC 7574 §3.12).
+const DEAD_AFTER_DATAGRAMS: u32 = 3;
+/// Datagrams that called for an answer in vain before the channel is opened anew (R11).
+const REOPEN_AFTER_DATAGRAMS: u32 = 3;
+/// Shortest silence before the channel is opened anew, or four round trips (R11).
+const MIN_REOPEN_SILENCE: Duration = Duration::from_secs(5);
+
+/// A channel and its peer.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    pub(crate) id: PeerId,
+    /// Our channel id: the prefix of every datagram from the peer.
+    pub(crate) local: ChannelId,
+    pub(crate) address: SocketAddr,
+    pub(crate) source: PeerSource,
+    /// Whether we opened it.
+    pub(crate) initiator: bool,
+    pub(crate) state: State,
+    pub(crate) stats: TransferStats,
+    /// Largest UDP payload that needs no fragmentation on the way to the peer.
+    pub(crate) mtu: u16,
+    pub(crate) last_received: Instant,
+    pub(crate) last_sent: Instant,
+    /// Datagrams sent since one was last received.
+    sent_in_vain: u32,
+    /// Datagrams with DATA or REQUEST among them.
+    unanswered: u32,
+    /// A successor was opened because the peer fell silent.
+    pub(crate) reopened: bool,
+    /// Whether the channel waits in the ready queue.
+    pub(crate) queued: bool,
+    /// The deadline the timer queue knows.
+    pub(crate) armed: Option<Instant>,
+}
+
+/// What became due on a channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Due {
+    /// Nothing that concerns others.
+    Nothing,
+    /// The peer is dead (§3.12), or never proved its address.
+    Dead,
+    /// The peer fell silent: a new channel may get through (R11).
+    Reopen,
+}
+
+impl Channel {
+    pub(crate) fn new(
+        id: PeerId,
+        local: ChannelId,
+        address: SocketAddr,
+        source: PeerSource,
+        state: State,
+        config: &EndpointConfig,
+        now: Instant,
+    ) -> Self {
+        let initiator = matches!(state, State::Opening(_));
+        let mtu = if address.is_ipv4() { config.mtu_v4 } else { config.mtu_v6 };
+        Self {
+            id,
+            local,
+            address,
+            source,
+            initiator,
+            state,
+            stats: TransferStats::default(),
+            mtu,
+            last_received: now,
+            last_sent: now,
+            sent_in_vain: 0,
+            unanswered: 0,
+            reopened: false,
+            queued: false,
+            armed: None,
+        }
+    }
+
+    /// The established state.
+    pub(crate) fn established(&self) -> Option<&Established> {
+        match &self.state {
+            State::Established(established) => Some(established),
+            _ => None,
+        }
+    }
+
+    /// The established state, to change it.
+    pub(crate) fn established_mut(&mut self) -> Option<&mut Established> {
+        match &mut self.state {
+            State::Established(established) => Some(established),
+            _ => None,
+        }
+    }
+
+    /// Notes that a datagram arrived.
+    pub(crate) const fn on_received(&mut self, now: Instant) {
+        self.last_received = now;
+        self.sent_in_vain = 0;
+        self.unanswered = 0;
+    }
+
+    /// Notes that `datagrams` leave; `calling` if they call for an answer.
+    pub(crate) fn on_sent(&mut self, now: Instant, datagrams: usize, calling: bool) {
+        self.last_sent = now;
+        let datagrams = u32::try_from(datagrams).unwrap_or(u32::MAX);
+        self.sent_in_vain = self.sent_in_vain.saturating_add(datagrams);
+        if calling {
+            self.unanswered = self.unanswered.saturating_add(datagrams);
+        }
+    }
+
+    /// When something is due next.
+    pub(crate) fn deadline(&self, config: &EndpointConfig) -> Instant {
+        match &self.state {
+            State::Opening(opening) => opening.next_at.min(self.dead_at(config)),
+            State::HalfOpen(half_open) => half_open.deadline(),
+            State::Established(established) => {
+                let timers = [
+                    self.reopen_at(established),
+                    established.announce_at,
+                    match established.blocked {
+                        Blocked::Until(at) => Some(at),
+                        _ => None,
+                    },
+                    established.upload.as_ref().and_then(|upload| upload.congestion_deadline()),
+                    established.upload.as_ref().and_then(|upload| upload.probe_deadline()),
+                    established.download.as_ref().and_then(|download| download.acks.due()),
+                    established.download.as_ref().and_then(|download| download.request_deadline(established.srtt())),
+                    established
+                        .download
+                        .as_ref()
+                        .and_then(|download| download.oldest_pending())
+                        .map(|arrived| arrived + established.pending_life()),
+                ];
+                let always = self.keep_alive_at(config).min(self.dead_at(config));
+                timers.into_iter().flatten().fold(always, Instant::min)
+            }
+            State::Closing(_) | State::Closed => Instant::ZERO,
+        }
+    }
+
+    /// Acts on deadlines that concern this channel alone, and names the others.
+    pub(crate) fn on_timeout(&mut self, now: Instant, config: &EndpointConfig) -> Due {
+        let dead = match &self.state {
+            State::HalfOpen(half_open) => half_open.deadline() <= now,
+            _ => self.dead_at(config) <= now && self.sent_in_vain >= DEAD_AFTER_DATAGRAMS,
+        };
+        if dead {
+            return Due::Dead;
+        }
+        let State::Established(established) = &mut self.state else { return Due::Nothing };
+        if let Some(upload) = &mut established.upload {
+            upload.on_timeout(now);
+        }
+        let life = established.pending_life();
+        if let Some(download) = &mut established.download {
+            download.expire_pending(now - life);
+            download.early.expire(now - 4 * life);
+        }
+        let reopen = self.established().and_then(|established| self.reopen_at(established));
+        if reopen.is_some_and(|at| at <= now) { Due::Reopen } else { Due::Nothing }
+    }
+
+    /// When a keep-alive is due (RFC 7574 §3.12, R12).
+    pub(crate) fn keep_alive_at(&self, config: &EndpointConfig) -> Instant {
+        self.last_sent + config.keep_alive.min(EndpointConfig::MAX_KEEP_ALIVE)
+    }
+
+    /// When the peer is dead if it stays silent and enough was sent to it; moves on until then.
+    fn dead_at(&self, config: &EndpointConfig) -> Instant {
+        let at = self.last_received + config.dead_after;
+        if self.sent_in_vain < DEAD_AFTER_DATAGRAMS { at.max(self.keep_alive_at(config)) } else { at }
+    }
+
+    /// When the initiator opens a new channel for want of answers (R11).
+    fn reopen_at(&self, established: &Established) -> Option<Instant> {
+        if !self.initiator || self.reopened || self.unanswered < REOPEN_AFTER_DATAGRAMS {
+            return None;
+        }
+        Some(self.last_received + MIN_REOPEN_SILENCE.max(4 * established.srtt()))
+    }
+}
+
+impl Established {
+    /// How long a chunk waits for its hashes: one round trip, with some slack for scheduling (R17).
+    fn pending_life(&self) -> Duration {
+        self.srtt() + Duration::from_millis(50)
+    }
+}

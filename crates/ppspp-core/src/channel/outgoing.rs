@@ -1,0 +1,248 @@
+//! Writes DATA datagrams for one peer, as many of one size as can leave together.
+
+use arrayvec::ArrayVec;
+use core::num::NonZeroUsize;
+
+use alloc::vec::Vec;
+
+use crate::availability::PeerMap;
+use crate::channel::upload::{NextChunk, Upload};
+use crate::chunk::{Bin, ChunkIndex, ChunkRange, Geometry};
+use crate::integrity::{MAX_PROOF, peaks_needed, uncles};
+use crate::stats::TransferStats;
+use crate::time::Instant;
+use crate::wire::{ChannelId, DatagramBuilder, Format, Message};
+
+/// Most hashes that accompany a chunk: its uncles and all peaks.
+const MAX_HASHES: usize = 2 * MAX_PROOF;
+/// Bytes of a channel id.
+const CHANNEL_ID_LEN: usize = 4;
+
+/// Where the bytes and hashes of chunks come from.
+pub(crate) trait ChunkSource {
+    /// The bytes of `chunk`, if they are at hand and verified.
+    fn chunk(&self, chunk: ChunkIndex) -> Option<&[u8]>;
+    /// The hash of `node`, if it is known.
+    fn node(&self, node: Bin) -> Option<&[u8]>;
+    /// Whether `chunk` could be at hand later.
+    fn may_have(&self, chunk: ChunkIndex) -> bool;
+}
+
+/// Where datagrams to a peer go and what they may weigh.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Path {
+    pub(crate) channel: ChannelId,
+    pub(crate) format: Format,
+    /// Largest UDP payload that needs no fragmentation.
+    pub(crate) mtu: usize,
+    /// Most datagrams together.
+    pub(crate) max_datagrams: usize,
+    /// Most bytes together.
+    pub(crate) max_bytes: usize,
+}
+
+/// Datagrams that were written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) datagrams: usize,
+    pub(crate) bytes: usize,
+    pub(crate) segment: Option<NonZeroUsize>,
+    pub(crate) may_fragment: bool,
+}
+
+/// Why no (further) datagram was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Blocked {
+    /// Not at all: there may be more to send at once.
+    No,
+    /// Nothing is asked for.
+    Idle,
+    /// The bytes have to be read first.
+    Reading,
+    /// The window is full.
+    Window,
+    /// The pacer lets the next datagram go then.
+    Until(Instant),
+}
+
+type Hashes = ArrayVec<Bin, MAX_HASHES>;
+
+/// What is being written, to whom, and what is known about the peer.
+pub(crate) struct Writer<'a, S> {
+    pub(crate) upload: &'a mut Upload,
+    pub(crate) source: &'a S,
+    pub(crate) geometry: &'a Geometry,
+    /// Chunks the peer is known to have verified, from HAVE and ACK.
+    pub(crate) known: [&'a PeerMap; 2],
+    pub(crate) path: Path,
+    pub(crate) stats: &'a mut TransferStats,
+}
+
+impl<S: ChunkSource> Writer<'_, S> {
+    /// Appends a batch to `buf`, and says what keeps the next datagram from being written.
+    pub(crate) fn write(&mut self, now: Instant, buf: &mut Vec<u8>) -> (Batch, Blocked) {
+        let mut batch = Batch::default();
+        let window = self.upload.controller.window();
+        let srtt = self.upload.rtt.srtt_or_default();
+        let slow_start = self.upload.controller.in_slow_start();
+        let mut budget = self.upload.pacer.budget(now, window, srtt, slow_start);
+        let blocked = loop {
+            if batch.datagrams >= self.path.max_datagrams {
+                break Blocked::No;
+            }
+            let Some(next) = self.upload.next() else { break Blocked::Idle };
+            let Some(payload) = self.source.chunk(next.chunk) else {
+                if self.source.may_have(next.chunk) {
+                    break Blocked::Reading;
+                }
+                self.upload.skip(next);
+                continue;
+            };
+            let hashes = self.hashes(next);
+            let size = self.data_len(payload.len(), hashes.len());
+            let flying = self.upload.in_flight.bytes();
+            if flying > 0 && flying + size as u64 > window {
+                break Blocked::Window;
+            }
+            if budget < size as u64 && budget < self.upload.pacer.burst() {
+                break Blocked::Until(self.upload.pacer.next_at(size as u64));
+            }
+            if size > self.limit(payload.len()) {
+                if batch.datagrams > 0 || self.write_ahead(next.chunk, &hashes, payload.len(), buf, &mut batch) {
+                    break Blocked::No;
+                }
+                self.upload.skip(next);
+                continue;
+            }
+            if !batch.takes(size, &self.path) {
+                break Blocked::No;
+            }
+            if !self.write_one(next, &hashes, payload, now, size, buf) {
+                self.upload.skip(next);
+                continue;
+            }
+            budget = budget.saturating_sub(size as u64);
+            if batch.add(size, &self.path) {
+                break Blocked::No;
+            }
+        };
+        self.upload.app_limited = matches!(blocked, Blocked::Idle | Blocked::Reading);
+        (batch, blocked)
+    }
+
+    /// The hashes that must accompany `next`: peaks for a newcomer, then uncles, without those sent ahead.
+    fn hashes(&self, next: NextChunk) -> Hashes {
+        let knows = |range: ChunkRange| {
+            self.known.iter().any(|map| map.intersects(range)) || self.upload.sent_in_run(range, next)
+        };
+        // RFC 7574 §5.6.2: the first DATA to a newcomer brings all peaks.
+        let newcomer =
+            self.known.iter().all(|map| map.as_set().is_empty()) && !self.upload.sent_in_run(self.geometry.all(), next);
+        let mut hashes: Hashes = peaks_needed(self.geometry, !newcomer).take(MAX_PROOF).collect();
+        for bin in uncles(self.geometry, next.chunk, knows) {
+            if hashes.try_push(bin).is_err() {
+                break;
+            }
+        }
+        if let Some((chunk, ahead)) = &self.upload.ahead
+            && *chunk == next.chunk
+        {
+            hashes.retain(|bin| !ahead.contains(bin));
+        }
+        hashes
+    }
+
+    /// Bytes of a datagram with one chunk of `payload` bytes and so many hashes.
+    const fn data_len(&self, payload: usize, hashes: usize) -> usize {
+        CHANNEL_ID_LEN + self.path.format.data_overhead() + payload + hashes * self.path.format.integrity_len()
+    }
+
+    /// Bytes a datagram with a chunk of `payload` bytes may have: the MTU, or what the chunk alone needs.
+    fn limit(&self, payload: usize) -> usize {
+        self.data_len(payload, 0).max(self.path.mtu)
+    }
+
+    fn write_one(
+        &mut self,
+        next: NextChunk,
+        hashes: &Hashes,
+        payload: &[u8],
+        now: Instant,
+        size: usize,
+        buf: &mut Vec<u8>,
+    ) -> bool {
+        let mut datagram = DatagramBuilder::new(buf, size, self.path.channel, self.path.format);
+        let source = self.source;
+        let nodes = hashes.iter().filter_map(|&bin| source.node(bin).map(|hash| (bin, hash)));
+        let written = nodes.clone().count() == hashes.len()
+            && datagram.push_data(nodes, next.chunk, now.as_micros(), payload).is_ok();
+        if !written {
+            datagram.discard();
+            return false;
+        }
+        self.stats.chunks_sent += 1;
+        self.stats.content_bytes_sent += payload.len() as u64;
+        self.stats.integrity_sent += hashes.len() as u64;
+        self.stats.chunks_resent += u64::from(next.first_sent_at.is_some());
+        self.upload.ahead = None;
+        self.upload.on_sent(next, size as u32, now);
+        true
+    }
+
+    /// Sends hashes that do not fit beside the chunk in a datagram of their own, highest first (RFC 7574 §5.4).
+    ///
+    /// Returns whether any could be sent.
+    fn write_ahead(
+        &mut self,
+        chunk: ChunkIndex,
+        hashes: &Hashes,
+        payload: usize,
+        buf: &mut Vec<u8>,
+        batch: &mut Batch,
+    ) -> bool {
+        let room = self.limit(payload).saturating_sub(self.data_len(payload, 0));
+        let beside = room / self.path.format.integrity_len().max(1);
+        let early = &hashes[..hashes.len().saturating_sub(beside)];
+        let mut datagram = DatagramBuilder::new(buf, self.path.mtu, self.path.channel, self.path.format);
+        let mut sent = Vec::new();
+        for &node in early {
+            let Some(hash) = self.source.node(node) else { continue };
+            if datagram.push(&Message::Integrity { node, hash }).is_err() {
+                break;
+            }
+            sent.push(node);
+        }
+        if sent.is_empty() {
+            datagram.discard();
+            return false;
+        }
+        self.stats.integrity_sent += sent.len() as u64;
+        match &mut self.upload.ahead {
+            Some((other, ahead)) if *other == chunk => ahead.extend(sent),
+            ahead => *ahead = Some((chunk, sent)),
+        }
+        let size = datagram.finish();
+        self.upload.pacer.on_sent(size as u64);
+        batch.add(size, &self.path);
+        true
+    }
+}
+
+impl Batch {
+    /// Whether a datagram of `size` bytes can join: none may be longer than the first.
+    fn takes(&self, size: usize, path: &Path) -> bool {
+        self.segment.is_none_or(|segment| size <= segment.get() && self.bytes + size <= path.max_bytes)
+    }
+
+    /// Counts a datagram of `size` bytes; returns whether it must be the last.
+    fn add(&mut self, size: usize, path: &Path) -> bool {
+        self.datagrams += 1;
+        self.bytes += size;
+        self.may_fragment = size > path.mtu;
+        let shorter = self.segment.is_some_and(|segment| size < segment.get());
+        if self.segment.is_none() {
+            self.segment = NonZeroUsize::new(size);
+        }
+        shorter || self.may_fragment
+    }
+}

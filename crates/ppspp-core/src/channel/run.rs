@@ -1,0 +1,141 @@
+//! The order in which an aligned run of requested chunks leaves.
+
+use crate::chunk::{ChunkIndex, ChunkRange, ChunkSize};
+
+/// Most chunks in a run.
+const MAX_CHUNKS: u64 = 128;
+/// Fewest chunks in a whole run: with fewer, too many hashes are sent twice.
+const MIN_CHUNKS: u64 = 16;
+/// Bytes in a whole run, within these bounds: all of it is read before it is sent.
+const RUN_BYTES: u64 = 128 * 1024;
+/// Layers within a run, its top included.
+const LAYERS: usize = MAX_CHUNKS.trailing_zeros() as usize + 1;
+
+/// For each layer, the offsets whose trailing zeros are exactly that many; the last holds offset 0.
+const RULER: [u128; LAYERS] = {
+    let mut masks = [0u128; LAYERS];
+    let mut offset = 0u64;
+    while offset < MAX_CHUNKS {
+        let layer = if offset == 0 { LAYERS - 1 } else { offset.trailing_zeros() as usize };
+        masks[layer] |= 1 << offset;
+        offset += 1;
+    }
+    masks
+};
+
+/// Part of an aligned run, sent so that chunks that need equally many hashes leave together, most hashes first.
+///
+/// The first chunk brings the hashes from its layer up; the one at half the run then needs one layer fewer, the
+/// two at the quarters two fewer, and half of all chunks none: equal datagrams, which one GSO call can carry.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    base: u64,
+    todo: u128,
+    sent: u128,
+}
+
+impl Run {
+    /// The part of `requested` within the aligned run at its start, and the rest.
+    pub(crate) fn split_from(requested: ChunkRange, chunk_size: ChunkSize) -> (Self, ChunkRange) {
+        let chunks = RUN_BYTES / u64::from(chunk_size.bytes());
+        let len = chunks.next_power_of_two().clamp(MIN_CHUNKS, MAX_CHUNKS);
+        let base = requested.start() & !(len - 1);
+        let whole = ChunkRange::new(base, base.saturating_add(len));
+        let part = requested.intersection(whole);
+        (Self { base, todo: mask(base, part), sent: 0 }, ChunkRange::new(part.end(), requested.end()))
+    }
+
+    /// The smallest range that holds everything still to be sent.
+    pub(crate) const fn rest(&self) -> ChunkRange {
+        if self.todo == 0 {
+            return ChunkRange::EMPTY;
+        }
+        ChunkRange::new(
+            self.base + self.todo.trailing_zeros() as u64,
+            self.base + 128 - self.todo.leading_zeros() as u64,
+        )
+    }
+
+    /// The chunk to send next.
+    pub(crate) fn next(&self) -> Option<ChunkIndex> {
+        RULER
+            .iter()
+            .rev()
+            .map(|layer| self.todo & layer)
+            .find(|&mask| mask != 0)
+            .map(|mask| ChunkIndex::new(self.base + u64::from(mask.trailing_zeros())))
+    }
+
+    /// Notes that `chunk` was sent.
+    pub(crate) const fn on_sent(&mut self, chunk: ChunkIndex) {
+        let bit = 1 << (chunk.value() - self.base);
+        self.todo &= !bit;
+        self.sent |= bit;
+    }
+
+    /// Drops `range` from what is to be sent.
+    pub(crate) fn cancel(&mut self, range: ChunkRange) {
+        self.todo &= !mask(self.base, range);
+    }
+
+    /// Whether a chunk of `range` was sent as part of this run.
+    pub(crate) fn sent_in(&self, range: ChunkRange) -> bool {
+        self.sent & mask(self.base, range) != 0
+    }
+
+    /// Forgets what was sent, so that its hashes are no longer taken for known.
+    pub(crate) const fn distrust(&mut self) {
+        self.sent = 0;
+    }
+
+    /// Whether everything was sent.
+    pub(crate) const fn is_done(&self) -> bool {
+        self.todo == 0
+    }
+}
+
+/// The bits of `range` in the run at `base`.
+const fn mask(base: u64, range: ChunkRange) -> u128 {
+    let inside = range.intersection(ChunkRange::new(base, base.saturating_add(MAX_CHUNKS)));
+    if inside.is_empty() {
+        return 0;
+    }
+    let count = inside.count() as u32;
+    let ones = if count == 128 { u128::MAX } else { (1u128 << count) - 1 };
+    ones << (inside.start() - base)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn a_whole_run_follows_the_ruler() {
+        let (mut run, rest) = Run::split_from(ChunkRange::new(256, 400), ChunkSize::DEFAULT);
+        assert_eq!(rest, ChunkRange::new(384, 400));
+        let mut order = Vec::new();
+        while let Some(chunk) = run.next() {
+            order.push(chunk.value() - 256);
+            run.on_sent(chunk);
+        }
+        assert_eq!(order.len(), 128);
+        assert_eq!(order[..8], [0, 64, 32, 96, 16, 48, 80, 112]);
+        assert!(order[64..].iter().all(|offset| offset % 2 == 1));
+    }
+
+    #[test]
+    fn a_part_is_sent_without_its_neighbours() {
+        let (mut run, rest) = Run::split_from(ChunkRange::new(5, 9), ChunkSize::DEFAULT);
+        assert!(rest.is_empty());
+        assert_eq!(run.rest(), ChunkRange::new(5, 9));
+        run.cancel(ChunkRange::new(8, 200));
+        let first = run.next();
+        assert_eq!(first, Some(ChunkIndex::new(6)));
+        run.on_sent(ChunkIndex::new(6));
+        assert!(run.sent_in(ChunkRange::new(6, 7)) && !run.sent_in(ChunkRange::new(5, 6)));
+        run.distrust();
+        assert!(!run.sent_in(ChunkRange::new(0, 128)));
+    }
+}

@@ -1,0 +1,167 @@
+//! The states of a channel, from the first HANDSHAKE to the last (RFC 7574 §3.1.1).
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::availability::PeerMap;
+use crate::channel::download::Download;
+use crate::channel::outgoing::Blocked;
+use crate::channel::upload::Upload;
+use crate::chunk::RangeSet;
+use crate::negotiation::Session;
+use crate::time::Instant;
+use crate::wire::{ChannelId, WireError};
+
+/// First wait before an unanswered opening HANDSHAKE is repeated; doubles up to [`MAX_RETRY`].
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+/// Longest wait before an unanswered opening HANDSHAKE is repeated.
+const MAX_RETRY: Duration = Duration::from_secs(8);
+/// How long an unproven channel is kept.
+const HALF_OPEN_LIFE: Duration = Duration::from_secs(30);
+/// How long a HAVE may wait for company.
+const HAVE_DELAY: Duration = Duration::from_millis(50);
+
+/// Where a channel stands.
+#[derive(Debug)]
+pub(crate) enum State {
+    /// We sent a HANDSHAKE and wait for the reply.
+    Opening(Opening),
+    /// We replied to a HANDSHAKE; the peer's address is not proven.
+    HalfOpen(Box<HalfOpen>),
+    /// Both addresses are proven.
+    Established(Box<Established>),
+    /// A closing HANDSHAKE is to be sent to that channel, then the channel goes.
+    Closing(ChannelId),
+    /// Nothing is left to do.
+    Closed,
+}
+
+/// Step 1 is done; steps 3 to 5 follow.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    /// Datagrams sent so far.
+    pub(crate) attempts: u32,
+    /// When the first left: with a single one, the reply tells the round-trip time.
+    pub(crate) sent_at: Instant,
+    /// When the next leaves.
+    pub(crate) next_at: Instant,
+}
+
+impl Opening {
+    pub(crate) const fn new(now: Instant) -> Self {
+        Self { attempts: 0, sent_at: now, next_at: now }
+    }
+
+    /// Notes that a HANDSHAKE leaves.
+    pub(crate) fn on_sent(&mut self, now: Instant) {
+        let wait = (FIRST_RETRY * (1 << self.attempts.min(8))).min(MAX_RETRY);
+        if self.attempts == 0 {
+            self.sent_at = now;
+        }
+        self.attempts += 1;
+        self.next_at = now + wait;
+    }
+
+    /// The round-trip time, unless a repeat makes it ambiguous.
+    pub(crate) fn rtt(&self, now: Instant) -> Option<Duration> {
+        (self.attempts == 1).then(|| now - self.sent_at)
+    }
+}
+
+/// Step 2 is done; step 7 follows. There is no timer: only a repeated HANDSHAKE repeats the reply (R8).
+#[derive(Debug)]
+pub(crate) struct HalfOpen {
+    /// The peer's channel id.
+    pub(crate) remote: ChannelId,
+    pub(crate) session: Session,
+    /// What the peer said it has, in datagram 1.
+    pub(crate) have: PeerMap,
+    /// The reply, to be repeated as it is.
+    pub(crate) reply: Vec<u8>,
+    /// Whether the reply is to be sent (again).
+    pub(crate) reply_due: bool,
+    /// Payload bytes received from and sent to the unproven address.
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) opened_at: Instant,
+    /// When the reply first left.
+    pub(crate) replied_at: Option<Instant>,
+}
+
+impl HalfOpen {
+    /// Counts a (repeated) HANDSHAKE of `bytes`, and lets it be answered if that stays within what was received.
+    pub(crate) fn on_handshake(&mut self, bytes: usize) {
+        self.received += bytes as u64;
+        self.reply_due = self.sent + self.reply.len() as u64 <= self.received;
+    }
+
+    /// When the channel is given up.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.opened_at + HALF_OPEN_LIFE
+    }
+}
+
+/// The handshake is complete; chunks may flow both ways.
+#[derive(Debug)]
+pub(crate) struct Established {
+    /// The peer's channel id: the prefix of every datagram to it.
+    pub(crate) remote: ChannelId,
+    pub(crate) session: Session,
+    /// What the peer announced with HAVE.
+    pub(crate) have: PeerMap,
+    /// What the peer acknowledged: it knows the hashes around it.
+    pub(crate) acked: PeerMap,
+    pub(crate) upload: Option<Box<Upload>>,
+    pub(crate) download: Option<Box<Download>>,
+    /// Stored chunks to announce.
+    pub(crate) announce: RangeSet,
+    pub(crate) announce_at: Option<Instant>,
+    /// The peer does not serve us at present (§3.9).
+    pub(crate) choked: bool,
+    /// Something must leave now, if only a keep-alive (§12.1.2).
+    pub(crate) answer_due: bool,
+    /// Round-trip time of the handshake.
+    pub(crate) rtt: Option<Duration>,
+    /// What keeps DATA from leaving.
+    pub(crate) blocked: Blocked,
+    /// Datagrams with messages that did not decode, and the last reason.
+    pub(crate) undecodable: Option<(u32, WireError)>,
+}
+
+impl Established {
+    pub(crate) fn new(remote: ChannelId, session: Session, have: PeerMap, rtt: Option<Duration>) -> Self {
+        Self {
+            remote,
+            session,
+            have,
+            acked: PeerMap::new(),
+            upload: None,
+            download: None,
+            announce: RangeSet::new(),
+            announce_at: None,
+            choked: false,
+            answer_due: false,
+            rtt,
+            blocked: Blocked::Idle,
+            undecodable: None,
+        }
+    }
+
+    /// The best estimate of the round-trip time.
+    pub(crate) fn srtt(&self) -> Duration {
+        let measured = self.upload.as_ref().and_then(|upload| upload.rtt.srtt());
+        measured.or(self.rtt).unwrap_or(DEFAULT_RTT)
+    }
+
+    /// Notes that `range` is to be announced.
+    pub(crate) fn announce(&mut self, range: crate::chunk::ChunkRange, now: Instant) {
+        self.announce.insert(range);
+        if self.announce_at.is_none() {
+            self.announce_at = Some(now + HAVE_DELAY);
+        }
+    }
+}
+
+/// Round-trip time assumed until one is measured.
+const DEFAULT_RTT: Duration = Duration::from_millis(100);

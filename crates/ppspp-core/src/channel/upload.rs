@@ -1,0 +1,308 @@
+//! What one peer asked for, and how fast it may have it.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::channel::inflight::{Acked, InFlight, LostChunk};
+use crate::channel::run::Run;
+use crate::chunk::{Bin, ChunkIndex, ChunkRange, ChunkSize, RangeSet};
+use crate::config::EndpointConfig;
+use crate::congestion::{AckEvent, Controller, DelaySample, LossEvent, Pacer, RttEstimator};
+use crate::time::Instant;
+
+/// How long a lost chunk is sent again without being asked for again, or four round trips (R16).
+const MIN_REPAIR_TIME: Duration = Duration::from_millis(1500);
+/// Longest a peer may delay an ACK, for the timing of a tail probe (R14).
+const MAX_ACK_DELAY: Duration = Duration::from_millis(10);
+/// Shortest wait before a tail probe.
+const MIN_PROBE_TIMEOUT: Duration = Duration::from_millis(20);
+
+/// A chunk to send next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NextChunk {
+    pub(crate) chunk: ChunkIndex,
+    /// When it was sent first, if it is a repeat.
+    pub(crate) first_sent_at: Option<Instant>,
+}
+
+/// The sending half of a channel.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    chunk_size: ChunkSize,
+    queue: VecDeque<ChunkRange>,
+    run: Option<Run>,
+    resend: VecDeque<LostChunk>,
+    pub(crate) in_flight: InFlight,
+    pub(crate) controller: Box<dyn Controller>,
+    pub(crate) rtt: RttEstimator,
+    pub(crate) pacer: Pacer,
+    /// Hashes that went ahead of a chunk because they do not fit into its datagram.
+    pub(crate) ahead: Option<(ChunkIndex, Vec<Bin>)>,
+    acked: Acked,
+    in_flight_before: u64,
+    delay: Option<u64>,
+    /// Whether sending last stopped for want of something to send.
+    pub(crate) app_limited: bool,
+    /// The last acknowledgement, or the first sending after a pause.
+    progress_at: Instant,
+    last_loss: Option<Instant>,
+    probed: bool,
+    lost: Vec<LostChunk>,
+}
+
+impl Upload {
+    pub(crate) fn new(
+        config: &EndpointConfig,
+        chunk_size: ChunkSize,
+        mss: u32,
+        rtt: Option<Duration>,
+        now: Instant,
+    ) -> Self {
+        let mut congestion = config.congestion.clone();
+        congestion.mss = mss;
+        let mut estimator = RttEstimator::new(now);
+        if let Some(rtt) = rtt {
+            estimator.on_sample(now, rtt);
+        }
+        Self {
+            chunk_size,
+            queue: VecDeque::new(),
+            run: None,
+            resend: VecDeque::new(),
+            in_flight: InFlight::default(),
+            controller: congestion.build(now),
+            rtt: estimator,
+            pacer: Pacer::new(now, mss),
+            ahead: None,
+            acked: Acked::default(),
+            in_flight_before: 0,
+            delay: None,
+            app_limited: false,
+            progress_at: now,
+            last_loss: None,
+            probed: false,
+            lost: Vec::new(),
+        }
+    }
+
+    /// Queues what a REQUEST asks for, in order of arrival (RFC 7574 §3.7), at most `limit` ranges.
+    ///
+    /// What is queued already is not queued again; what is in flight is skipped when its turn comes (R16).
+    pub(crate) fn on_request(&mut self, range: ChunkRange, limit: usize) {
+        let mut fresh = RangeSet::new();
+        fresh.insert(range);
+        for &queued in &self.queue {
+            fresh.remove(queued);
+        }
+        if let Some(run) = &self.run {
+            fresh.remove(run.rest());
+        }
+        for part in fresh.runs() {
+            if let Some(last) = self.queue.back_mut()
+                && last.end() == part.start()
+            {
+                *last = ChunkRange::new(last.start(), part.end());
+            } else if self.queue.len() < limit {
+                self.queue.push_back(part);
+            }
+        }
+    }
+
+    /// Drops `range` from what is to be sent: a CANCEL, or a HAVE that acts as one (§3.8, R18).
+    pub(crate) fn cancel(&mut self, range: ChunkRange) {
+        if range.is_empty() || !self.has_requests() {
+            return;
+        }
+        self.resend.retain(|lost| !range.contains(lost.chunk));
+        if let Some(run) = &mut self.run {
+            run.cancel(range);
+        }
+        if self.queue.iter().any(|queued| queued.intersects(range)) {
+            let pieces = core::mem::take(&mut self.queue);
+            for queued in pieces {
+                let left = ChunkRange::new(queued.start(), queued.end().min(range.start()));
+                let right = ChunkRange::new(queued.start().max(range.end()), queued.end());
+                if queued.intersects(range) {
+                    self.queue.extend([left, right].into_iter().filter(|part| !part.is_empty()));
+                } else {
+                    self.queue.push_back(queued);
+                }
+            }
+        }
+    }
+
+    /// Whether the peer still waits for chunks that are not in flight.
+    pub(crate) fn has_requests(&self) -> bool {
+        !self.queue.is_empty() || !self.resend.is_empty() || self.run.as_ref().is_some_and(|run| !run.is_done())
+    }
+
+    /// What is to be sent soon, nearest first: to be read ahead.
+    pub(crate) fn upcoming(&self) -> impl Iterator<Item = ChunkRange> {
+        let resend = self.resend.front().map(|lost| ChunkRange::single(lost.chunk));
+        let run = self.run.as_ref().map(Run::rest);
+        let next = self.queue.front().map(|&queued| {
+            let (run, _) = Run::split_from(queued, self.chunk_size);
+            run.rest()
+        });
+        resend.into_iter().chain(run).chain(next).filter(|range| !range.is_empty())
+    }
+
+    /// The chunk to send next; stays the same until it is sent or skipped.
+    pub(crate) fn next(&mut self) -> Option<NextChunk> {
+        while let Some(lost) = self.resend.front() {
+            if !self.in_flight.contains(lost.chunk) {
+                return Some(NextChunk { chunk: lost.chunk, first_sent_at: Some(lost.first_sent_at) });
+            }
+            self.resend.pop_front();
+        }
+        loop {
+            if let Some(run) = &mut self.run {
+                while let Some(chunk) = run.next() {
+                    if !self.in_flight.contains(chunk) {
+                        return Some(NextChunk { chunk, first_sent_at: None });
+                    }
+                    run.cancel(ChunkRange::single(chunk));
+                }
+            }
+            let (run, rest) = Run::split_from(self.queue.pop_front()?, self.chunk_size);
+            if !rest.is_empty() {
+                self.queue.push_front(rest);
+            }
+            self.run = Some(run);
+        }
+    }
+
+    /// Gives up on the chunk that [`Upload::next`] named.
+    pub(crate) fn skip(&mut self, next: NextChunk) {
+        if next.first_sent_at.is_some() {
+            self.resend.pop_front();
+        } else if let Some(run) = &mut self.run {
+            run.cancel(ChunkRange::single(next.chunk));
+        }
+    }
+
+    /// Records that the chunk that [`Upload::next`] named leaves in a datagram of `bytes`.
+    pub(crate) fn on_sent(&mut self, next: NextChunk, bytes: u32, now: Instant) {
+        if self.in_flight.chunks() == 0 {
+            self.progress_at = now;
+        }
+        let before = self.in_flight.bytes();
+        self.skip(next);
+        if next.first_sent_at.is_none()
+            && let Some(run) = &mut self.run
+        {
+            run.on_sent(next.chunk);
+        }
+        self.in_flight.on_sent(next.chunk, bytes, now, next.first_sent_at);
+        self.controller.on_sent(now, u64::from(bytes), before);
+        self.pacer.on_sent(u64::from(bytes));
+    }
+
+    /// Whether the peer will know the hash over `range` and its halves from what was sent in the same run.
+    ///
+    /// R17: hashes in unacknowledged datagrams count only within one run, and while the last RTT saw no loss.
+    pub(crate) fn sent_in_run(&self, range: ChunkRange, chunk: NextChunk) -> bool {
+        chunk.first_sent_at.is_none() && self.run.as_ref().is_some_and(|run| run.sent_in(range))
+    }
+
+    /// Takes in one ACK message; [`Upload::finish_acks`] draws the conclusions for the datagram.
+    pub(crate) fn on_ack(&mut self, range: ChunkRange, delay: u64) {
+        if self.acked.bytes == 0 {
+            self.in_flight_before = self.in_flight.bytes();
+        }
+        self.in_flight.on_ack(range, &mut self.acked);
+        self.resend.retain(|lost| !range.contains(lost.chunk));
+        self.delay = Some(delay);
+    }
+
+    /// Adjusts the window after the ACK messages of one datagram.
+    pub(crate) fn finish_acks(&mut self, now: Instant) {
+        let acked = core::mem::take(&mut self.acked);
+        let delay = self.delay.take();
+        let Some(newest_acked_sent_at) = acked.newest_sent_at else { return };
+        if let Some(sent_at) = acked.rtt_from {
+            self.rtt.on_sample(now, now - sent_at);
+        }
+        self.progress_at = now;
+        self.probed = false;
+        let srtt = self.rtt.srtt_or_default();
+        self.controller.on_ack(
+            now,
+            &AckEvent {
+                bytes_acked: acked.bytes,
+                in_flight_before: self.in_flight_before,
+                delay: delay.map(DelaySample::from_micros),
+                srtt,
+                min_rtt: self.rtt.min_rtt().unwrap_or(srtt),
+                app_limited: self.app_limited,
+                newest_acked_sent_at,
+            },
+        );
+    }
+
+    /// Finds what is lost among the chunks in flight; to be called once all received datagrams are handled, since
+    /// acknowledgements are ordered by chunk and not by sending.
+    pub(crate) fn detect_loss(&mut self, now: Instant) {
+        let mut lost = core::mem::take(&mut self.lost);
+        self.in_flight.take_lost(self.rtt.srtt_or_default(), &mut lost);
+        if let Some(newest) = lost.iter().map(|lost| lost.sent_at).max() {
+            let bytes_lost = lost.iter().map(|lost| u64::from(lost.bytes)).sum();
+            self.controller.on_loss(now, &LossEvent { bytes_lost, newest_lost_sent_at: newest });
+            self.last_loss = Some(now);
+        }
+        if self.last_loss.is_some_and(|at| now - at < self.rtt.srtt_or_default())
+            && let Some(run) = &mut self.run
+        {
+            run.distrust();
+        }
+        self.repair(now, &lost);
+        lost.clear();
+        self.lost = lost;
+    }
+
+    /// Queues lost chunks to be sent again while their requests live (R16).
+    fn repair(&mut self, now: Instant, lost: &[LostChunk]) {
+        let life = MIN_REPAIR_TIME.max(4 * self.rtt.srtt_or_default());
+        self.resend.extend(lost.iter().filter(|lost| now - lost.first_sent_at < life));
+    }
+
+    /// When nothing was acknowledged for so long that the window collapses (RFC 6817 §2.4.2).
+    pub(crate) fn congestion_deadline(&self) -> Option<Instant> {
+        (self.in_flight.chunks() > 0).then(|| self.progress_at + self.rtt.cto())
+    }
+
+    /// When the last transmission is repeated, to find out whether the tail was lost.
+    pub(crate) fn probe_deadline(&self) -> Option<Instant> {
+        if self.probed || self.in_flight.chunks() == 0 {
+            return None;
+        }
+        let srtt = self.rtt.srtt_or_default();
+        let wait = (srtt + 4 * self.rtt.rttvar().unwrap_or(srtt) + MAX_ACK_DELAY).max(MIN_PROBE_TIMEOUT);
+        self.in_flight.newest_sent_at().map(|sent_at| sent_at.max(self.progress_at) + wait)
+    }
+
+    /// Acts on deadlines that have passed.
+    pub(crate) fn on_timeout(&mut self, now: Instant) {
+        if self.congestion_deadline().is_some_and(|deadline| deadline <= now) {
+            let mut lost = core::mem::take(&mut self.lost);
+            self.in_flight.take_all(&mut lost);
+            self.controller.on_congestion_timeout(now);
+            self.rtt.back_off();
+            self.last_loss = Some(now);
+            if let Some(run) = &mut self.run {
+                run.distrust();
+            }
+            self.repair(now, &lost);
+            lost.clear();
+            self.lost = lost;
+            self.progress_at = now;
+        } else if self.probe_deadline().is_some_and(|deadline| deadline <= now) {
+            self.probed = true;
+            if let Some(lost) = self.in_flight.take_newest() {
+                self.repair(now, &[lost]);
+            }
+        }
+    }
+}

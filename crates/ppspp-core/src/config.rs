@@ -1,0 +1,192 @@
+//! What an endpoint and a swarm are told at the start. Every bound of the core is a field of [`Limits`].
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::chunk::{ChunkAddressing, ChunkSize, Geometry, GeometryError, RangeSet};
+use crate::congestion::ControllerConfig;
+use crate::integrity::{Hash, HashFunction, Tree};
+
+/// Bounds on everything a peer or a slow application could make grow. The defaults suit a desktop machine.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Swarms in one endpoint. Default 1,024: each costs a few KiB plus its tree.
+    pub swarms: usize,
+    /// Channels of one swarm, established or not. Default 10,000, at most 2 KiB each while idle.
+    pub channels: usize,
+    /// Channels opened by others that have not proven their address. Default 256; the oldest goes (R8).
+    pub half_open: usize,
+    /// Events waiting for `poll_event` beyond which no new data is accepted. Default 4,096.
+    pub queued_events: usize,
+    /// Verified bytes of one swarm not yet confirmed as stored. Default 8 MiB (R19).
+    pub unconfirmed_bytes: u64,
+    /// Groups of one swarm that are partly downloaded or requested. Default 1,024 of at most 16 KiB each (R2).
+    pub open_groups: usize,
+    /// Chunks outstanding from one peer. Default 16,384 (R20 bounds them by rate as well).
+    pub outstanding_requests: u32,
+    /// Ranges one peer may have waiting in REQUESTs to us. Default 1,024; further ones are ignored (§12.6.6).
+    pub queued_requests: usize,
+    /// Runs kept of what one peer says it has. Default 8,192, 16 bytes each.
+    pub availability_runs: usize,
+    /// Hashes of one channel kept before they can be proven. Default 256.
+    pub early_hashes: usize,
+    /// Chunks of one channel kept while their hashes are missing. Default 128 (R17).
+    pub pending_chunks: usize,
+    /// Complete groups of one swarm kept in memory for upload. Default 256, at most 16 KiB each.
+    pub cached_groups: usize,
+    /// Reads of one swarm in progress. Default 32.
+    pub pending_reads: usize,
+    /// Chunks of one channel sent and not yet acknowledged. Default 65,536.
+    pub in_flight: usize,
+    /// Messages of one datagram that are processed; the rest is dropped. Default 4,096.
+    pub messages_per_datagram: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            swarms: 1024,
+            channels: 10_000,
+            half_open: 256,
+            queued_events: 4096,
+            unconfirmed_bytes: 8 << 20,
+            open_groups: 1024,
+            outstanding_requests: 16_384,
+            queued_requests: 1024,
+            availability_runs: 8192,
+            early_hashes: 256,
+            pending_chunks: 128,
+            cached_groups: 256,
+            pending_reads: 32,
+            in_flight: 65_536,
+            messages_per_datagram: 4096,
+        }
+    }
+}
+
+/// How an endpoint behaves. The default is tuned for swarms over the Internet and serves a loopback as well.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EndpointConfig {
+    /// Bounds on memory and work.
+    pub limits: Limits,
+    /// Congestion control of every channel.
+    pub congestion: ControllerConfig,
+    /// Idle time after which a keep-alive leaves. Default 25 s, at most 55 s (R12).
+    pub keep_alive: Duration,
+    /// Silence after which a peer is dead, given three datagrams sent to it in that time. Default 3 min (§3.12).
+    pub dead_after: Duration,
+    /// Largest UDP payload sent to an IPv4 peer unless a chunk needs more. Default 1,472 bytes (Ethernet).
+    pub mtu_v4: u16,
+    /// Largest UDP payload sent to an IPv6 peer unless a chunk needs more. Default 1,452 bytes (Ethernet).
+    pub mtu_v6: u16,
+    /// How long a verified chunk may wait for the rest of its group before it is handed to storage. Default 1 s.
+    pub flush_after: Duration,
+}
+
+impl Default for EndpointConfig {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            congestion: ControllerConfig::default(),
+            keep_alive: Duration::from_secs(25),
+            dead_after: Duration::from_secs(180),
+            mtu_v4: 1472,
+            mtu_v6: 1452,
+            flush_after: Duration::from_secs(1),
+        }
+    }
+}
+
+impl EndpointConfig {
+    /// Longest keep-alive interval: three must fit into the time after which a peer is dead (R12).
+    pub const MAX_KEEP_ALIVE: Duration = Duration::from_secs(55);
+}
+
+/// What one must know of a static content to join its swarm (RFC 7574 §3.1), from a trusted source.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Metadata {
+    /// The swarm id: root hash of the content's tree. Its length is that of the hash function.
+    pub root: Hash,
+    /// Hash function of the tree.
+    pub function: HashFunction,
+    /// How messages name chunks.
+    pub addressing: ChunkAddressing,
+    /// Bytes per chunk.
+    pub chunk_size: ChunkSize,
+    /// Length of the content in bytes. Without it the size is detected from a peer's peak hashes (§5.6, R1).
+    pub content_length: Option<u64>,
+}
+
+impl Metadata {
+    /// The cut of the content, if its length is known.
+    ///
+    /// # Errors
+    /// [`GeometryError`] if the content is empty, too long, or the addressing too narrow for it.
+    pub fn geometry(&self) -> Result<Option<Geometry>, GeometryError> {
+        let Some(length) = self.content_length else { return Ok(None) };
+        let geometry = Geometry::new(length, self.chunk_size)?;
+        geometry.check_addressing(self.addressing)?;
+        Ok(Some(geometry))
+    }
+}
+
+/// What an endpoint holds of a content when it joins.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Content {
+    /// Nothing: everything is to be fetched.
+    Fetch,
+    /// Parts, from an earlier run. Each stored chunk is read back and verified before it counts (R22).
+    Resume {
+        /// The tree as far as it was known, imported with [`Tree::import`].
+        tree: Tree,
+        /// Chunks that were stored.
+        stored: RangeSet,
+        /// Nodes of groups that were stored in part: chunk-layer hashes of the group that the first element names.
+        open_groups: Vec<crate::integrity::SavedGroup>,
+    },
+    /// All of it. Every group is verified against the tree when it is read to be sent.
+    Seed {
+        /// The complete tree.
+        tree: Tree,
+    },
+}
+
+/// A swarm to join.
+#[derive(Debug)]
+pub struct SwarmConfig {
+    /// The content's metadata.
+    pub metadata: Metadata,
+    /// What is there already.
+    pub content: Content,
+}
+
+/// Where the address of a peer came from; trusted sources are never displaced by others (§12.2.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum PeerSource {
+    /// Given by the user, a link or a trusted tracker.
+    Trusted,
+    /// Learned from another peer.
+    Exchange,
+}
+
+/// Which chunks to fetch, and in which order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wanted {
+    /// The chunks to fetch, clipped to the content.
+    pub ranges: RangeSet,
+    /// The order among them.
+    pub order: Order,
+}
+
+/// The order in which wanted chunks are requested.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Order {
+    /// From the first to the last.
+    #[default]
+    InOrder,
+}

@@ -1,0 +1,53 @@
+//! What handlers are given instead of owning it: the time, the configuration, and where results go.
+
+use alloc::collections::VecDeque;
+
+use crate::config::EndpointConfig;
+use crate::event::{Event, SwarmId};
+use crate::stats::EndpointStats;
+use crate::time::Instant;
+
+/// The surroundings of one call into the endpoint.
+#[derive(Debug)]
+pub(crate) struct Cx<'a> {
+    pub(crate) now: Instant,
+    pub(crate) config: &'a EndpointConfig,
+    pub(crate) events: &'a mut EventQueue,
+    pub(crate) stats: &'a mut EndpointStats,
+}
+
+/// Events waiting for the application.
+///
+/// Growth is bounded at the sources: verified bytes by R19, reads by `Limits::pending_reads`, progress by
+/// coalescing, channels by refusing new ones while [`EventQueue::is_full`].
+#[derive(Debug)]
+pub(crate) struct EventQueue {
+    queue: VecDeque<Event>,
+    limit: usize,
+}
+
+impl EventQueue {
+    pub(crate) const fn new(limit: usize) -> Self {
+        Self { queue: VecDeque::new(), limit }
+    }
+
+    pub(crate) fn push(&mut self, event: Event) {
+        self.queue.push_back(event);
+    }
+
+    /// Adds a progress event unless one for the swarm is the newest already.
+    pub(crate) fn push_progress(&mut self, swarm: SwarmId) {
+        if self.queue.back() != Some(&Event::Progress { swarm }) {
+            self.queue.push_back(Event::Progress { swarm });
+        }
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Event> {
+        self.queue.pop_front()
+    }
+
+    /// Whether nothing should be started that yields further events.
+    pub(crate) fn is_full(&self) -> bool {
+        self.queue.len() >= self.limit
+    }
+}

@@ -1,0 +1,160 @@
+//! Datagrams from the network: which channel they belong to, and who may open one (RFC 7574 §3.1.1, §8.3, §12.1).
+
+use core::net::SocketAddr;
+
+use crate::channel::State;
+use crate::context::Cx;
+use crate::endpoint::{Endpoint, cx};
+use crate::event::CloseReason;
+use crate::io::DatagramMeta;
+use crate::schedule::PeerSlot;
+use crate::swarm::{Admission, Swarm};
+use crate::time::Instant;
+use crate::wire::{ChannelId, Handshake, read_handshake, split_channel};
+
+/// First octet of a HANDSHAKE message.
+const HANDSHAKE: u8 = 0;
+
+impl Endpoint {
+    /// Takes in a datagram. Whatever it holds, there is no error: bad ones are counted and dropped, and a peer that
+    /// misbehaves is closed with a reason in an event.
+    pub fn handle_datagram(&mut self, now: Instant, meta: DatagramMeta, payload: &[u8]) {
+        let now = self.advance(now);
+        self.stats.datagrams_received += 1;
+        self.stats.bytes_received += payload.len() as u64;
+        let Some((channel, body)) = split_channel(payload) else {
+            self.stats.dropped.too_short += 1;
+            return;
+        };
+        if channel == ChannelId::ZERO {
+            self.handle_opening(now, meta.remote, body, payload.len());
+            return;
+        }
+        let Some((slot, peer)) = self.demux.find(channel) else {
+            self.stats.dropped.unknown_channel += 1;
+            return;
+        };
+        let Some(swarm) = self.swarms.get_mut(slot as usize) else { return };
+        on_channel(swarm, &mut cx!(self, now), peer, meta.remote, body);
+        self.settle(slot);
+    }
+
+    /// A datagram to channel 0 asks for a new channel (step 2).
+    fn handle_opening(&mut self, now: Instant, remote: SocketAddr, body: &[u8], len: usize) {
+        let Ok((handshake, rest)) = read_handshake(body) else {
+            self.stats.dropped.bad_handshake += 1;
+            return;
+        };
+        // R10: closing a channel that was never opened means nothing.
+        if handshake.is_closing() {
+            return;
+        }
+        let slot = handshake.swarm_id.and_then(|id| self.by_root.get(id)).copied();
+        let Some(slot) = slot.filter(|_| !self.events.is_full()) else {
+            self.stats.dropped.refused_handshake += 1;
+            return;
+        };
+        if self.swarms[slot as usize].leaving || self.is_ourselves(now, handshake.source) {
+            return;
+        }
+        let local = self.demux.fresh_id();
+        let swarm = &mut self.swarms[slot as usize];
+        match swarm.on_opening(&mut cx!(self, now), local, remote, &handshake, rest, len) {
+            Admission::Refused => self.stats.dropped.refused_handshake += 1,
+            Admission::Known(_) => {}
+            Admission::New(peer) => {
+                self.demux.insert(local, slot, peer);
+                self.bound_half_open(now);
+            }
+        }
+        self.settle(slot);
+    }
+
+    /// Whether a HANDSHAKE is our own, come back to us; the channel that sent it is dropped (R9).
+    fn is_ourselves(&mut self, now: Instant, source: ChannelId) -> bool {
+        let Some((slot, peer)) = self.demux.find(source) else { return false };
+        let Some(swarm) = self.swarms.get_mut(slot as usize) else { return false };
+        if !swarm.peers.get(peer as usize).is_some_and(|channel| matches!(channel.state, State::Opening(_))) {
+            return false;
+        }
+        swarm.close_channel(&mut cx!(self, now), peer, CloseReason::Ourselves);
+        self.settle(slot);
+        true
+    }
+
+    /// Drops the oldest unproven channel when there are too many (R8).
+    fn bound_half_open(&mut self, now: Instant) {
+        let count: usize = self.swarms.iter().map(|(_, swarm)| swarm.half_open_count()).sum();
+        if count <= self.config.limits.half_open {
+            return;
+        }
+        let oldest = self
+            .swarms
+            .iter()
+            .filter_map(|(slot, swarm)| swarm.oldest_half_open().map(|(at, peer)| (at, slot as u32, peer)))
+            .min();
+        let Some((_, slot, peer)) = oldest else { return };
+        let swarm = &mut self.swarms[slot as usize];
+        swarm.close_channel(&mut cx!(self, now), peer, CloseReason::TimedOut);
+        swarm.remove_if_closed(peer);
+        self.settle(slot);
+    }
+}
+
+/// A datagram with our channel id.
+fn on_channel(swarm: &mut Swarm, cx: &mut Cx<'_>, slot: PeerSlot, remote: SocketAddr, body: &[u8]) {
+    let Some(channel) = swarm.peers.get_mut(slot as usize) else { return };
+    // R11: a channel is bound to its address.
+    if channel.address != remote {
+        cx.stats.dropped.wrong_address += 1;
+        return;
+    }
+    let handshake = match body.first() {
+        Some(&HANDSHAKE) => match read_handshake(body) {
+            Ok((handshake, rest)) => Some((handshake, rest)),
+            Err(_) => {
+                cx.stats.dropped.bad_handshake += 1;
+                return;
+            }
+        },
+        _ => None,
+    };
+    channel.on_received(cx.now);
+    match &channel.state {
+        State::Opening(_) => {
+            // The reply starts with a HANDSHAKE.
+            let Some((handshake, rest)) = handshake else { return };
+            if swarm.on_reply(cx, slot, &handshake) {
+                swarm.on_messages(cx, slot, rest);
+            }
+        }
+        State::HalfOpen(_) => {
+            swarm.on_proof(cx, slot);
+            on_established(swarm, cx, slot, handshake, body);
+        }
+        State::Established(_) => on_established(swarm, cx, slot, handshake, body),
+        State::Closing(_) | State::Closed => {}
+    }
+}
+
+fn on_established(
+    swarm: &mut Swarm,
+    cx: &mut Cx<'_>,
+    slot: PeerSlot,
+    handshake: Option<(Handshake<'_>, &[u8])>,
+    body: &[u8],
+) {
+    let Some((handshake, rest)) = handshake else {
+        swarm.on_messages(cx, slot, body);
+        return;
+    };
+    if handshake.is_closing() {
+        swarm.close_channel(cx, slot, CloseReason::ByPeer);
+        return;
+    }
+    // A repeated reply: what follows it counts, another channel id does not (§8.2).
+    let remote = swarm.peers.get(slot as usize).and_then(|channel| channel.established()).map(|peer| peer.remote);
+    if remote == Some(handshake.source) {
+        swarm.on_messages(cx, slot, rest);
+    }
+}

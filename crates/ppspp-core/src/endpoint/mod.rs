@@ -1,0 +1,381 @@
+//! The public state machine.
+
+mod demux;
+mod intake;
+mod ready;
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use bytes::Bytes;
+use rand_chacha::ChaCha12Rng;
+use rand_core::SeedableRng;
+use slab::Slab;
+
+use crate::channel::Due;
+use crate::chunk::ChunkRange;
+use crate::config::{EndpointConfig, PeerSource, SwarmConfig, Wanted};
+use crate::context::{Cx, EventQueue};
+use crate::endpoint::demux::Demux;
+use crate::endpoint::ready::{ReadyQueue, SwarmSlot, Timer, Timers};
+use crate::error::{AddPeerError, JoinError, UnknownSwarm};
+use crate::event::{CloseReason, Event, PeerId, ReadError, ReadToken, StoreError, SwarmId};
+use crate::io::{BatchLimit, Transmit};
+use crate::progress::Checkpoint;
+use crate::schedule::PeerSlot;
+use crate::stats::EndpointStats;
+use crate::swarm::{Swarm, SwarmView};
+use crate::time::Instant;
+
+/// Smallest UDP payload of a path, for [`Endpoint::set_path_mtu`]: what IPv4 hosts must be able to receive.
+const MIN_MTU: u16 = 548;
+
+/// A PPSPP peer without its sockets, files and clock: it speaks in many swarms, with many peers in each.
+///
+/// Methods come in four kinds:
+/// - **commands** from the application: [`join`](Self::join), [`add_peer`](Self::add_peer), [`provide`](Self::provide)
+///   and others;
+/// - **input** from the network and the clock, named `handle_*`;
+/// - **output** to the network, the application and the clock, named `poll_*`;
+/// - **views**, nouns that change nothing.
+///
+/// Any number of inputs and commands may precede a drain. A drain calls [`poll_event`](Self::poll_event) and
+/// [`poll_transmit`](Self::poll_transmit) until both yield `None` (answering events may make more to transmit), and
+/// then sleeps until a datagram arrives or [`poll_timeout`](Self::poll_timeout) passes. Early or needless calls are
+/// harmless. Idle polling costs the same whatever the number of channels.
+#[derive(Debug)]
+pub struct Endpoint {
+    config: Arc<EndpointConfig>,
+    demux: Demux,
+    swarms: Slab<Swarm>,
+    by_root: BTreeMap<Vec<u8>, SwarmSlot>,
+    swarm_serial: u32,
+    ready: ReadyQueue,
+    timers: Timers,
+    events: EventQueue,
+    stats: EndpointStats,
+    latest: Instant,
+    closing: bool,
+}
+
+/// Splits an endpoint into a context and the rest, so that both can be borrowed.
+macro_rules! cx {
+    ($endpoint:ident, $now:expr) => {
+        Cx { now: $now, config: &$endpoint.config, events: &mut $endpoint.events, stats: &mut $endpoint.stats }
+    };
+}
+pub(crate) use cx;
+
+impl Endpoint {
+    /// An endpoint in no swarm. All randomness comes from `seed`: it must be unpredictable to others in production, as
+    /// channel ids are drawn from it, and may be fixed in tests.
+    pub fn new(config: Arc<EndpointConfig>, seed: [u8; 32], now: Instant) -> Self {
+        let events = EventQueue::new(config.limits.queued_events);
+        Self {
+            config,
+            demux: Demux::new(ChaCha12Rng::from_seed(seed)),
+            swarms: Slab::new(),
+            by_root: BTreeMap::new(),
+            swarm_serial: 0,
+            ready: ReadyQueue::default(),
+            timers: Timers::default(),
+            events,
+            stats: EndpointStats::default(),
+            latest: now,
+            closing: false,
+        }
+    }
+
+    /// Joins a swarm. Peers are added with [`add_peer`](Self::add_peer); others may come by themselves.
+    ///
+    /// # Errors
+    /// [`JoinError`] names what is wrong with the metadata or the content; nothing has changed then.
+    pub fn join(&mut self, config: SwarmConfig, now: Instant) -> Result<SwarmId, JoinError> {
+        let now = self.advance(now);
+        if self.closing {
+            return Err(JoinError::Closing);
+        }
+        let root = config.metadata.root.as_slice().to_vec();
+        if self.by_root.contains_key(&root) {
+            return Err(JoinError::AlreadyJoined);
+        }
+        if self.swarms.len() >= self.config.limits.swarms {
+            return Err(JoinError::TooManySwarms(self.config.limits.swarms));
+        }
+        self.swarm_serial = self.swarm_serial.wrapping_add(1);
+        let slot = self.swarms.vacant_key() as SwarmSlot;
+        let id = SwarmId { slot, serial: self.swarm_serial };
+        let swarm = Swarm::new(id, config, &mut cx!(self, now))?;
+        self.swarms.insert(swarm);
+        self.by_root.insert(root, slot);
+        self.settle(slot);
+        Ok(id)
+    }
+
+    /// Leaves a swarm: gathered bytes are handed out, channels closed in order; [`Event::SwarmClosed`] says when it is
+    /// done. Unknown swarms are ignored.
+    pub fn leave(&mut self, swarm: SwarmId, now: Instant) {
+        let now = self.advance(now);
+        let Some(slot) = self.slot_of(swarm) else { return };
+        self.swarms[slot as usize].leave(&mut cx!(self, now));
+        self.settle(slot);
+        self.remove_if_left(slot);
+    }
+
+    /// Leaves all swarms and joins no other; [`is_drained`](Self::is_drained) says when it is done.
+    pub fn close(&mut self, now: Instant) {
+        self.closing = true;
+        let swarms: Vec<SwarmId> = self.swarms.iter().map(|(_, swarm)| swarm.id).collect();
+        for swarm in swarms {
+            self.leave(swarm, now);
+        }
+    }
+
+    /// Whether the endpoint is in no swarm and has said all its goodbyes.
+    pub fn is_drained(&self) -> bool {
+        self.swarms.is_empty()
+    }
+
+    /// Opens a channel to a peer (RFC 7574 §3.1.1).
+    ///
+    /// # Errors
+    /// [`AddPeerError`] if the swarm is unknown or full, the address impossible or known.
+    pub fn add_peer(
+        &mut self,
+        swarm: SwarmId,
+        address: SocketAddr,
+        source: PeerSource,
+        now: Instant,
+    ) -> Result<PeerId, AddPeerError> {
+        let now = self.advance(now);
+        let slot = self.slot_of(swarm).ok_or(UnknownSwarm)?;
+        if !is_peer_address(address) {
+            return Err(AddPeerError::BadAddress(address));
+        }
+        let local = self.demux.fresh_id();
+        let peer = self.swarms[slot as usize].open(&mut cx!(self, now), local, address, source)?;
+        self.demux.insert(local, slot, peer.slot);
+        self.settle(slot);
+        Ok(peer)
+    }
+
+    /// Closes the channel to a peer in order. Unknown peers are ignored.
+    pub fn remove_peer(&mut self, peer: PeerId, now: Instant) {
+        let now = self.advance(now);
+        let Some(slot) = self.slot_of(peer.swarm) else { return };
+        let swarm = &mut self.swarms[slot as usize];
+        if let Some(place) = swarm.slot_of(peer) {
+            swarm.close_channel(&mut cx!(self, now), place, CloseReason::Locally);
+        }
+        self.settle(slot);
+    }
+
+    /// Chooses which chunks of a swarm are fetched, and in which order, from now on. A new swarm fetches everything.
+    ///
+    /// # Errors
+    /// [`UnknownSwarm`].
+    pub fn set_wanted(&mut self, swarm: SwarmId, wanted: Wanted, now: Instant) -> Result<(), UnknownSwarm> {
+        self.advance(now);
+        let slot = self.slot_of(swarm).ok_or(UnknownSwarm)?;
+        self.swarms[slot as usize].set_wanted(wanted);
+        self.settle(slot);
+        Ok(())
+    }
+
+    /// Answers [`Event::ReadNeeded`] with exactly the bytes asked for, or tells that they cannot be read.
+    ///
+    /// The bytes are verified before they are sent or counted. Late answers are harmless.
+    pub fn provide(&mut self, token: ReadToken, data: Result<Bytes, ReadError>, now: Instant) {
+        let now = self.advance(now);
+        let Some(slot) = self.slot_of(token.swarm) else { return };
+        self.swarms[slot as usize].provide(&mut cx!(self, now), token.serial, data);
+        self.settle(slot);
+    }
+
+    /// Answers [`Event::Verified`]: the bytes of `range` can be read back from now on, or could not be stored.
+    ///
+    /// Stored chunks are announced to other peers; failed ones are fetched again (R13).
+    pub fn confirm_stored(&mut self, swarm: SwarmId, range: ChunkRange, result: Result<(), StoreError>, now: Instant) {
+        let now = self.advance(now);
+        let Some(slot) = self.slot_of(swarm) else { return };
+        self.swarms[slot as usize].confirm_stored(&mut cx!(self, now), range, result);
+        self.settle(slot);
+    }
+
+    /// Tells that the host's addresses changed: every channel we opened is opened anew beside the old one (R11).
+    pub fn network_changed(&mut self, now: Instant) {
+        let now = self.advance(now);
+        let initiated: Vec<(SwarmSlot, PeerSlot)> = self
+            .swarms
+            .iter()
+            .flat_map(|(slot, swarm)| {
+                swarm
+                    .peers
+                    .iter()
+                    .filter(|(_, channel)| channel.initiator && channel.established().is_some())
+                    .map(move |(peer, _)| (slot as SwarmSlot, peer as PeerSlot))
+            })
+            .collect();
+        for (slot, peer) in initiated {
+            self.reopen(slot, peer, now);
+            self.settle(slot);
+        }
+    }
+
+    /// Tells the largest UDP payload, in bytes, that reaches a peer unfragmented; at least 548. Unknown peers are
+    /// ignored.
+    pub fn set_path_mtu(&mut self, peer: PeerId, bytes: u16) {
+        let Some(slot) = self.slot_of(peer.swarm) else { return };
+        let swarm = &mut self.swarms[slot as usize];
+        if let Some(place) = swarm.slot_of(peer) {
+            swarm.peers[place as usize].mtu = bytes.max(MIN_MTU);
+        }
+    }
+
+    /// What changed in a swarm since the last checkpoint, to be saved for a resume; `None` while the content's size is
+    /// unknown, and for unknown swarms.
+    pub fn take_checkpoint(&mut self, swarm: SwarmId) -> Option<Checkpoint> {
+        let slot = self.slot_of(swarm)?;
+        self.swarms[slot as usize].take_checkpoint()
+    }
+
+    /// Tells that time has passed. To be called when [`poll_timeout`](Self::poll_timeout) has; early calls are
+    /// harmless.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let now = self.advance(now);
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Swarm(slot) => {
+                    let Some(swarm) = self.swarms.get_mut(slot as usize) else { continue };
+                    swarm.armed = None;
+                    swarm.on_timeout(&mut cx!(self, now));
+                    self.settle(slot);
+                }
+                Timer::Channel(slot, peer) => self.on_channel_timer(slot, peer, now),
+            }
+        }
+    }
+
+    fn on_channel_timer(&mut self, slot: SwarmSlot, peer: PeerSlot, now: Instant) {
+        let Some(swarm) = self.swarms.get_mut(slot as usize) else { return };
+        let Some(channel) = swarm.peers.get_mut(peer as usize) else { return };
+        channel.armed = None;
+        match swarm.on_channel_timeout(&mut cx!(self, now), peer) {
+            Due::Nothing => {}
+            Due::Dead => swarm.close_channel(&mut cx!(self, now), peer, CloseReason::TimedOut),
+            Due::Reopen => self.reopen(slot, peer, now),
+        }
+        self.settle(slot);
+    }
+
+    fn reopen(&mut self, slot: SwarmSlot, peer: PeerSlot, now: Instant) {
+        let local = self.demux.fresh_id();
+        if let Some(successor) = self.swarms[slot as usize].reopen(&mut cx!(self, now), peer, local) {
+            self.demux.insert(local, slot, successor);
+        }
+    }
+
+    /// Appends the next datagrams to send to `buf`, all to one destination; `None` if there is nothing to send now.
+    ///
+    /// `limit` bounds their number and size. Nothing is held back for want of room: what does not fit follows.
+    #[must_use = "the datagrams in the buffer must be sent"]
+    pub fn poll_transmit(&mut self, now: Instant, limit: BatchLimit, buf: &mut Vec<u8>) -> Option<Transmit> {
+        let now = self.advance(now);
+        while let Some((slot, peer)) = self.ready.pop() {
+            let Some(swarm) = self.swarms.get_mut(slot as usize) else { continue };
+            let Some(channel) = swarm.peers.get_mut(peer as usize) else { continue };
+            channel.queued = false;
+            let transmit = swarm.transmit(&mut cx!(self, now), peer, limit, buf);
+            if let Some(transmit) = &transmit {
+                swarm.wake.push(peer);
+                self.stats.datagrams_sent +=
+                    transmit.segment_size.map_or(1, |segment| transmit.size.div_ceil(segment.get())) as u64;
+                self.stats.bytes_sent += transmit.size as u64;
+            } else if let Some(at) = swarm.channel_deadline(peer, &self.config) {
+                let channel = &mut swarm.peers[peer as usize];
+                self.timers.arm(Timer::Channel(slot, peer), &mut channel.armed, at);
+            }
+            swarm.remove_if_closed(peer);
+            self.settle(slot);
+            self.remove_if_left(slot);
+            if transmit.is_some() {
+                return transmit;
+            }
+        }
+        None
+    }
+
+    /// The next event, in order of occurrence.
+    #[must_use = "events may call for an answer"]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next, if nothing else happens.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// A view of a swarm; `None` if the endpoint is not, or no longer, in it.
+    pub fn swarm(&self, swarm: SwarmId) -> Option<SwarmView<'_>> {
+        self.slot_of(swarm).map(|slot| SwarmView::new(&self.swarms[slot as usize]))
+    }
+
+    /// Counters of the endpoint.
+    pub const fn stats(&self) -> EndpointStats {
+        self.stats
+    }
+
+    fn slot_of(&self, id: SwarmId) -> Option<SwarmSlot> {
+        let swarm = self.swarms.get(id.slot as usize)?;
+        (swarm.id == id).then_some(id.slot)
+    }
+
+    /// R25: a `now` that goes back is clamped.
+    fn advance(&mut self, now: Instant) -> Instant {
+        self.latest = self.latest.max(now);
+        self.latest
+    }
+
+    /// Applies what a swarm left to be done: channels to wake, ids to free, deadlines to set.
+    fn settle(&mut self, slot: SwarmSlot) {
+        let Some(swarm) = self.swarms.get_mut(slot as usize) else { return };
+        while let Some(peer) = swarm.wake.pop() {
+            if let Some(channel) = swarm.peers.get_mut(peer as usize)
+                && !channel.queued
+            {
+                channel.queued = true;
+                self.ready.push(slot, peer);
+            }
+        }
+        while let Some((local, armed, peer)) = swarm.released.pop() {
+            self.demux.remove(local);
+            let mut armed = armed;
+            self.timers.disarm(Timer::Channel(slot, peer), &mut armed);
+        }
+        if let Some(at) = swarm.deadline() {
+            self.timers.arm(Timer::Swarm(slot), &mut swarm.armed, at);
+        }
+    }
+
+    /// Removes a swarm that is left and has said its goodbyes.
+    fn remove_if_left(&mut self, slot: SwarmSlot) {
+        let Some(swarm) = self.swarms.get(slot as usize) else { return };
+        if swarm.leaving && swarm.peers.is_empty() {
+            let mut swarm = self.swarms.remove(slot as usize);
+            self.timers.disarm(Timer::Swarm(slot), &mut swarm.armed);
+            self.by_root.remove(swarm.metadata.root.as_slice());
+            self.events.push(Event::SwarmClosed { swarm: swarm.id });
+        }
+    }
+}
+
+/// Whether a peer can be at `address`.
+fn is_peer_address(address: SocketAddr) -> bool {
+    let ip = address.ip();
+    let broadcast = matches!(ip, core::net::IpAddr::V4(v4) if v4.is_broadcast());
+    address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
+}

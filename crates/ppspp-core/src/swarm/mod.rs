@@ -1,0 +1,345 @@
+//! One content and the channels that exchange it. This room wires the others; each concern has a file.
+
+mod assembly;
+mod content;
+mod data;
+mod open;
+mod receive;
+mod resume;
+mod transmit;
+mod uploads;
+mod view;
+
+pub(crate) use open::Admission;
+pub use view::{PeerView, SwarmView};
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use slab::Slab;
+
+use crate::channel::{Channel, Due, State};
+use crate::chunk::{ChunkIndex, ChunkRange, RangeSet};
+use crate::config::{Content, EndpointConfig, Metadata, SwarmConfig, Wanted};
+use crate::context::Cx;
+use crate::error::JoinError;
+use crate::event::{CloseReason, Event, PeerId, StoreError, SwarmId};
+use crate::integrity::{Hash, SavedGroup, Tree};
+use crate::progress::Checkpoint;
+use crate::schedule::{PeerSlot, Picker, Requests};
+use crate::stats::TransferStats;
+use crate::swarm::content::ContentState;
+use crate::swarm::uploads::Uploads;
+use crate::time::Instant;
+use crate::wire::{ChannelId, Format};
+
+/// A swarm of the endpoint.
+#[derive(Debug)]
+pub(crate) struct Swarm {
+    pub(crate) id: SwarmId,
+    pub(crate) metadata: Metadata,
+    format: Format,
+    content: ContentState,
+    requests: Requests,
+    picker: Picker,
+    uploads: Uploads,
+    pub(crate) peers: Slab<Channel>,
+    /// The channel that stands for an address: established, or opened by us.
+    by_address: BTreeMap<SocketAddr, PeerSlot>,
+    /// Unproven channels opened by others.
+    half_open: BTreeMap<SocketAddr, PeerSlot>,
+    peer_serial: u32,
+    /// What channels that are gone have moved.
+    past: TransferStats,
+    /// Channels that may have something to send.
+    pub(crate) wake: Vec<PeerSlot>,
+    /// Channels that are gone: their ids are free again, their timers are to be stopped.
+    pub(crate) released: Vec<(ChannelId, Option<Instant>, PeerSlot)>,
+    pub(crate) leaving: bool,
+    /// The deadline the timer queue knows.
+    pub(crate) armed: Option<Instant>,
+}
+
+impl Swarm {
+    pub(crate) fn new(id: SwarmId, config: SwarmConfig, cx: &mut Cx<'_>) -> Result<Self, JoinError> {
+        let SwarmConfig { metadata, content } = config;
+        let expected = metadata.function.len();
+        let actual = metadata.root.as_slice().len();
+        if actual != expected {
+            return Err(JoinError::SwarmIdLength { actual, expected });
+        }
+        let geometry = metadata.geometry()?;
+        let content = content_state(&metadata, geometry, content, cx.config)?;
+        let format = Format::new(metadata.addressing, metadata.chunk_size, expected, 0)
+            .with_content_length(content.geometry().and_then(|geometry| geometry.content_length()));
+        let mut swarm = Self {
+            id,
+            metadata,
+            format,
+            content,
+            requests: Requests::default(),
+            picker: Picker::default(),
+            uploads: Uploads::default(),
+            peers: Slab::new(),
+            by_address: BTreeMap::new(),
+            half_open: BTreeMap::new(),
+            peer_serial: 0,
+            past: TransferStats::default(),
+            wake: Vec::new(),
+            released: Vec::new(),
+            leaving: false,
+            armed: None,
+        };
+        if let Some(geometry) = swarm.content.geometry()
+            && geometry.content_length().is_some()
+        {
+            cx.events.push(Event::SizeKnown { swarm: id, geometry });
+        }
+        swarm.check_next(cx);
+        Ok(swarm)
+    }
+
+    /// Chooses which chunks to fetch; those that are here or on their way stay.
+    pub(crate) fn set_wanted(&mut self, wanted: Wanted) {
+        self.content.wanted = wanted.ranges;
+        if let Some(geometry) = self.content.geometry() {
+            self.content.wanted.clip_to(geometry.all());
+        }
+        self.content.complete = self.content.is_satisfied();
+        self.picker.rewind();
+        self.wake_all();
+    }
+
+    /// Takes the news of whether `range` was stored.
+    pub(crate) fn confirm_stored(&mut self, cx: &mut Cx<'_>, range: ChunkRange, result: Result<(), StoreError>) {
+        let Some(geometry) = self.content.geometry() else { return };
+        let range = range.intersection(geometry.all());
+        // Only what was verified and handed out can be stored.
+        let verified = range.iter().all(|chunk| self.content.verifier.has(chunk));
+        if range.is_empty() || !verified {
+            return;
+        }
+        self.content.confirm(range);
+        match result {
+            Ok(()) => self.on_stored(cx, range),
+            Err(StoreError) => {
+                // R13: acknowledged or not, they are wanted again.
+                self.content.forget(range);
+                self.picker.rewind();
+                self.wake_all();
+            }
+        }
+    }
+
+    /// Counts `range` as stored, announces it, and says so if nothing is missing any more.
+    fn on_stored(&mut self, cx: &mut Cx<'_>, range: ChunkRange) {
+        self.content.on_stored(range);
+        cx.events.push_progress(self.id);
+        let total = self.content.geometry().map_or(u64::MAX, |geometry| geometry.chunk_count());
+        for (slot, channel) in &mut self.peers {
+            let slot = slot as PeerSlot;
+            let Some(peer) = channel.established_mut() else { continue };
+            // RFC 7574 §3.2: seeders are not sent HAVE.
+            if !peer.have.is_complete(total) {
+                peer.announce(range, cx.now);
+            }
+            self.wake.push(slot);
+        }
+        for slot in self.uploads.take_waiting() {
+            self.wake.push(slot);
+        }
+        self.finish_if_satisfied(cx);
+    }
+
+    fn finish_if_satisfied(&mut self, cx: &mut Cx<'_>) {
+        if !self.content.complete && self.content.is_satisfied() {
+            self.content.complete = true;
+            // What changes on disk from now on is not fetched again unasked.
+            self.content.wanted = RangeSet::new();
+            cx.events.push_progress(self.id);
+            cx.events.push(Event::Complete { swarm: self.id });
+        }
+    }
+
+    /// The geometry became known from a peer (RFC 7574 §5.6): what peers announced past the end is clipped (R5).
+    fn on_size_known(&mut self, cx: &mut Cx<'_>) {
+        let Some(geometry) = self.content.geometry() else { return };
+        self.format = self.format.with_content_length(geometry.content_length());
+        self.content.wanted.clip_to(geometry.all());
+        for (_, channel) in &mut self.peers {
+            if let Some(peer) = channel.established_mut() {
+                peer.have.clip(geometry.chunk_count());
+                peer.acked.clip(geometry.chunk_count());
+                if let Some(download) = &mut peer.download {
+                    download.claim = None;
+                    download.clear_requests();
+                }
+            }
+        }
+        cx.events.push(Event::SizeKnown { swarm: self.id, geometry });
+        self.wake_all();
+    }
+
+    pub(crate) fn wake_all(&mut self) {
+        self.wake.extend(self.peers.iter().map(|(slot, _)| slot as PeerSlot));
+    }
+
+    /// When something of the swarm itself is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.content.flush_deadline()
+    }
+
+    /// Acts on the swarm's own deadline.
+    pub(crate) fn on_timeout(&mut self, cx: &mut Cx<'_>) {
+        self.content.flush(cx, self.id, false);
+    }
+
+    /// Acts on the deadlines of one channel.
+    pub(crate) fn on_channel_timeout(&mut self, cx: &mut Cx<'_>, slot: PeerSlot) -> Due {
+        let Some(channel) = self.peers.get_mut(slot as usize) else { return Due::Nothing };
+        let due = channel.on_timeout(cx.now, cx.config);
+        self.expire_requests(cx, slot);
+        self.wake.push(slot);
+        due
+    }
+
+    /// Frees what `slot` was asked for in vain, so that it is asked for again (R16).
+    fn expire_requests(&mut self, cx: &Cx<'_>, slot: PeerSlot) {
+        let Some(channel) = self.peers.get_mut(slot as usize) else { return };
+        let State::Established(peer) = &mut channel.state else { return };
+        let srtt = peer.srtt();
+        let Some(download) = &mut peer.download else { return };
+        while download.request_deadline(srtt).is_some_and(|at| at <= cx.now) {
+            let Some(range) = download.take_expired(cx.now) else { break };
+            if let Some(geometry) = self.content.geometry() {
+                channel.stats.requests_expired += self.requests.release(&geometry, slot, range);
+            }
+            self.picker.rewind();
+        }
+    }
+
+    /// Ends a channel: tells the peer if it may be listening, frees what was asked of it, and reports.
+    pub(crate) fn close_channel(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, reason: CloseReason) {
+        let Some(channel) = self.peers.get_mut(slot as usize) else { return };
+        let goodbye = !matches!(reason, CloseReason::ByPeer | CloseReason::TimedOut | CloseReason::Ourselves);
+        let (next, reported) = match &channel.state {
+            State::Established(peer) => (if goodbye { State::Closing(peer.remote) } else { State::Closed }, true),
+            State::Opening(_) => (State::Closed, true),
+            State::HalfOpen(_) => (State::Closed, false),
+            State::Closing(_) | State::Closed => return,
+        };
+        channel.state = next;
+        if reported {
+            cx.events.push(Event::PeerClosed { peer: channel.id, address: channel.address, reason });
+        }
+        let address = channel.address;
+        for index in [&mut self.by_address, &mut self.half_open] {
+            if index.get(&address) == Some(&slot) {
+                index.remove(&address);
+            }
+        }
+        self.requests.release_peer(slot);
+        self.picker.rewind();
+        self.wake.push(slot);
+        self.wake_all();
+    }
+
+    /// Removes a channel that has nothing left to say.
+    pub(crate) fn remove_if_closed(&mut self, slot: PeerSlot) {
+        if self.peers.get(slot as usize).is_some_and(|channel| matches!(channel.state, State::Closed)) {
+            let channel = self.peers.remove(slot as usize);
+            self.past.add(&channel.stats);
+            self.released.push((channel.local, channel.armed, slot));
+        }
+    }
+
+    /// Begins to leave: gathered bytes are handed out and every channel says goodbye.
+    pub(crate) fn leave(&mut self, cx: &mut Cx<'_>) {
+        if self.leaving {
+            return;
+        }
+        self.leaving = true;
+        self.content.flush(cx, self.id, true);
+        let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot as PeerSlot).collect();
+        for slot in slots {
+            self.close_channel(cx, slot, CloseReason::Locally);
+        }
+    }
+
+    /// The slot of `peer`, if it is still there.
+    pub(crate) fn slot_of(&self, peer: PeerId) -> Option<PeerSlot> {
+        let channel = self.peers.get(peer.slot as usize)?;
+        (channel.id == peer).then_some(peer.slot)
+    }
+
+    /// Chunks stored, tree pages that changed and nodes of open groups, to be saved.
+    pub(crate) fn take_checkpoint(&mut self) -> Option<Checkpoint> {
+        self.content.geometry()?;
+        let tree = self.content.verifier.tree_mut();
+        let pages = tree.take_dirty();
+        let pages = pages.into_iter().filter_map(|page| Some((page, tree.page_bytes(page)?))).collect();
+        let peaks = tree.peaks().to_vec();
+        let open_groups = self
+            .content
+            .verifier
+            .open_groups()
+            .map(|(group, open)| {
+                let nodes = open.nodes().iter().filter_map(|(bin, hash)| Some((bin, Hash::from_slice(hash)?)));
+                SavedGroup::new(group, nodes)
+            })
+            .collect();
+        let mut stored = self.content.stored.clone();
+        stored.extend(self.content.claimed.runs());
+        Some(Checkpoint { pages, peaks, stored, open_groups })
+    }
+}
+
+/// The state that `content` begins in, once it is checked against the metadata.
+fn content_state(
+    metadata: &Metadata,
+    geometry: Option<crate::chunk::Geometry>,
+    content: Content,
+    config: &EndpointConfig,
+) -> Result<ContentState, JoinError> {
+    match content {
+        Content::Fetch => Ok(ContentState::fetch(metadata, geometry, config)),
+        Content::Resume { tree, stored, open_groups } => {
+            let cut = check_tree(metadata, &tree)?;
+            let mut state = ContentState::resume(tree, cut, &stored, config);
+            for saved in open_groups.iter().take(config.limits.open_groups) {
+                state.verifier.restore_open_group(saved.group(), saved.nodes());
+            }
+            Ok(state)
+        }
+        Content::Seed { tree } => {
+            let cut = check_tree(metadata, &tree)?;
+            if !tree.is_complete() {
+                return Err(JoinError::IncompleteTree);
+            }
+            Ok(ContentState::seed(tree, cut, config))
+        }
+    }
+}
+
+/// The geometry of `tree`, which must be the metadata's.
+fn check_tree(metadata: &Metadata, tree: &Tree) -> Result<crate::chunk::Geometry, JoinError> {
+    let geometry = tree.geometry().ok_or(JoinError::TreeMismatch)?;
+    let length_fits = metadata.content_length.is_none_or(|length| geometry.content_length() == Some(length));
+    let params = tree.params();
+    if *tree.root() != metadata.root
+        || params.function != metadata.function
+        || params.chunk_size != metadata.chunk_size
+        || geometry.content_length().is_none()
+        || !length_fits
+    {
+        return Err(JoinError::TreeMismatch);
+    }
+    geometry.check_addressing(metadata.addressing)?;
+    Ok(geometry)
+}
+
+/// The first chunk of `set`.
+fn first_of(set: &RangeSet) -> Option<ChunkIndex> {
+    set.runs().next().map(|run| ChunkIndex::new(run.start()))
+}

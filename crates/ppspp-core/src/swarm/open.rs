@@ -1,0 +1,302 @@
+//! Channels from the first HANDSHAKE to proof of both addresses (RFC 7574 §3.1.1, §12.1).
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use crate::availability::PeerMap;
+use crate::channel::{Channel, Established, HalfOpen, Opening, State};
+use crate::config::PeerSource;
+use crate::context::Cx;
+use crate::error::AddPeerError;
+use crate::event::{CloseReason, Event, PeerId};
+use crate::negotiation::{Role, Session, check, offer};
+use crate::schedule::PeerSlot;
+use crate::swarm::Swarm;
+use crate::wire::{ChannelId, DatagramBuilder, Format, Handshake, Message, Messages, RangeMessage};
+
+/// HAVE messages read from an opening datagram; a peer with more sends them once it is proven.
+const MAX_EARLY_HAVES: usize = 32;
+
+/// What a HANDSHAKE from an address that has not proven itself led to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Admission {
+    /// Nothing is sent: the peer may not be who it says (RFC 7574 §3.1.1 step 2).
+    Refused,
+    /// It repeats one that was answered already, or belongs to a channel that stands.
+    Known(PeerSlot),
+    /// A channel was begun.
+    New(PeerSlot),
+}
+
+impl Swarm {
+    /// Whether the swarm may have another channel.
+    pub(crate) fn has_room(&self, cx: &Cx<'_>) -> bool {
+        self.peers.len() < cx.config.limits.channels
+    }
+
+    /// Begins a channel to `address` (step 1).
+    pub(crate) fn open(
+        &mut self,
+        cx: &mut Cx<'_>,
+        local: ChannelId,
+        address: SocketAddr,
+        source: PeerSource,
+    ) -> Result<PeerId, AddPeerError> {
+        if self.by_address.contains_key(&address) {
+            return Err(AddPeerError::AlreadyKnown(address));
+        }
+        if !self.has_room(cx) {
+            return Err(AddPeerError::TooManyChannels(cx.config.limits.channels));
+        }
+        let slot = self.insert(cx, local, address, source, State::Opening(Opening::new(cx.now)));
+        self.by_address.insert(address, slot);
+        self.wake.push(slot);
+        Ok(self.peers[slot as usize].id)
+    }
+
+    /// Begins a second channel beside an initiated one that fell silent; the first goes once this is proven (R11).
+    pub(crate) fn reopen(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, local: ChannelId) -> Option<PeerSlot> {
+        if !self.has_room(cx) {
+            return None;
+        }
+        let channel = self.peers.get_mut(slot as usize)?;
+        channel.reopened = true;
+        let (address, source) = (channel.address, channel.source);
+        let successor = self.insert(cx, local, address, source, State::Opening(Opening::new(cx.now)));
+        self.wake.push(successor);
+        Some(successor)
+    }
+
+    fn insert(
+        &mut self,
+        cx: &Cx<'_>,
+        local: ChannelId,
+        address: SocketAddr,
+        source: PeerSource,
+        state: State,
+    ) -> PeerSlot {
+        self.peer_serial = self.peer_serial.wrapping_add(1);
+        let entry = self.peers.vacant_entry();
+        let slot = entry.key() as PeerSlot;
+        let id = PeerId { swarm: self.id, slot, serial: self.peer_serial };
+        entry.insert(Channel::new(id, local, address, source, state, cx.config, cx.now));
+        slot
+    }
+
+    /// Judges a HANDSHAKE that opens a channel, and the minor messages behind it (step 2).
+    ///
+    /// `local` is a free channel id; `len` the length of the datagram.
+    pub(crate) fn on_opening(
+        &mut self,
+        cx: &mut Cx<'_>,
+        local: ChannelId,
+        address: SocketAddr,
+        handshake: &Handshake<'_>,
+        rest: &[u8],
+        len: usize,
+    ) -> Admission {
+        let Ok(session) = check(&self.metadata, handshake, Role::Initiator) else { return Admission::Refused };
+        if let Some(known) = self.on_known_address(address, handshake, len) {
+            return known;
+        }
+        if !self.has_room(cx) {
+            return Admission::Refused;
+        }
+        let half_open = self.half_open_state(cx, local, handshake, session, rest, len);
+        // R9: of two simultaneous openings the one with the smaller id stands; theirs does if we are still here.
+        if let Some(&slot) = self.by_address.get(&address)
+            && matches!(self.peers[slot as usize].state, State::Opening(_))
+        {
+            self.by_address.remove(&address);
+            let channel = &mut self.peers[slot as usize];
+            let mut half_open = half_open;
+            half_open.reply = reply(&self.metadata, &self.format, channel.local, handshake.source, &half_open.session);
+            add_haves(&mut half_open.reply, &self.format, handshake.source, &self.content.stored, len);
+            half_open.reply_due = half_open.reply.len() <= len;
+            channel.initiator = false;
+            channel.state = State::HalfOpen(Box::new(half_open));
+            self.half_open.insert(address, slot);
+            self.wake.push(slot);
+            return Admission::Known(slot);
+        }
+        if let Some(old) = self.half_open.remove(&address) {
+            self.close_channel(cx, old, CloseReason::Replaced);
+            self.remove_if_closed(old);
+        }
+        let slot = self.insert(cx, local, address, PeerSource::Exchange, State::HalfOpen(Box::new(half_open)));
+        self.half_open.insert(address, slot);
+        self.wake.push(slot);
+        Admission::New(slot)
+    }
+
+    /// What a HANDSHAKE means that comes from an address with a channel; `None` if it asks for a new one.
+    fn on_known_address(&mut self, address: SocketAddr, handshake: &Handshake<'_>, len: usize) -> Option<Admission> {
+        if let Some(&slot) = self.half_open.get(&address)
+            && let State::HalfOpen(half_open) = &mut self.peers[slot as usize].state
+            && half_open.remote == handshake.source
+        {
+            half_open.on_handshake(len);
+            self.wake.push(slot);
+            return Some(Admission::Known(slot));
+        }
+        let &slot = self.by_address.get(&address)?;
+        let channel = &self.peers[slot as usize];
+        match &channel.state {
+            // R9: ours is smaller, so the peer will drop its own opening and answer ours.
+            State::Opening(_) if channel.local < handshake.source => Some(Admission::Known(slot)),
+            State::Established(peer) if peer.remote == handshake.source => Some(Admission::Known(slot)),
+            _ => None,
+        }
+    }
+
+    fn half_open_state(
+        &self,
+        cx: &Cx<'_>,
+        local: ChannelId,
+        handshake: &Handshake<'_>,
+        session: Session,
+        rest: &[u8],
+        len: usize,
+    ) -> HalfOpen {
+        let mut have = PeerMap::new();
+        let clip = self.content.geometry().map(|geometry| geometry.all());
+        for message in Messages::new(rest, &self.format).map_while(Result::ok).take(MAX_EARLY_HAVES) {
+            if let Message::Have(range) = message {
+                have.add(range, clip, MAX_EARLY_HAVES);
+            }
+        }
+        let mut bytes = reply(&self.metadata, &self.format, local, handshake.source, &session);
+        add_haves(&mut bytes, &self.format, handshake.source, &self.content.stored, len);
+        HalfOpen {
+            remote: handshake.source,
+            session,
+            have,
+            // R8: never more than was received.
+            reply_due: bytes.len() <= len,
+            reply: bytes,
+            received: len as u64,
+            sent: 0,
+            opened_at: cx.now,
+            replied_at: None,
+        }
+    }
+
+    /// Judges the answer to our opening (steps 3 and 4); returns whether the channel stands.
+    pub(crate) fn on_reply(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, handshake: &Handshake<'_>) -> bool {
+        if handshake.is_closing() {
+            self.close_channel(cx, slot, CloseReason::ByPeer);
+            return false;
+        }
+        let Some(channel) = self.peers.get_mut(slot as usize) else { return false };
+        let State::Opening(opening) = &channel.state else { return false };
+        match check(&self.metadata, handshake, Role::Responder) {
+            Ok(session) => {
+                let rtt = opening.rtt(cx.now);
+                let mut peer = Established::new(handshake.source, session, PeerMap::new(), rtt);
+                // RFC 7574 §12.1.2: the responder holds state for us, so it hears from us at once.
+                peer.answer_due = true;
+                self.establish(cx, slot, peer);
+                true
+            }
+            Err(why) => {
+                let (peer, address) = (channel.id, channel.address);
+                channel.state = State::Closing(handshake.source);
+                self.by_address.remove(&address);
+                self.wake.push(slot);
+                cx.events.push(Event::PeerClosed { peer, address, reason: CloseReason::Incompatible(why) });
+                false
+            }
+        }
+    }
+
+    /// The peer used our channel id: its address is proven (step 7).
+    pub(crate) fn on_proof(&mut self, cx: &mut Cx<'_>, slot: PeerSlot) {
+        let Some(channel) = self.peers.get_mut(slot as usize) else { return };
+        let State::HalfOpen(half_open) = &mut channel.state else { return };
+        let rtt = half_open.replied_at.map(|at| cx.now - at);
+        let have = core::mem::take(&mut half_open.have);
+        let peer = Established::new(half_open.remote, half_open.session, have, rtt);
+        let address = channel.address;
+        self.half_open.remove(&address);
+        self.establish(cx, slot, peer);
+    }
+
+    fn establish(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, mut peer: Established) {
+        for run in self.content.stored.runs() {
+            peer.announce(run, cx.now);
+        }
+        peer.announce_at = (!peer.announce.is_empty()).then_some(cx.now);
+        let channel = &mut self.peers[slot as usize];
+        channel.state = State::Established(Box::new(peer));
+        let (id, address) = (channel.id, channel.address);
+        // R9, R11: the new channel takes the old one's place now that it is proven.
+        if let Some(old) = self.by_address.insert(address, slot)
+            && old != slot
+        {
+            self.close_channel(cx, old, CloseReason::Replaced);
+            self.by_address.insert(address, slot);
+        }
+        cx.events.push(Event::PeerConnected { peer: id, address });
+        self.wake.push(slot);
+    }
+
+    /// The unproven channel that has waited longest, with its age.
+    pub(crate) fn oldest_half_open(&self) -> Option<(crate::time::Instant, PeerSlot)> {
+        self.half_open
+            .values()
+            .filter_map(|&slot| match &self.peers[slot as usize].state {
+                State::HalfOpen(half_open) => Some((half_open.opened_at, slot)),
+                _ => None,
+            })
+            .min()
+    }
+
+    /// Number of unproven channels.
+    pub(crate) fn half_open_count(&self) -> usize {
+        self.half_open.len()
+    }
+
+    /// Writes our opening HANDSHAKE (step 1). In SHA-1 swarms every second one is for draft-10 peers (R7).
+    pub(crate) fn write_opening(&self, local: ChannelId, attempt: u32, buf: &mut Vec<u8>) -> usize {
+        let older = self.metadata.function == crate::integrity::HashFunction::Sha1 && attempt % 2 == 1;
+        let handshake = offer(&self.metadata, local, Role::Initiator, older);
+        write_handshake(&handshake, &self.format, ChannelId::ZERO, buf)
+    }
+}
+
+/// The reply to an opening from channel `remote`.
+fn reply(
+    metadata: &crate::config::Metadata,
+    format: &Format,
+    local: ChannelId,
+    remote: ChannelId,
+    session: &Session,
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write_handshake(&offer(metadata, local, Role::Responder, session.older), format, remote, &mut bytes);
+    bytes
+}
+
+/// Appends HAVE messages as far as the whole stays within `budget` bytes (R8).
+fn add_haves(reply: &mut Vec<u8>, format: &Format, remote: ChannelId, stored: &crate::chunk::RangeSet, budget: usize) {
+    let room = (budget + 4).saturating_sub(reply.len());
+    let mut extra = Vec::new();
+    let mut datagram = DatagramBuilder::new(&mut extra, room, remote, *format);
+    for run in stored.runs().take(MAX_EARLY_HAVES) {
+        if !datagram.push_range(RangeMessage::Have, run).is_empty() {
+            break;
+        }
+    }
+    datagram.finish();
+    reply.extend_from_slice(extra.get(4..).unwrap_or_default());
+}
+
+/// Writes a datagram that is a HANDSHAKE alone; returns its length.
+pub(crate) fn write_handshake(handshake: &Handshake<'_>, format: &Format, to: ChannelId, buf: &mut Vec<u8>) -> usize {
+    let mut datagram = DatagramBuilder::new(buf, usize::MAX, to, *format);
+    // Our own options always encode.
+    let written = datagram.push(&Message::Handshake(*handshake));
+    debug_assert!(written.is_ok(), "an offer encodes");
+    datagram.finish()
+}

@@ -1,0 +1,132 @@
+//! Messages from an established peer, in the order they came (RFC 7574 §3).
+
+use alloc::boxed::Box;
+
+use crate::channel::{Download, Established, State, Upload};
+use crate::chunk::ChunkRange;
+use crate::context::Cx;
+use crate::event::{CloseReason, Misbehaviour};
+use crate::schedule::PeerSlot;
+use crate::swarm::Swarm;
+use crate::wire::{Message, Messages, WireError};
+
+/// Datagrams with undecodable messages that a peer may send before it is closed.
+const MAX_UNDECODABLE: u32 = 16;
+
+impl Swarm {
+    /// Handles the messages of one datagram from the established peer in `slot`.
+    pub(crate) fn on_messages(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, body: &[u8]) {
+        let mut brought_hashes = false;
+        let mut brought_acks = false;
+        for message in Messages::new(body, &self.format).take(cx.config.limits.messages_per_datagram) {
+            let outcome = match message {
+                Ok(Message::Data { chunk, timestamp, payload }) => {
+                    self.on_data(cx, slot, chunk, timestamp, payload, brought_hashes)
+                }
+                Ok(Message::Integrity { node, hash }) => {
+                    brought_hashes = true;
+                    if let Some(download) = self.download_mut(cx, slot) {
+                        download.early.insert(node, hash, cx.now);
+                        self.peers[slot as usize].stats.integrity_received += 1;
+                    }
+                    Ok(())
+                }
+                Ok(message) => {
+                    brought_acks |= matches!(message, Message::Ack { .. });
+                    self.on_control(cx, slot, &message);
+                    Ok(())
+                }
+                Err(error) => {
+                    cx.stats.dropped.undecodable += 1;
+                    self.on_undecodable(slot, error)
+                }
+            };
+            if let Err(why) = outcome {
+                self.close_channel(cx, slot, CloseReason::Misbehaved(why));
+                return;
+            }
+        }
+        if brought_acks && let Some(upload) = self.upload_mut(slot) {
+            upload.finish_acks(cx.now);
+        }
+        self.wake.push(slot);
+    }
+
+    fn established_mut(&mut self, slot: PeerSlot) -> Option<&mut Established> {
+        self.peers.get_mut(slot as usize)?.established_mut()
+    }
+
+    fn upload_mut(&mut self, slot: PeerSlot) -> Option<&mut Upload> {
+        self.established_mut(slot)?.upload.as_deref_mut()
+    }
+
+    /// The receiving half of a channel, made when first needed so that idle channels stay small.
+    pub(crate) fn download_mut(&mut self, cx: &Cx<'_>, slot: PeerSlot) -> Option<&mut Download> {
+        let peer = self.peers.get_mut(slot as usize)?.established_mut()?;
+        let limits = &cx.config.limits;
+        Some(peer.download.get_or_insert_with(|| Box::new(Download::new(limits.early_hashes, cx.now))))
+    }
+
+    fn on_undecodable(&mut self, slot: PeerSlot, error: WireError) -> Result<(), Misbehaviour> {
+        let Some(peer) = self.established_mut(slot) else { return Ok(()) };
+        let count = peer.undecodable.map_or(0, |(count, _)| count) + 1;
+        peer.undecodable = Some((count, error));
+        if count >= MAX_UNDECODABLE { Err(Misbehaviour::Undecodable(error)) } else { Ok(()) }
+    }
+
+    fn on_control(&mut self, cx: &Cx<'_>, slot: PeerSlot, message: &Message<'_>) {
+        let clip = self.content.geometry().map(|geometry| geometry.all());
+        let limits = &cx.config.limits;
+        let runs = limits.availability_runs;
+        let Some(peer) = self.established_mut(slot) else { return };
+        match *message {
+            Message::Have(range) => {
+                peer.have.add(range, clip, runs);
+                // RFC 7574 §3.8, R18: a HAVE is an implicit CANCEL.
+                if let Some(upload) = &mut peer.upload {
+                    upload.cancel(range);
+                }
+            }
+            Message::Ack { range, delay } => {
+                if let Some(upload) = &mut peer.upload {
+                    upload.on_ack(range, delay);
+                    peer.acked.add(range, clip, runs);
+                }
+            }
+            Message::Request(range) => self.on_request(cx, slot, clip.map_or(range, |all| range.intersection(all))),
+            Message::Cancel(range) => {
+                if let Some(upload) = &mut peer.upload {
+                    upload.cancel(range);
+                }
+            }
+            Message::Choke => {
+                // RFC 7574 §3.9: outstanding requests will not be answered, and no new ones are sent.
+                peer.choked = true;
+                if let Some(download) = &mut peer.download {
+                    download.clear_requests();
+                }
+                self.requests.release_peer(slot);
+                self.picker.rewind();
+                self.wake_all();
+            }
+            Message::Unchoke => peer.choked = false,
+            // A HANDSHAKE was dealt with before; PEX and live messages are not offered in option 8.
+            _ => {}
+        }
+    }
+
+    fn on_request(&mut self, cx: &Cx<'_>, slot: PeerSlot, range: ChunkRange) {
+        let Some(geometry) = self.content.geometry() else { return };
+        if range.is_empty() {
+            return;
+        }
+        let mss = 4 + self.format.data_overhead() + geometry.chunk_size().bytes() as usize;
+        let Some(channel) = self.peers.get_mut(slot as usize) else { return };
+        let State::Established(peer) = &mut channel.state else { return };
+        let rtt = peer.rtt;
+        let upload = peer
+            .upload
+            .get_or_insert_with(|| Box::new(Upload::new(cx.config, geometry.chunk_size(), mss as u32, rtt, cx.now)));
+        upload.on_request(range, cx.config.limits.queued_requests);
+    }
+}

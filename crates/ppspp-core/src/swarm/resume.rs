@@ -1,0 +1,146 @@
+//! Bytes read back: to be sent, or to find out whether they are what an earlier run stored (R22).
+
+use bytes::Bytes;
+
+use crate::chunk::{Bin, ChunkIndex, ChunkRange, Geometry, GroupIndex};
+use crate::context::Cx;
+use crate::event::{Event, MAX_READ, ReadError};
+use crate::integrity::{EarlyHashes, GroupNodes, Verdict};
+use crate::swarm::Swarm;
+use crate::swarm::uploads::{Purpose, Read};
+
+impl Swarm {
+    /// Reads back what an earlier run stored, in order, a bounded number of reads at a time.
+    pub(crate) fn check_next(&mut self, cx: &mut Cx<'_>) {
+        let Some(geometry) = self.content.geometry() else { return };
+        while self.uploads.may_read(cx.config.limits.pending_reads) {
+            let Some(run) = self.content.to_read.runs().next() else { break };
+            let range = read_at_once(&geometry, run);
+            self.content.to_read.remove(range);
+            self.uploads.read(cx, self.id, &geometry, range, Purpose::Check);
+        }
+        if self.content.unchecked.is_empty() {
+            self.finish_if_satisfied(cx);
+        }
+    }
+
+    /// Takes the bytes that a read yielded.
+    pub(crate) fn provide(&mut self, cx: &mut Cx<'_>, serial: u64, data: Result<Bytes, ReadError>) {
+        let Some(Read { range, purpose }) = self.uploads.take_read(serial) else { return };
+        let Some(geometry) = self.content.geometry() else { return };
+        let bytes = geometry.byte_range(range);
+        let data = data.ok().filter(|data| data.len() as u64 == bytes.end - bytes.start);
+        for group in geometry.groups_touching(range) {
+            let part = range.intersection(geometry.group_chunks(group));
+            let inside = geometry.byte_range(part);
+            let piece = data
+                .as_ref()
+                .map(|data| data.slice((inside.start - bytes.start) as usize..(inside.end - bytes.start) as usize));
+            let good = piece.is_some_and(|piece| match purpose {
+                Purpose::Serve => self.take_served(cx, &geometry, group, part, piece),
+                Purpose::Check => self.take_checked(&geometry, group, part, &piece),
+            });
+            if !good {
+                self.on_changed(cx, part, purpose);
+            } else if purpose == Purpose::Check {
+                self.on_stored(cx, part);
+            }
+        }
+        if purpose == Purpose::Check {
+            self.content.claimed.remove(range);
+            for group in geometry.groups_touching(range) {
+                if !self.content.claimed.intersects(geometry.group_chunks(group)) {
+                    self.content.unchecked.remove(ChunkRange::single(ChunkIndex::new(group.value())));
+                }
+            }
+            self.picker.rewind();
+            self.check_next(cx);
+            self.wake_all();
+        }
+        for slot in self.uploads.take_waiting() {
+            self.wake.push(slot);
+        }
+    }
+
+    /// Keeps bytes to be sent if they match the tree: what does not is never sent.
+    fn take_served(
+        &mut self,
+        cx: &Cx<'_>,
+        geometry: &Geometry,
+        group: GroupIndex,
+        part: ChunkRange,
+        piece: Bytes,
+    ) -> bool {
+        let limit = cx.config.limits.cached_groups;
+        let function = self.metadata.function;
+        if part == geometry.group_chunks(group) && self.content.has_group(group) {
+            let Some(nodes) = GroupNodes::from_data(function, geometry, group, &piece) else { return false };
+            if !self.content.verifier.verify_group(group, &nodes) {
+                return false;
+            }
+            self.uploads.keep(group, part, piece, nodes, limit);
+            return true;
+        }
+        // R2: an incomplete group is served chunk by chunk against its leaf hashes, which its open nodes hold.
+        let base = geometry.byte_range(part).start;
+        for chunk in part.iter() {
+            let inside = geometry.byte_range(ChunkRange::single(chunk));
+            let bytes = piece.get((inside.start - base) as usize..(inside.end - base) as usize);
+            let leaf = Bin::leaf(chunk).and_then(|leaf| self.content.verifier.node(leaf));
+            let Some((bytes, leaf)) = bytes.zip(leaf) else { return false };
+            if function.leaf(bytes).as_slice() != leaf {
+                return false;
+            }
+        }
+        self.uploads.keep(group, part, piece, GroupNodes::empty(function, geometry.group_chunks(group)), limit);
+        true
+    }
+
+    /// Counts bytes that an earlier run stored as verified if they match the tree (R22).
+    fn take_checked(&mut self, geometry: &Geometry, group: GroupIndex, part: ChunkRange, piece: &Bytes) -> bool {
+        if part == geometry.group_chunks(group) {
+            let nodes = GroupNodes::from_data(self.metadata.function, geometry, group, piece);
+            let good = nodes.is_some_and(|nodes| self.content.verifier.verify_group(group, &nodes));
+            if good {
+                self.content.verifier.mark_complete(group);
+            }
+            return good;
+        }
+        let base = geometry.byte_range(part).start;
+        let early = EarlyHashes::new(0);
+        let verifier = &mut self.content.verifier;
+        part.iter().all(|chunk| {
+            let inside = geometry.byte_range(ChunkRange::single(chunk));
+            let bytes = piece.get((inside.start - base) as usize..(inside.end - base) as usize).unwrap_or_default();
+            matches!(verifier.check(chunk, bytes, &early), Verdict::Verified | Verdict::AlreadyHave)
+        })
+    }
+
+    /// Bytes on disk are not what they were: they are neither sent nor counted, and fetched again if they are wanted.
+    fn on_changed(&mut self, cx: &mut Cx<'_>, range: ChunkRange, purpose: Purpose) {
+        let Some(geometry) = self.content.geometry() else { return };
+        for group in geometry.groups_touching(range) {
+            self.uploads.drop_group(group);
+        }
+        if purpose == Purpose::Check || self.content.stored.intersects(range) {
+            cx.events.push(Event::ContentChanged { swarm: self.id, range });
+        }
+        self.content.forget(range);
+        self.picker.rewind();
+        self.wake_all();
+    }
+}
+
+/// The start of `run` that one read takes: up to a group's end within [`MAX_READ`], at least one group's part.
+fn read_at_once(geometry: &Geometry, run: ChunkRange) -> ChunkRange {
+    let mut end = run.start();
+    for group in geometry.groups_touching(run) {
+        let next = geometry.group_chunks(group).end().min(run.end());
+        let bytes = geometry.byte_range(ChunkRange::new(run.start(), next));
+        if end > run.start() && bytes.end - bytes.start > MAX_READ as u64 {
+            break;
+        }
+        end = next;
+    }
+    ChunkRange::new(run.start(), end)
+}

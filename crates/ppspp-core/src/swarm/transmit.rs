@@ -1,0 +1,289 @@
+//! What leaves for one peer: handshakes, control messages, chunks, keep-alives.
+
+use alloc::vec::Vec;
+use core::num::NonZeroUsize;
+
+use crate::channel::{Batch, Blocked, Channel, Established, Path, State, Writer};
+use crate::chunk::{ChunkIndex, ChunkRange, RangeSet};
+use crate::config::EndpointConfig;
+use crate::context::Cx;
+use crate::io::{BatchLimit, Transmit};
+use crate::schedule::{PeerSlot, Pickable};
+use crate::swarm::Swarm;
+use crate::swarm::open::write_handshake;
+use crate::swarm::uploads::Source;
+use crate::wire::{DatagramBuilder, Handshake, MessageType, RangeMessage};
+
+impl Swarm {
+    /// Appends the next datagrams for `slot` to `buf`; `None` if nothing is to leave now.
+    pub(crate) fn transmit(
+        &mut self,
+        cx: &mut Cx<'_>,
+        slot: PeerSlot,
+        limit: BatchLimit,
+        buf: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let channel = self.peers.get_mut(slot as usize)?;
+        let start = buf.len();
+        let batch = match &mut channel.state {
+            State::Opening(opening) => {
+                if opening.next_at > cx.now {
+                    return None;
+                }
+                let attempt = opening.attempts;
+                opening.on_sent(cx.now);
+                let local = channel.local;
+                Batch::single(self.write_opening(local, attempt, buf))
+            }
+            State::HalfOpen(half_open) => {
+                if !half_open.reply_due {
+                    return None;
+                }
+                half_open.reply_due = false;
+                half_open.sent += half_open.reply.len() as u64;
+                half_open.replied_at.get_or_insert(cx.now);
+                buf.extend_from_slice(&half_open.reply);
+                Batch::single(half_open.reply.len())
+            }
+            State::Closing(remote) => {
+                let len = write_handshake(&Handshake::closing(), &self.format, *remote, buf);
+                channel.state = State::Closed;
+                Batch::single(len)
+            }
+            State::Closed => return None,
+            State::Established(_) => {
+                let (batch, calling) = self.transmit_established(cx, slot, limit, buf);
+                let channel = self.peers.get_mut(slot as usize)?;
+                if batch.datagrams == 0 {
+                    return None;
+                }
+                channel.on_sent(cx.now, batch.datagrams, calling);
+                return Some(transmit(channel, &batch, buf.len() - start));
+            }
+        };
+        let channel = self.peers.get_mut(slot as usize)?;
+        channel.on_sent(cx.now, 1, false);
+        Some(transmit(channel, &batch, buf.len() - start))
+    }
+
+    /// Control messages first, then chunks, then a keep-alive if one is due. Tells whether an answer is called for.
+    fn transmit_established(
+        &mut self,
+        cx: &mut Cx<'_>,
+        slot: PeerSlot,
+        limit: BatchLimit,
+        buf: &mut Vec<u8>,
+    ) -> (Batch, bool) {
+        if let Some(peer) = self.peers[slot as usize].established_mut()
+            && let Some(upload) = &mut peer.upload
+        {
+            upload.detect_loss(cx.now);
+        }
+        let start = buf.len();
+        let calling = self.write_control(cx, slot, buf);
+        if buf.len() > start {
+            return (Batch::single(buf.len() - start), calling);
+        }
+        let batch = self.write_chunks(cx, slot, limit, buf);
+        if batch.datagrams > 0 {
+            return (batch, true);
+        }
+        let channel = &mut self.peers[slot as usize];
+        let alive_due = channel.keep_alive_at(cx.config) <= cx.now;
+        let Some(peer) = channel.established_mut() else { return (Batch::default(), false) };
+        if !alive_due && !peer.answer_due {
+            return (Batch::default(), false);
+        }
+        peer.answer_due = false;
+        // RFC 7574 §8.14: a keep-alive is the channel id alone.
+        let len = DatagramBuilder::new(buf, usize::MAX, peer.remote, self.format).finish();
+        (Batch::single(len), false)
+    }
+
+    /// Writes one datagram of ACK, HAVE and REQUEST messages, if any is due; returns whether it calls for an answer.
+    fn write_control(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, buf: &mut Vec<u8>) -> bool {
+        let channel = &mut self.peers[slot as usize];
+        let mtu = usize::from(channel.mtu);
+        let State::Established(peer) = &mut channel.state else { return false };
+        let mut datagram = DatagramBuilder::new(buf, mtu, peer.remote, self.format);
+        if let Some(download) = &mut peer.download
+            && download.acks.due().is_some_and(|due| due <= cx.now)
+        {
+            write_acks(&mut datagram, download, &mut self.content.acknowledged);
+        }
+        if peer.announce_at.is_some_and(|at| at <= cx.now) {
+            write_haves(&mut datagram, peer, &self.content.stored);
+        }
+        let mut calling = false;
+        if may_request(peer) && !cx.events.is_full() && !self.content.is_backed_up(cx.config) {
+            calling = self.write_requests(cx, slot, &mut datagram);
+        }
+        if datagram.is_bare() {
+            datagram.discard();
+        } else {
+            datagram.finish();
+            if let Some(peer) = self.peers[slot as usize].established_mut() {
+                peer.answer_due = false;
+            }
+        }
+        calling
+    }
+
+    /// Asks for more chunks; returns whether any were asked for.
+    fn write_requests(&mut self, cx: &Cx<'_>, slot: PeerSlot, datagram: &mut DatagramBuilder<'_>) -> bool {
+        if self.content.complete {
+            return false;
+        }
+        let limits = &cx.config.limits;
+        let ranges = self.pick(cx, slot, limits.outstanding_requests, limits.open_groups);
+        let geometry = self.content.geometry();
+        let mut asked = false;
+        for range in ranges {
+            let rest = datagram.push_range(RangeMessage::Request, range);
+            if let Some(geometry) = geometry
+                && !rest.is_empty()
+            {
+                self.requests.release(&geometry, slot, rest);
+                self.picker.rewind();
+            }
+            let sent = ChunkRange::new(range.start(), if rest.is_empty() { range.end() } else { rest.start() });
+            if sent.is_empty() {
+                continue;
+            }
+            asked = true;
+            if let Some(download) = self.download_mut(cx, slot) {
+                download.on_requested(cx.now, sent);
+                self.peers[slot as usize].stats.chunks_requested += sent.count();
+            }
+        }
+        asked
+    }
+
+    /// The runs to ask `slot` for now.
+    fn pick(&mut self, cx: &Cx<'_>, slot: PeerSlot, outstanding: u32, max_groups: usize) -> Vec<ChunkRange> {
+        if self.download_mut(cx, slot).is_none() {
+            return Vec::new();
+        }
+        let State::Established(peer) = &self.peers[slot as usize].state else { return Vec::new() };
+        let Some(download) = &peer.download else { return Vec::new() };
+        let allowance = download.allowance(peer.srtt(), self.metadata.chunk_size, outstanding);
+        if allowance == 0 {
+            return Vec::new();
+        }
+        let Some(geometry) = self.content.geometry() else {
+            // R1: the size is unknown. The first chunk brings the peer's peaks, the last proves them.
+            if download.outstanding() > 0 {
+                return Vec::new();
+            }
+            let last = download.claim.as_ref().map(|claim| ChunkIndex::new(claim.chunks() - 1));
+            let next = last.or_else(|| super::first_of(peer.have.as_set()));
+            return next.map(ChunkRange::single).into_iter().collect();
+        };
+        let from = Pickable {
+            geometry: &geometry,
+            wanted: &self.content.wanted,
+            unchecked: &self.content.unchecked,
+            max_groups,
+        };
+        let verifier = &self.content.verifier;
+        self.picker.pick(&from, &mut self.requests, slot, &peer.have, allowance, |group| verifier.group_have(group))
+    }
+
+    /// Writes a batch of chunks, as window and pacing allow.
+    fn write_chunks(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, limit: BatchLimit, buf: &mut Vec<u8>) -> Batch {
+        let Some(geometry) = self.content.geometry() else { return Batch::default() };
+        let channel = &mut self.peers[slot as usize];
+        let State::Established(peer) = &mut channel.state else { return Batch::default() };
+        let Some(upload) = &mut peer.upload else { return Batch::default() };
+        if !upload.has_requests() || upload.in_flight.chunks() >= cx.config.limits.in_flight {
+            peer.blocked = Blocked::Idle;
+            return Batch::default();
+        }
+        for range in upload.upcoming() {
+            self.uploads.prepare(cx, self.id, &self.content, &geometry, range, slot);
+        }
+        let source = Source { uploads: &self.uploads, content: &self.content, geometry: &geometry };
+        let path = Path {
+            channel: peer.remote,
+            format: self.format,
+            mtu: usize::from(channel.mtu),
+            max_datagrams: limit.datagrams.get(),
+            max_bytes: limit.bytes,
+        };
+        let (batch, blocked) = Writer {
+            upload,
+            source: &source,
+            geometry: &geometry,
+            known: [&peer.have, &peer.acked],
+            path,
+            stats: &mut channel.stats,
+        }
+        .write(cx.now, buf);
+        peer.blocked = blocked;
+        batch
+    }
+
+    /// When `slot` has something due next.
+    pub(crate) fn channel_deadline(&self, slot: PeerSlot, config: &EndpointConfig) -> Option<crate::time::Instant> {
+        self.peers.get(slot as usize).map(|channel| channel.deadline(config))
+    }
+}
+
+/// Whether the peer can be asked for anything.
+fn may_request(peer: &Established) -> bool {
+    // RFC 7574 §3.9: no REQUEST while choked.
+    !peer.choked && peer.session.messages.contains(MessageType::Request) && !peer.have.as_set().is_empty()
+}
+
+/// Acknowledges what waits, each run as part of the biggest interval around it (RFC 7574 §4.3.2).
+fn write_acks(
+    datagram: &mut DatagramBuilder<'_>,
+    download: &mut crate::channel::Download,
+    acknowledged: &mut RangeSet,
+) {
+    for run in download.acks.pending().runs() {
+        acknowledged.insert(run);
+    }
+    let delay = download.acks.delay();
+    let mut done = 0;
+    let mut fits = true;
+    for run in download.acks.pending().runs() {
+        if run.end() <= done {
+            continue;
+        }
+        let interval = acknowledged.run_at(ChunkIndex::new(run.start())).unwrap_or(run);
+        fits = datagram.push_range(RangeMessage::Ack { delay }, interval).is_empty();
+        done = if fits { interval.end() } else { run.start() };
+        if !fits {
+            break;
+        }
+    }
+    download.acks.on_sent(if fits { u64::MAX } else { done });
+}
+
+/// Announces what is stored, each run as part of the biggest interval around it (RFC 7574 §4.3.1).
+fn write_haves(datagram: &mut DatagramBuilder<'_>, peer: &mut Established, stored: &RangeSet) {
+    loop {
+        let Some(run) = peer.announce.runs().next() else { break };
+        let interval = stored.run_at(ChunkIndex::new(run.start())).unwrap_or(ChunkRange::EMPTY);
+        let rest = datagram.push_range(RangeMessage::Have, interval);
+        if !rest.is_empty() {
+            return;
+        }
+        peer.announce.remove(ChunkRange::new(0, interval.end().max(run.end())));
+    }
+    peer.announce_at = None;
+}
+
+impl Batch {
+    /// One datagram of `size` bytes.
+    const fn single(size: usize) -> Self {
+        Self { datagrams: 1, bytes: size, segment: None, may_fragment: false }
+    }
+}
+
+/// The answer to the driver for a batch.
+const fn transmit(channel: &Channel, batch: &Batch, size: usize) -> Transmit {
+    let segment_size: Option<NonZeroUsize> = if batch.datagrams > 1 { batch.segment } else { None };
+    Transmit { destination: channel.address, source: None, size, segment_size, may_fragment: batch.may_fragment }
+}

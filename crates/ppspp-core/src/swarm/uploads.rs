@@ -1,0 +1,206 @@
+//! Content read back to be sent, or to be checked after a resume: the reads, and the groups at hand.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::channel::ChunkSource;
+use crate::chunk::{Bin, ChunkIndex, ChunkRange, Geometry, GroupIndex};
+use crate::context::Cx;
+use crate::event::{Event, MAX_READ, ReadToken, SwarmId};
+use crate::integrity::GroupNodes;
+use crate::schedule::PeerSlot;
+use crate::swarm::content::ContentState;
+
+/// What a read is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// To send it.
+    Serve,
+    /// To find out whether it is what an earlier run stored (R22).
+    Check,
+}
+
+/// A read in progress.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Read {
+    pub(crate) range: ChunkRange,
+    pub(crate) purpose: Purpose,
+}
+
+/// Verified bytes of a group, or of a run of chunks in an incomplete one, with the nodes below the group hash.
+#[derive(Debug)]
+struct CachedGroup {
+    range: ChunkRange,
+    data: Bytes,
+    nodes: GroupNodes,
+    used: u64,
+}
+
+/// Groups at hand and reads in progress.
+#[derive(Debug, Default)]
+pub(crate) struct Uploads {
+    cache: BTreeMap<GroupIndex, CachedGroup>,
+    reads: BTreeMap<u64, Read>,
+    serial: u64,
+    clock: u64,
+    /// Channels that wait for a read.
+    waiting: Vec<PeerSlot>,
+}
+
+impl Uploads {
+    /// Whether another read may begin.
+    pub(crate) fn may_read(&self, limit: usize) -> bool {
+        self.reads.len() < limit
+    }
+
+    /// Asks for the bytes of `range`.
+    pub(crate) fn read(
+        &mut self,
+        cx: &mut Cx<'_>,
+        swarm: SwarmId,
+        geometry: &Geometry,
+        range: ChunkRange,
+        purpose: Purpose,
+    ) {
+        let bytes = geometry.byte_range(range);
+        self.serial += 1;
+        self.reads.insert(self.serial, Read { range, purpose });
+        cx.events.push(Event::ReadNeeded {
+            token: ReadToken { swarm, serial: self.serial },
+            swarm,
+            range,
+            offset: bytes.start,
+            len: (bytes.end - bytes.start) as usize,
+        });
+    }
+
+    /// Ends the read that `token` was given for; `None` if it is over already.
+    pub(crate) fn take_read(&mut self, serial: u64) -> Option<Read> {
+        self.reads.remove(&serial)
+    }
+
+    /// Makes `range` be at hand soon: what is missing is read, whole groups together.
+    ///
+    /// `peer` is woken when a read ends.
+    pub(crate) fn prepare(
+        &mut self,
+        cx: &mut Cx<'_>,
+        swarm: SwarmId,
+        content: &ContentState,
+        geometry: &Geometry,
+        range: ChunkRange,
+        peer: PeerSlot,
+    ) {
+        self.clock += 1;
+        let mut together = ChunkRange::EMPTY;
+        let mut reading = false;
+        for group in geometry.groups_touching(range) {
+            let chunks = geometry.group_chunks(group);
+            let needed = if content.has_group(group) && content.stored.covers(chunks) {
+                chunks
+            } else {
+                let asked = range.intersection(chunks);
+                let first = content.stored.intersection_in(asked).next();
+                first
+                    .and_then(|run| content.stored.run_at(ChunkIndex::new(run.start())))
+                    .map_or(ChunkRange::EMPTY, |run| run.intersection(chunks))
+            };
+            if needed.is_empty() || self.is_at_hand(group, needed) {
+                continue;
+            }
+            reading = true;
+            if self.reads.values().any(|read| read.purpose == Purpose::Serve && read.range.covers(needed)) {
+                continue;
+            }
+            let joined = ChunkRange::new(together.start(), needed.end());
+            let bytes = geometry.byte_range(joined);
+            if !together.is_empty() && together.end() == needed.start() && bytes.end - bytes.start <= MAX_READ as u64 {
+                together = joined;
+                continue;
+            }
+            self.read_serving(cx, swarm, geometry, together);
+            together = needed;
+        }
+        self.read_serving(cx, swarm, geometry, together);
+        if reading && !self.waiting.contains(&peer) {
+            self.waiting.push(peer);
+        }
+    }
+
+    fn read_serving(&mut self, cx: &mut Cx<'_>, swarm: SwarmId, geometry: &Geometry, range: ChunkRange) {
+        if !range.is_empty() && self.may_read(cx.config.limits.pending_reads) {
+            self.read(cx, swarm, geometry, range, Purpose::Serve);
+        }
+    }
+
+    fn is_at_hand(&mut self, group: GroupIndex, needed: ChunkRange) -> bool {
+        let clock = self.clock;
+        self.cache.get_mut(&group).is_some_and(|cached| {
+            cached.used = clock;
+            cached.range.covers(needed)
+        })
+    }
+
+    /// Keeps verified bytes of `group`; the group unused for longest goes when `limit` are kept.
+    pub(crate) fn keep(&mut self, group: GroupIndex, range: ChunkRange, data: Bytes, nodes: GroupNodes, limit: usize) {
+        while self.cache.len() >= limit.max(1) && !self.cache.contains_key(&group) {
+            let oldest = self.cache.iter().min_by_key(|(_, cached)| cached.used).map(|(&group, _)| group);
+            let Some(oldest) = oldest else { break };
+            self.cache.remove(&oldest);
+        }
+        self.cache.insert(group, CachedGroup { range, data, nodes, used: self.clock });
+    }
+
+    /// Drops `group`: its bytes changed, or are about to.
+    pub(crate) fn drop_group(&mut self, group: GroupIndex) {
+        self.cache.remove(&group);
+    }
+
+    /// The channels to wake after a read ended.
+    pub(crate) fn take_waiting(&mut self) -> Vec<PeerSlot> {
+        core::mem::take(&mut self.waiting)
+    }
+}
+
+/// The content as channels see it.
+#[derive(Debug)]
+pub(crate) struct Source<'a> {
+    pub(crate) uploads: &'a Uploads,
+    pub(crate) content: &'a ContentState,
+    pub(crate) geometry: &'a Geometry,
+}
+
+impl Source<'_> {
+    fn cached(&self, group: GroupIndex) -> Option<&CachedGroup> {
+        self.uploads.cache.get(&group)
+    }
+}
+
+impl ChunkSource for Source<'_> {
+    fn chunk(&self, chunk: ChunkIndex) -> Option<&[u8]> {
+        let cached = self.cached(self.geometry.group_of(chunk))?;
+        if !cached.range.contains(chunk) {
+            return None;
+        }
+        let base = self.geometry.offset(ChunkIndex::new(cached.range.start()));
+        let bytes = self.geometry.byte_range(ChunkRange::single(chunk));
+        cached.data.get((bytes.start - base) as usize..(bytes.end - base) as usize)
+    }
+
+    fn node(&self, node: Bin) -> Option<&[u8]> {
+        if node.layer() < self.geometry.group_layer() {
+            let group = self.geometry.group_of(ChunkIndex::new(node.base_range().start()));
+            if let Some(hash) = self.cached(group).and_then(|cached| cached.nodes.get(node)) {
+                return Some(hash);
+            }
+        }
+        self.content.verifier.node(node)
+    }
+
+    /// R13: a chunk that is verified but not stored yet will be.
+    fn may_have(&self, chunk: ChunkIndex) -> bool {
+        self.content.verifier.has(chunk)
+    }
+}

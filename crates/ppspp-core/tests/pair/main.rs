@@ -1,0 +1,4 @@
+//! Pairs and small groups of endpoints on a virtual clock.
+
+mod net;
+mod transfer;
