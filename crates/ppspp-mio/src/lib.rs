@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod file;
 pub mod hashing;
+pub mod link;
 pub mod source;
 #[cfg(test)]
 mod testing;
