@@ -33,7 +33,7 @@ impl Acks {
         self.waiting += 1;
         self.received += 1;
         // Peers' clocks are unrelated: differences wrap.
-        let reordered = self.newest_timestamp.is_some_and(|newest| (timestamp.wrapping_sub(newest) as i64) < 0);
+        let reordered = self.newest_timestamp.is_some_and(|newest| timestamp.wrapping_sub(newest).cast_signed() < 0);
         if !reordered {
             self.newest_timestamp = Some(timestamp);
             self.newest_delay = now.as_micros().wrapping_sub(timestamp);

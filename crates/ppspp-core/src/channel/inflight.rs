@@ -24,7 +24,7 @@ enum Fate {
 }
 
 #[derive(Debug)]
-struct Sent {
+struct Transmission {
     chunk: u64,
     bytes: u32,
     fate: Fate,
@@ -63,7 +63,7 @@ pub(crate) struct Acked {
 /// Transmissions in order of sending, indexed by chunk.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
-    sent: VecDeque<Sent>,
+    sent: VecDeque<Transmission>,
     /// Serial of the front of `sent`.
     first: Serial,
     blocks: BTreeMap<u64, Block>,
@@ -100,7 +100,7 @@ impl InFlight {
     pub(crate) fn on_sent(&mut self, chunk: ChunkIndex, bytes: u32, now: Instant, first_sent_at: Option<Instant>) {
         debug_assert!(!self.contains(chunk), "a chunk flies once at a time (R16)");
         let serial = self.first + self.sent.len() as u64;
-        self.sent.push_back(Sent {
+        self.sent.push_back(Transmission {
             chunk: chunk.value(),
             bytes,
             fate: Fate::Flying,

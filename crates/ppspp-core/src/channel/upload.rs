@@ -60,7 +60,7 @@ impl Upload {
         rtt: Option<Duration>,
         now: Instant,
     ) -> Self {
-        let mut congestion = config.congestion.clone();
+        let mut congestion = config.congestion;
         congestion.mss = mss;
         let mut estimator = RttEstimator::new(now);
         if let Some(rtt) = rtt {

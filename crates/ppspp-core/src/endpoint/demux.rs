@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 
 use rand_chacha::ChaCha12Rng;
-use rand_core::Rng;
+use rand_core::Rng as _;
 
 use crate::endpoint::ready::SwarmSlot;
 use crate::schedule::PeerSlot;

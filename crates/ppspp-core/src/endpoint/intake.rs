@@ -110,13 +110,13 @@ fn on_channel(swarm: &mut Swarm, cx: &mut Cx<'_>, slot: PeerSlot, remote: Socket
         return;
     }
     let handshake = match body.first() {
-        Some(&HANDSHAKE) => match read_handshake(body) {
-            Ok((handshake, rest)) => Some((handshake, rest)),
-            Err(_) => {
+        Some(&HANDSHAKE) => {
+            let Ok(read) = read_handshake(body) else {
                 cx.stats.dropped.bad_handshake += 1;
                 return;
-            }
-        },
+            };
+            Some(read)
+        }
         _ => None,
     };
     channel.on_received(cx.now);

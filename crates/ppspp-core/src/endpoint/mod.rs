@@ -11,7 +11,7 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 use rand_chacha::ChaCha12Rng;
-use rand_core::SeedableRng;
+use rand_core::SeedableRng as _;
 use slab::Slab;
 
 use crate::channel::Due;
@@ -155,7 +155,7 @@ impl Endpoint {
             return Err(AddPeerError::BadAddress(address));
         }
         let local = self.demux.fresh_id();
-        let peer = self.swarms[slot as usize].open(&mut cx!(self, now), local, address, source)?;
+        let peer = self.swarms[slot as usize].open(&cx!(self, now), local, address, source)?;
         self.demux.insert(local, slot, peer.slot);
         self.settle(slot);
         Ok(peer)
@@ -187,6 +187,7 @@ impl Endpoint {
     /// Answers [`Event::ReadNeeded`] with exactly the bytes asked for, or tells that they cannot be read.
     ///
     /// The bytes are verified before they are sent or counted. Late answers are harmless.
+    #[expect(clippy::needless_pass_by_value, reason = "a read is answered once")]
     pub fn provide(&mut self, token: ReadToken, data: Result<Bytes, ReadError>, now: Instant) {
         let now = self.advance(now);
         let Some(slot) = self.slot_of(token.swarm) else { return };
@@ -262,7 +263,7 @@ impl Endpoint {
         let Some(swarm) = self.swarms.get_mut(slot as usize) else { return };
         let Some(channel) = swarm.peers.get_mut(peer as usize) else { return };
         channel.armed = None;
-        match swarm.on_channel_timeout(&mut cx!(self, now), peer) {
+        match swarm.on_channel_timeout(&cx!(self, now), peer) {
             Due::Nothing => {}
             Due::Dead => swarm.close_channel(&mut cx!(self, now), peer, CloseReason::TimedOut),
             Due::Reopen => self.reopen(slot, peer, now),
@@ -272,7 +273,7 @@ impl Endpoint {
 
     fn reopen(&mut self, slot: SwarmSlot, peer: PeerSlot, now: Instant) {
         let local = self.demux.fresh_id();
-        if let Some(successor) = self.swarms[slot as usize].reopen(&mut cx!(self, now), peer, local) {
+        if let Some(successor) = self.swarms[slot as usize].reopen(&cx!(self, now), peer, local) {
             self.demux.insert(local, slot, successor);
         }
     }

@@ -20,7 +20,7 @@ use core::net::SocketAddr;
 use slab::Slab;
 
 use crate::channel::{Channel, Due, State};
-use crate::chunk::{ChunkIndex, ChunkRange, RangeSet};
+use crate::chunk::{ChunkIndex, ChunkRange, Geometry, RangeSet};
 use crate::config::{Content, EndpointConfig, Metadata, SwarmConfig, Wanted};
 use crate::context::Cx;
 use crate::error::JoinError;
@@ -72,7 +72,7 @@ impl Swarm {
         let geometry = metadata.geometry()?;
         let content = content_state(&metadata, geometry, content, cx.config)?;
         let format = Format::new(metadata.addressing, metadata.chunk_size, expected, 0)
-            .with_content_length(content.geometry().and_then(|geometry| geometry.content_length()));
+            .with_content_length(content.geometry().and_then(Geometry::content_length));
         let mut swarm = Self {
             id,
             metadata,
@@ -121,14 +121,13 @@ impl Swarm {
             return;
         }
         self.content.confirm(range);
-        match result {
-            Ok(()) => self.on_stored(cx, range),
-            Err(StoreError) => {
-                // R13: acknowledged or not, they are wanted again.
-                self.content.forget(range);
-                self.picker.rewind();
-                self.wake_all();
-            }
+        if result.is_ok() {
+            self.on_stored(cx, range);
+        } else {
+            // R13: acknowledged or not, they are wanted again.
+            self.content.forget(range);
+            self.picker.rewind();
+            self.wake_all();
         }
     }
 
@@ -136,7 +135,7 @@ impl Swarm {
     fn on_stored(&mut self, cx: &mut Cx<'_>, range: ChunkRange) {
         self.content.on_stored(range);
         cx.events.push_progress(self.id);
-        let total = self.content.geometry().map_or(u64::MAX, |geometry| geometry.chunk_count());
+        let total = self.content.geometry().map_or(u64::MAX, Geometry::chunk_count);
         for (slot, channel) in &mut self.peers {
             let slot = slot as PeerSlot;
             let Some(peer) = channel.established_mut() else { continue };
@@ -196,7 +195,7 @@ impl Swarm {
     }
 
     /// Acts on the deadlines of one channel.
-    pub(crate) fn on_channel_timeout(&mut self, cx: &mut Cx<'_>, slot: PeerSlot) -> Due {
+    pub(crate) fn on_channel_timeout(&mut self, cx: &Cx<'_>, slot: PeerSlot) -> Due {
         let Some(channel) = self.peers.get_mut(slot as usize) else { return Due::Nothing };
         let due = channel.on_timeout(cx.now, cx.config);
         self.expire_requests(cx, slot);
@@ -298,7 +297,7 @@ impl Swarm {
 /// The state that `content` begins in, once it is checked against the metadata.
 fn content_state(
     metadata: &Metadata,
-    geometry: Option<crate::chunk::Geometry>,
+    geometry: Option<Geometry>,
     content: Content,
     config: &EndpointConfig,
 ) -> Result<ContentState, JoinError> {
@@ -323,7 +322,7 @@ fn content_state(
 }
 
 /// The geometry of `tree`, which must be the metadata's.
-fn check_tree(metadata: &Metadata, tree: &Tree) -> Result<crate::chunk::Geometry, JoinError> {
+fn check_tree(metadata: &Metadata, tree: &Tree) -> Result<Geometry, JoinError> {
     let geometry = tree.geometry().ok_or(JoinError::TreeMismatch)?;
     let length_fits = metadata.content_length.is_none_or(|length| geometry.content_length() == Some(length));
     let params = tree.params();

@@ -6,6 +6,7 @@ use core::net::SocketAddr;
 
 use crate::availability::PeerMap;
 use crate::channel::{Channel, Established, HalfOpen, Opening, State};
+use crate::chunk::{Geometry, RangeSet};
 use crate::config::PeerSource;
 use crate::context::Cx;
 use crate::error::AddPeerError;
@@ -38,7 +39,7 @@ impl Swarm {
     /// Begins a channel to `address` (step 1).
     pub(crate) fn open(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &Cx<'_>,
         local: ChannelId,
         address: SocketAddr,
         source: PeerSource,
@@ -56,7 +57,7 @@ impl Swarm {
     }
 
     /// Begins a second channel beside an initiated one that fell silent; the first goes once this is proven (R11).
-    pub(crate) fn reopen(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, local: ChannelId) -> Option<PeerSlot> {
+    pub(crate) fn reopen(&mut self, cx: &Cx<'_>, slot: PeerSlot, local: ChannelId) -> Option<PeerSlot> {
         if !self.has_room(cx) {
             return None;
         }
@@ -160,7 +161,7 @@ impl Swarm {
         len: usize,
     ) -> HalfOpen {
         let mut have = PeerMap::new();
-        let clip = self.content.geometry().map(|geometry| geometry.all());
+        let clip = self.content.geometry().map(Geometry::all);
         for message in Messages::new(rest, &self.format).map_while(Result::ok).take(MAX_EARLY_HAVES) {
             if let Message::Have(range) = message {
                 have.add(range, clip, MAX_EARLY_HAVES);
@@ -279,7 +280,7 @@ fn reply(
 }
 
 /// Appends HAVE messages as far as the whole stays within `budget` bytes (R8).
-fn add_haves(reply: &mut Vec<u8>, format: &Format, remote: ChannelId, stored: &crate::chunk::RangeSet, budget: usize) {
+fn add_haves(reply: &mut Vec<u8>, format: &Format, remote: ChannelId, stored: &RangeSet, budget: usize) {
     let room = (budget + 4).saturating_sub(reply.len());
     let mut extra = Vec::new();
     let mut datagram = DatagramBuilder::new(&mut extra, room, remote, *format);

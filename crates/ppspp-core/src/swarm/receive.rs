@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 
 use crate::channel::{Download, Established, State, Upload};
-use crate::chunk::ChunkRange;
+use crate::chunk::{ChunkRange, Geometry};
 use crate::context::Cx;
 use crate::event::{CloseReason, Misbehaviour};
 use crate::schedule::PeerSlot;
@@ -75,7 +75,7 @@ impl Swarm {
     }
 
     fn on_control(&mut self, cx: &Cx<'_>, slot: PeerSlot, message: &Message<'_>) {
-        let clip = self.content.geometry().map(|geometry| geometry.all());
+        let clip = self.content.geometry().map(Geometry::all);
         let limits = &cx.config.limits;
         let runs = limits.availability_runs;
         let Some(peer) = self.established_mut(slot) else { return };

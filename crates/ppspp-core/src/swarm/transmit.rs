@@ -101,7 +101,7 @@ impl Swarm {
     }
 
     /// Writes one datagram of ACK, HAVE and REQUEST messages, if any is due; returns whether it calls for an answer.
-    fn write_control(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, buf: &mut Vec<u8>) -> bool {
+    fn write_control(&mut self, cx: &Cx<'_>, slot: PeerSlot, buf: &mut Vec<u8>) -> bool {
         let channel = &mut self.peers[slot as usize];
         let mtu = usize::from(channel.mtu);
         let State::Established(peer) = &mut channel.state else { return false };

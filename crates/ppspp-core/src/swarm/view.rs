@@ -63,7 +63,7 @@ impl<'a> SwarmView<'a> {
         let content = &self.swarm.content;
         let peers = || self.peers().filter(|peer| peer.established);
         Progress {
-            content_length: content.geometry().and_then(|geometry| geometry.content_length()),
+            content_length: content.geometry().and_then(Geometry::content_length),
             bytes_stored: content.bytes_of(&content.stored),
             bytes_to_check: content.bytes_of(&content.claimed),
             complete: content.complete,
@@ -88,7 +88,7 @@ impl<'a> SwarmView<'a> {
 
     /// The channels to other peers, established or being opened.
     pub fn peers(&self) -> impl Iterator<Item = PeerView> + use<'a> {
-        let total = self.swarm.content.geometry().map_or(u64::MAX, |geometry| geometry.chunk_count());
+        let total = self.swarm.content.geometry().map_or(u64::MAX, Geometry::chunk_count);
         self.swarm.peers.iter().filter(|(_, channel)| !matches!(channel.state, State::Closing(_) | State::Closed)).map(
             move |(_, channel)| {
                 let peer = channel.established();

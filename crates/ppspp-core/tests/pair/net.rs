@@ -147,8 +147,8 @@ impl Net {
         self.add(metadata.clone(), Content::Fetch, Vec::new())
     }
 
-    pub(crate) fn resumed(&mut self, metadata: &Metadata, saved: Checkpoint, bytes: Vec<u8>) -> usize {
-        let content = restore(metadata, &saved);
+    pub(crate) fn resumed(&mut self, metadata: &Metadata, saved: &Checkpoint, bytes: Vec<u8>) -> usize {
+        let content = restore(metadata, saved);
         self.add(metadata.clone(), content, bytes)
     }
 

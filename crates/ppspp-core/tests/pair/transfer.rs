@@ -80,7 +80,7 @@ fn a_download_is_resumed() {
     let bytes = std::mem::take(&mut net.hosts[leecher].disk.bytes);
     let mut net = Net::new();
     let seeder = net.seeder(&sample);
-    let leecher = net.resumed(&sample.metadata, saved, bytes);
+    let leecher = net.resumed(&sample.metadata, &saved, bytes);
     net.connect(leecher, seeder);
     net.fetches(leecher, &sample, Duration::from_secs(30));
     assert!(net.hosts[leecher].verified_bytes < 200_000, "stored chunks are not fetched again");
