@@ -1,4 +1,117 @@
-//! PPSPP (RFC 7574) as a pure state machine.
+//! PPSPP, the Peer-to-Peer Streaming Peer Protocol of RFC 7574, as a pure state machine.
+//!
+//! [`Endpoint`] is a peer without sockets, files, clock, threads or randomness of its own. Datagrams and timer ticks go
+//! in; datagrams and events come out. That is why it runs in any event loop, on any platform with an allocator, and
+//! identically every time in a test.
+//!
+//! # The run loop
+//!
+//! A driver does this, over and over:
+//! 1. hand in every datagram that arrived: [`Endpoint::handle_datagram`];
+//! 2. if [`Endpoint::poll_timeout`] has passed: [`Endpoint::handle_timeout`];
+//! 3. until both are dry: act on [`Endpoint::poll_event`], send what [`Endpoint::poll_transmit`] yields;
+//! 4. sleep until a datagram arrives or [`Endpoint::poll_timeout`] passes.
+//!
+//! Here two endpoints exchange a content through memory, and time is a number:
+//!
+//! ```
+//! use std::{net::SocketAddr, sync::Arc, time::Duration};
+//! use bytes::Bytes;
+//! use ppspp_core::chunk::{ChunkAddressing, ChunkSize, Geometry};
+//! use ppspp_core::integrity::{HashFunction, TreeBuilder, TreeParams};
+//! use ppspp_core::{
+//!     BatchLimit, Content, DatagramMeta, Endpoint, EndpointConfig, Event, Instant, Metadata, PeerSource, SwarmConfig,
+//! };
+//!
+//! // The content, its tree, and the metadata that a link carries.
+//! let content = vec![42u8; 5000];
+//! let params = TreeParams { function: HashFunction::Sha256, chunk_size: ChunkSize::DEFAULT };
+//! let geometry = Geometry::new(content.len() as u64, params.chunk_size)?;
+//! let mut builder = TreeBuilder::new(params, geometry);
+//! for span in builder.spans() {
+//!     let bytes = span.byte_range();
+//!     let nodes = TreeBuilder::hash_span(params, geometry, span, &content[bytes.start as usize..bytes.end as usize])?;
+//!     builder.add(nodes)?;
+//! }
+//! let tree = builder.finish()?;
+//! let metadata = Metadata {
+//!     root: *tree.root(),
+//!     function: params.function,
+//!     addressing: ChunkAddressing::Chunk32,
+//!     chunk_size: params.chunk_size,
+//!     content_length: Some(content.len() as u64),
+//! };
+//!
+//! // One endpoint seeds, the other fetches and knows the seeder's address.
+//! let addresses: [SocketAddr; 2] = ["192.0.2.1:6778".parse()?, "192.0.2.2:6778".parse()?];
+//! let mut now = Instant::from_micros(0);
+//! let config = Arc::new(EndpointConfig::default());
+//! let mut endpoints = [Endpoint::new(config.clone(), [1; 32], now), Endpoint::new(config, [2; 32], now)];
+//! endpoints[0].join(SwarmConfig { metadata: metadata.clone(), content: Content::Seed { tree } }, now)?;
+//! let swarm = endpoints[1].join(SwarmConfig { metadata, content: Content::Fetch }, now)?;
+//! endpoints[1].add_peer(swarm, addresses[0], PeerSource::Trusted, now)?;
+//!
+//! let mut fetched = vec![0u8; content.len()];
+//! let mut complete = false;
+//! while !complete {
+//!     let mut flying = Vec::new();
+//!     for (index, endpoint) in endpoints.iter_mut().enumerate() {
+//!         loop {
+//!             let mut idle = true;
+//!             while let Some(event) = endpoint.poll_event() {
+//!                 idle = false;
+//!                 match event {
+//!                     Event::ReadNeeded { token, offset, len, .. } => {
+//!                         let start = offset as usize;
+//!                         endpoint.provide(token, Ok(Bytes::copy_from_slice(&content[start..start + len])), now);
+//!                     }
+//!                     Event::Verified { swarm, range, offset, data } => {
+//!                         fetched[offset as usize..][..data.len()].copy_from_slice(&data);
+//!                         endpoint.confirm_stored(swarm, range, Ok(()), now);
+//!                     }
+//!                     Event::Complete { .. } => complete = true,
+//!                     _ => {}
+//!                 }
+//!             }
+//!             let mut datagram = Vec::new();
+//!             if let Some(transmit) = endpoint.poll_transmit(now, BatchLimit::SINGLE, &mut datagram) {
+//!                 idle = false;
+//!                 flying.push((addresses[index], transmit.destination, datagram));
+//!             }
+//!             if idle {
+//!                 break;
+//!             }
+//!         }
+//!     }
+//!     // The network delivers after ten milliseconds; without traffic the clock jumps to the next deadline.
+//!     now = now + Duration::from_millis(10);
+//!     if flying.is_empty() {
+//!         now = endpoints.iter().filter_map(|endpoint| endpoint.poll_timeout()).min().unwrap_or(now).max(now);
+//!     }
+//!     for (from, to, datagram) in flying {
+//!         let index = addresses.iter().position(|&address| address == to).unwrap();
+//!         endpoints[index].handle_datagram(now, DatagramMeta::from_remote(from), &datagram);
+//!     }
+//!     for endpoint in &mut endpoints {
+//!         endpoint.handle_timeout(now);
+//!     }
+//! }
+//! assert!(fetched == content);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What it promises
+//!
+//! - **No error and no panic comes from the network.** A bad datagram is counted in [`EndpointStats`] and dropped; a
+//!   peer that misbehaves is closed with a [`CloseReason`] in an event. A panic is a bug of this crate.
+//! - **Nothing unverified comes out.** Bytes in [`Event::Verified`] match the swarm's root hash, and bytes that were
+//!   changed on disk are not sent.
+//! - **Every collection has a bound**, in [`Limits`].
+//! - **The same input gives the same output**, byte for byte: randomness comes from the seed given at construction, time
+//!   from the arguments, and no order from a hash map.
+//!
+//! The public modules are usable alone: [`wire`] reads and writes messages, [`chunk`] does the addressing arithmetic,
+//! [`integrity`] the hash trees and [`congestion`] LEDBAT.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -22,6 +22,7 @@ const REQUEST_QUANTUM: u32 = 128;
 struct Batch {
     range: ChunkRange,
     left: u64,
+    asked_at: Instant,
 }
 
 /// A chunk that cannot be verified yet, for want of hashes (R17).
@@ -46,7 +47,9 @@ pub(crate) struct Download {
     outstanding: u64,
     /// When a chunk of the oldest batch last arrived, or it became the oldest.
     progress_at: Instant,
-    /// Expired batches since the last arrival.
+    /// When any chunk that was asked for last arrived.
+    delivered_at: Instant,
+    /// How often everything expired since the last arrival.
     expired: u32,
 }
 
@@ -61,6 +64,7 @@ impl Download {
             batches: VecDeque::new(),
             outstanding: 0,
             progress_at: now,
+            delivered_at: now,
             expired: 0,
         }
     }
@@ -96,7 +100,7 @@ impl Download {
             last.range = ChunkRange::new(last.range.start(), range.end());
             last.left += range.count();
         } else {
-            self.batches.push_back(Batch { range, left: range.count() });
+            self.batches.push_back(Batch { range, left: range.count(), asked_at: now });
         }
     }
 
@@ -107,6 +111,7 @@ impl Download {
         };
         self.outstanding = self.outstanding.saturating_sub(1);
         self.batches[place].left -= 1;
+        self.delivered_at = now;
         if place == 0 {
             self.progress_at = now;
         }
@@ -130,13 +135,14 @@ impl Download {
         (!self.batches.is_empty()).then(|| self.progress_at + timeout)
     }
 
-    /// Takes the oldest batch, whose request went unanswered.
-    pub(crate) fn take_expired(&mut self, now: Instant) -> Option<ChunkRange> {
+    /// Takes the oldest batch, whose request went unanswered. The next one's wait began when it was asked for, or with
+    /// the last delivery: a peer that fell silent altogether holds nothing back.
+    pub(crate) fn take_expired(&mut self) -> Option<ChunkRange> {
         let batch = self.batches.pop_front()?;
         self.outstanding = self.outstanding.saturating_sub(batch.left);
-        self.progress_at = now;
-        if self.batches.is_empty() {
-            self.expired += 1;
+        match self.batches.front() {
+            Some(next) => self.progress_at = next.asked_at.max(self.delivered_at),
+            None => self.expired += 1,
         }
         Some(batch.range)
     }

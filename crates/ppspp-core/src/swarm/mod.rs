@@ -210,7 +210,7 @@ impl Swarm {
         let srtt = peer.srtt();
         let Some(download) = &mut peer.download else { return };
         while download.request_deadline(srtt).is_some_and(|at| at <= cx.now) {
-            let Some(range) = download.take_expired(cx.now) else { break };
+            let Some(range) = download.take_expired() else { break };
             if let Some(geometry) = self.content.geometry() {
                 channel.stats.requests_expired += self.requests.release(&geometry, slot, range);
             }

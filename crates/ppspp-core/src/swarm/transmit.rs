@@ -111,6 +111,12 @@ impl Swarm {
         {
             write_acks(&mut datagram, download, &mut self.content.acknowledged);
         }
+        let total = self.content.geometry().map_or(u64::MAX, |geometry| geometry.chunk_count());
+        if peer.have.is_complete(total) {
+            // RFC 7574 §3.2: seeders are not sent HAVE.
+            peer.announce.clear();
+            peer.announce_at = None;
+        }
         if peer.announce_at.is_some_and(|at| at <= cx.now) {
             write_haves(&mut datagram, peer, &self.content.stored);
         }
