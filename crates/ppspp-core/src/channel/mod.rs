@@ -8,11 +8,13 @@ mod inflight;
 mod outgoing;
 mod rate;
 mod run;
+mod spread;
 mod state;
 mod upload;
 
 pub(crate) use download::{Download, PendingChunk};
 pub(crate) use outgoing::{Batch, Blocked, ChunkSource, Path, Writer};
+pub(crate) use spread::Spread;
 pub(crate) use state::{Established, HalfOpen, Opening, State};
 pub(crate) use upload::Upload;
 

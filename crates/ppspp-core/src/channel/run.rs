@@ -45,6 +45,11 @@ impl Run {
         (Self { base, todo: mask(base, part), sent: 0 }, ChunkRange::new(part.end(), requested.end()))
     }
 
+    /// Its first chunk, sent or not.
+    pub(crate) const fn base(&self) -> u64 {
+        self.base
+    }
+
     /// The smallest range that holds everything still to be sent.
     pub(crate) const fn rest(&self) -> ChunkRange {
         if self.todo == 0 {

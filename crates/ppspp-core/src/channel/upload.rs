@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use crate::channel::inflight::{Acked, InFlight, LostChunk};
 use crate::channel::run::Run;
+use crate::channel::spread::Spread;
 use crate::chunk::{Bin, ChunkIndex, ChunkRange, ChunkSize, RangeSet};
 use crate::config::EndpointConfig;
 use crate::congestion::{AckEvent, Controller, DelaySample, LossEvent, Pacer, RttEstimator};
@@ -16,6 +17,8 @@ use crate::time::Instant;
 const MIN_REPAIR_TIME: Duration = Duration::from_millis(1500);
 /// Longest a peer may delay an ACK, for the timing of a tail probe (R14).
 const MAX_ACK_DELAY: Duration = Duration::from_millis(10);
+/// Runs looked at to find the one sent least often.
+const PLAN_AHEAD: usize = 64;
 /// Shortest wait before a tail probe.
 const MIN_PROBE_TIMEOUT: Duration = Duration::from_millis(20);
 
@@ -33,6 +36,9 @@ pub(crate) struct Upload {
     chunk_size: ChunkSize,
     queue: VecDeque<ChunkRange>,
     run: Option<Run>,
+    next_run: Option<Run>,
+    /// First chunks of the runs that were planned for this peer.
+    served: RangeSet,
     resend: VecDeque<LostChunk>,
     pub(crate) in_flight: InFlight,
     pub(crate) controller: Box<dyn Controller>,
@@ -70,6 +76,8 @@ impl Upload {
             chunk_size,
             queue: VecDeque::new(),
             run: None,
+            next_run: None,
+            served: RangeSet::new(),
             resend: VecDeque::new(),
             in_flight: InFlight::default(),
             controller: congestion.build(now),
@@ -96,7 +104,7 @@ impl Upload {
         for &queued in &self.queue {
             fresh.remove(queued);
         }
-        if let Some(run) = &self.run {
+        for run in self.run.iter().chain(&self.next_run) {
             fresh.remove(run.rest());
         }
         for part in fresh.runs() {
@@ -111,12 +119,14 @@ impl Upload {
     }
 
     /// Drops `range` from what is to be sent: a CANCEL, or a HAVE that acts as one (§3.8, R18).
-    pub(crate) fn cancel(&mut self, range: ChunkRange) {
+    ///
+    /// At most `limit` ranges stay: what many small cancellations tear apart is asked for again.
+    pub(crate) fn cancel(&mut self, range: ChunkRange, limit: usize) {
         if range.is_empty() || !self.has_requests() {
             return;
         }
         self.resend.retain(|lost| !range.contains(lost.chunk));
-        if let Some(run) = &mut self.run {
+        for run in self.run.iter_mut().chain(&mut self.next_run) {
             run.cancel(range);
         }
         if self.queue.iter().any(|queued| queued.intersects(range)) {
@@ -130,26 +140,73 @@ impl Upload {
                     self.queue.push_back(queued);
                 }
             }
+            self.queue.truncate(limit);
         }
     }
 
     /// Whether the peer still waits for chunks that are not in flight.
     pub(crate) fn has_requests(&self) -> bool {
-        !self.queue.is_empty() || !self.resend.is_empty() || self.run.as_ref().is_some_and(|run| !run.is_done())
+        !self.queue.is_empty()
+            || !self.resend.is_empty()
+            || self.run.iter().chain(&self.next_run).any(|run| !run.is_done())
     }
 
     /// What is to be sent soon, nearest first: to be read ahead.
     pub(crate) fn upcoming(&self) -> impl Iterator<Item = ChunkRange> {
         let resend = self.resend.front().map(|lost| ChunkRange::single(lost.chunk));
-        let run = self.run.as_ref().map(Run::rest);
-        let next = self.queue.front().map(|&queued| {
-            let (run, _) = Run::split_from(queued, self.chunk_size);
-            run.rest()
-        });
-        resend.into_iter().chain(run).chain(next).filter(|range| !range.is_empty())
+        let runs = self.run.iter().chain(&self.next_run).map(Run::rest);
+        resend.into_iter().chain(runs).filter(|range| !range.is_empty())
     }
 
-    /// The chunk to send next; stays the same until it is sent or skipped.
+    /// Chooses the runs that leave next: of those asked for, the one sent least often to others (R21), in the order of
+    /// asking where that is equal. What this peer asks for again comes first.
+    pub(crate) fn plan(&mut self, spread: &mut Spread) {
+        loop {
+            if self.run.as_ref().is_none_or(Run::is_done) {
+                self.run = self.next_run.take();
+            }
+            if self.next_run.is_some() {
+                return;
+            }
+            let Some(run) = self.take_run(spread) else { return };
+            spread.note(run.base());
+            self.served.insert(ChunkRange::single(ChunkIndex::new(run.base())));
+            self.next_run = Some(run);
+        }
+    }
+
+    fn take_run(&mut self, spread: &Spread) -> Option<Run> {
+        let mut best: Option<(u32, usize, ChunkRange)> = None;
+        let mut seen = 0;
+        'search: for (place, &queued) in self.queue.iter().enumerate() {
+            let mut rest = queued;
+            while !rest.is_empty() && seen < PLAN_AHEAD {
+                let (run, after) = Run::split_from(rest, self.chunk_size);
+                let again = self.served.contains(ChunkIndex::new(run.base()));
+                let times = if again { 0 } else { spread.times(run.base()) };
+                if best.is_none_or(|(fewest, ..)| times < fewest) {
+                    best = Some((times, place, ChunkRange::new(rest.start(), rest.end() - after.count())));
+                }
+                if times == 0 {
+                    break 'search;
+                }
+                rest = after;
+                seen += 1;
+            }
+        }
+        let (_, place, part) = best?;
+        let queued = self.queue.remove(place)?;
+        let right = ChunkRange::new(part.end(), queued.end());
+        let left = ChunkRange::new(queued.start(), part.start());
+        for piece in [right, left] {
+            if !piece.is_empty() {
+                self.queue.insert(place, piece);
+            }
+        }
+        Some(Run::split_from(part, self.chunk_size).0)
+    }
+
+    /// The chunk to send next of those planned; stays the same until it is sent or skipped.
     pub(crate) fn next(&mut self) -> Option<NextChunk> {
         while let Some(lost) = self.resend.front() {
             if !self.in_flight.contains(lost.chunk) {
@@ -158,19 +215,14 @@ impl Upload {
             self.resend.pop_front();
         }
         loop {
-            if let Some(run) = &mut self.run {
-                while let Some(chunk) = run.next() {
-                    if !self.in_flight.contains(chunk) {
-                        return Some(NextChunk { chunk, first_sent_at: None });
-                    }
-                    run.cancel(ChunkRange::single(chunk));
+            let run = self.run.as_mut()?;
+            while let Some(chunk) = run.next() {
+                if !self.in_flight.contains(chunk) {
+                    return Some(NextChunk { chunk, first_sent_at: None });
                 }
+                run.cancel(ChunkRange::single(chunk));
             }
-            let (run, rest) = Run::split_from(self.queue.pop_front()?, self.chunk_size);
-            if !rest.is_empty() {
-                self.queue.push_front(rest);
-            }
-            self.run = Some(run);
+            self.run = self.next_run.take();
         }
     }
 

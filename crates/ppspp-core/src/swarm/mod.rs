@@ -19,7 +19,7 @@ use core::net::SocketAddr;
 
 use slab::Slab;
 
-use crate::channel::{Channel, Due, State};
+use crate::channel::{Channel, Due, Spread, State};
 use crate::chunk::{ChunkIndex, ChunkRange, Geometry, RangeSet};
 use crate::config::{Content, EndpointConfig, Metadata, SwarmConfig, Wanted};
 use crate::context::Cx;
@@ -44,6 +44,7 @@ pub(crate) struct Swarm {
     requests: Requests,
     picker: Picker,
     uploads: Uploads,
+    spread: Spread,
     pub(crate) peers: Slab<Channel>,
     /// The channel that stands for an address: established, or opened by us.
     by_address: BTreeMap<SocketAddr, PeerSlot>,
@@ -81,6 +82,7 @@ impl Swarm {
             requests: Requests::default(),
             picker: Picker::default(),
             uploads: Uploads::default(),
+            spread: Spread::default(),
             peers: Slab::new(),
             by_address: BTreeMap::new(),
             half_open: BTreeMap::new(),

@@ -84,7 +84,7 @@ impl Swarm {
                 peer.have.add(range, clip, runs);
                 // RFC 7574 §3.8, R18: a HAVE is an implicit CANCEL.
                 if let Some(upload) = &mut peer.upload {
-                    upload.cancel(range);
+                    upload.cancel(range, limits.queued_requests);
                 }
             }
             Message::Ack { range, delay } => {
@@ -96,7 +96,7 @@ impl Swarm {
             Message::Request(range) => self.on_request(cx, slot, clip.map_or(range, |all| range.intersection(all))),
             Message::Cancel(range) => {
                 if let Some(upload) = &mut peer.upload {
-                    upload.cancel(range);
+                    upload.cancel(range, limits.queued_requests);
                 }
             }
             Message::Choke => {

@@ -201,14 +201,7 @@ impl Swarm {
         let channel = &mut self.peers[slot as usize];
         let State::Established(peer) = &mut channel.state else { return Batch::default() };
         let Some(upload) = &mut peer.upload else { return Batch::default() };
-        if !upload.has_requests() || upload.in_flight.chunks() >= cx.config.limits.in_flight {
-            peer.blocked = Blocked::Idle;
-            return Batch::default();
-        }
-        for range in upload.upcoming() {
-            self.uploads.prepare(cx, self.id, &self.content, &geometry, range, slot);
-        }
-        let source = Source { uploads: &self.uploads, content: &self.content, geometry: &geometry };
+        peer.blocked = Blocked::Idle;
         let path = Path {
             channel: peer.remote,
             format: self.format,
@@ -216,17 +209,28 @@ impl Swarm {
             max_datagrams: limit.datagrams.get(),
             max_bytes: limit.bytes,
         };
-        let (batch, blocked) = Writer {
-            upload,
-            source: &source,
-            geometry: &geometry,
-            known: [&peer.have, &peer.acked],
-            path,
-            stats: &mut channel.stats,
+        while upload.has_requests() && upload.in_flight.chunks() < cx.config.limits.in_flight {
+            upload.plan(&mut self.spread);
+            for range in upload.upcoming() {
+                self.uploads.prepare(cx, self.id, &self.content, &geometry, range, slot);
+            }
+            let source = Source { uploads: &self.uploads, content: &self.content, geometry: &geometry };
+            let (batch, blocked) = Writer {
+                upload,
+                source: &source,
+                geometry: &geometry,
+                known: [&peer.have, &peer.acked],
+                path,
+                stats: &mut channel.stats,
+            }
+            .write(cx.now, buf);
+            peer.blocked = blocked;
+            // All that was planned may have been in flight already: then there is more to plan.
+            if batch.datagrams > 0 || blocked != Blocked::Idle {
+                return batch;
+            }
         }
-        .write(cx.now, buf);
-        peer.blocked = blocked;
-        batch
+        Batch::default()
     }
 
     /// When `slot` has something due next.
