@@ -50,6 +50,9 @@ pub enum FileProblem {
     /// The finished file's name is taken by other content.
     #[error("it exists and is not this content; use --force to replace it or choose another output")]
     Exists,
+    /// The content's length is not even known yet: a bug of the caller.
+    #[error("it is not complete; finish it once it is")]
+    Unfinished,
     /// Another process holds the partial file (ruling R23).
     #[error("another process is fetching into it; wait for that one or choose another output")]
     InUse,
@@ -94,6 +97,7 @@ impl From<&io::Error> for FileProblem {
             Kind::FileTooLarge => Self::TooLarge,
             Kind::InvalidFilename => Self::BadName,
             Kind::IsADirectory => Self::IsDirectory,
+            Kind::AlreadyExists => Self::Exists,
             Kind::NotADirectory => Self::MissingDirectory,
             Kind::UnexpectedEof => Self::Changed,
             kind => Self::Other { kind, message: error.to_string() },
@@ -168,6 +172,12 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes some bytes at `offset`.
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<usize>;
+    /// Cuts the file, or extends it with a hole.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Its length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Returns once what was written is on the disk.
+    fn sync(&self) -> io::Result<()>;
 
     /// Fills `buffer` from `offset` on.
     fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
@@ -256,6 +266,18 @@ impl Storage for DiskFile {
         let _cursor = self.cursor.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         (&self.file).seek(io::SeekFrom::Start(offset))?;
         (&self.file).write(data)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
     }
 }
 

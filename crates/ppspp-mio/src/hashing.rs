@@ -215,24 +215,12 @@ mod tests {
     use ppspp_core::integrity::HashFunction;
 
     use super::*;
-    use crate::testing::{Memory, noise};
+    use crate::testing::{Content, Memory, noise};
 
     static GO: AtomicBool = AtomicBool::new(false);
 
     fn params(function: HashFunction, chunk_size: u32) -> TreeParams {
         TreeParams { function, chunk_size: ChunkSize::new(chunk_size).unwrap() }
-    }
-
-    /// The tree of bytes in memory, hashed span by span.
-    fn tree_of(data: &[u8], params: TreeParams) -> Tree {
-        let geometry = Geometry::new(data.len() as u64, params.chunk_size).unwrap();
-        let mut builder = TreeBuilder::new(params, geometry);
-        for span in builder.spans() {
-            let bytes = span.byte_range();
-            let bytes = &data[bytes.start as usize..bytes.end as usize];
-            builder.add(TreeBuilder::hash_span(params, geometry, span, bytes).unwrap()).unwrap();
-        }
-        builder.finish().unwrap()
     }
 
     fn same(a: &Tree, b: &Tree) {
@@ -248,7 +236,6 @@ mod tests {
 
     #[test]
     fn any_number_of_threads_builds_the_same_tree() {
-        let data = noise(9 << 20, 1);
         for (len, function, chunk_size) in [
             (1, HashFunction::Sha256, 1024),
             (1025, HashFunction::Sha1, 1024),
@@ -258,12 +245,11 @@ mod tests {
             (9 << 20, HashFunction::Sha384, 61_440),
         ] {
             let params = params(function, chunk_size);
-            let data = &data[..len];
-            let expected = tree_of(data, params);
+            let Content { data, tree: expected, .. } = Content::new(len, function, chunk_size, 1);
             for threads in [1, 2, 7] {
                 let calls = RefCell::new(Vec::new());
                 let progress = |done, total| calls.borrow_mut().push((done, total));
-                let file = Memory::new(data.to_vec());
+                let file = Memory::new(data.clone());
                 let tree = hash_storage(&file, Path::new("m"), params, len as u64, threads, &progress, &GO).unwrap();
                 same(&tree, &expected);
                 let calls = calls.into_inner();
@@ -277,10 +263,9 @@ mod tests {
     fn hashes_a_file_on_disk() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        let data = noise(5_000_000, 2);
-        std::fs::write(&path, &data).unwrap();
-        let params = params(HashFunction::Sha256, 1024);
-        same(&hash_file(&path, params, &|_, _| {}, &GO).unwrap(), &tree_of(&data, params));
+        let content = Content::new(5_000_000, HashFunction::Sha256, 1024, 2);
+        std::fs::write(&path, &content.data).unwrap();
+        same(&hash_file(&path, TreeParams::default(), &|_, _| {}, &GO).unwrap(), &content.tree);
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod file;
 pub mod hashing;
 pub mod link;
 pub mod source;
+pub mod store;
 #[cfg(test)]
 mod testing;
 mod tree_file;

@@ -1,0 +1,295 @@
+//! Opening the files of a fetch: what is there, whose it is, and whether it can be used.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use ppspp_core::Metadata;
+use ppspp_core::chunk::{Geometry, GeometryError, RangeSet};
+use ppspp_core::integrity::{SavedGroup, Tree, TreeParams};
+use thiserror::Error;
+
+use super::FileStore;
+use super::gather::Gather;
+use super::layout::{Owner, owner};
+use super::paths::Paths;
+use super::sidecar::{Saved, Sidecar};
+use super::syncer::Syncer;
+use crate::file::{DiskFile, FileAction, FileError, FileProblem, Stamp, Storage, check_regular};
+use crate::hashing::{HashError, hash_file};
+
+/// How often a sidecar that another process removes at just this moment is opened again.
+const LOCK_ATTEMPTS: usize = 8;
+
+/// An output that cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
+pub enum StoreOpenError {
+    /// A file is in the way, missing, or cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The metadata describe no possible content.
+    #[error(transparent)]
+    Geometry(#[from] GeometryError),
+    /// The file that has the output's name could not be hashed.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+}
+
+/// Something about the files of an earlier run that the user should know; the fetch goes on.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
+pub enum StoreWarning {
+    /// The sidecar cannot be read as one.
+    #[error("{} is damaged, so what was fetched earlier cannot be used: starting afresh", .0.display())]
+    DamagedSidecar(PathBuf),
+    /// The sidecar is there, but the bytes are not.
+    #[error("{} is missing, so what was fetched earlier is lost: starting afresh", .0.display())]
+    MissingPart(PathBuf),
+    /// The file system has no locks.
+    #[error("{} cannot be locked here; make sure that no other process fetches into it", .0.display())]
+    NoLock(PathBuf),
+}
+
+/// What was found when an output was opened.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one for each fetch, taken apart at once")]
+pub enum Opened {
+    /// Nothing that can be used: everything is to be fetched.
+    Fresh {
+        /// The files.
+        store: FileStore,
+    },
+    /// Parts from an earlier run, to be handed to the endpoint as `Content::Resume`, which verifies them.
+    Resume {
+        /// The files.
+        store: FileStore,
+        /// The hash tree as far as it is proven.
+        tree: Tree,
+        /// Chunks that were stored, only such as the tree can verify.
+        stored: RangeSet,
+        /// Nodes of groups that were stored in part.
+        open_groups: Vec<SavedGroup>,
+    },
+    /// The finished file is there, and was just hashed: it is the content (ruling R23).
+    AlreadyComplete {
+        /// The file.
+        path: PathBuf,
+        /// Its complete tree.
+        tree: Tree,
+    },
+}
+
+impl FileStore {
+    /// Opens the files for fetching the content of `metadata` into `output`, making them if they are not there.
+    ///
+    /// If `output` is there already it is hashed with all cores, unless its length shows that it is other content.
+    /// With `force`, an output with other content is replaced when the fetch is complete, not before; and partial files
+    /// of another download, or of another program, are replaced at once.
+    ///
+    /// # Errors
+    /// [`StoreOpenError`]: a sentence that names the file, the reason and the remedy.
+    pub fn open(output: &Path, metadata: &Metadata, force: bool) -> Result<Opened, StoreOpenError> {
+        Self::open_watched(output, metadata, force, &|_, _| {}, &AtomicBool::new(false))
+    }
+
+    /// [`FileStore::open`] that reports how far the hashing of an existing output is and can be interrupted, as
+    /// [`hash_file`] does.
+    ///
+    /// # Errors
+    /// As [`FileStore::open`], and [`HashError::Cancelled`].
+    pub fn open_watched(
+        output: &Path,
+        metadata: &Metadata,
+        force: bool,
+        progress: &dyn Fn(u64, u64),
+        cancel: &AtomicBool,
+    ) -> Result<Opened, StoreOpenError> {
+        let geometry = metadata.geometry()?;
+        let paths = Paths::new(output)?;
+        let existing = match existing(&paths, metadata, progress, cancel) {
+            // It is to be replaced: never mind what it is.
+            Err(StoreOpenError::Hash(HashError::File(_))) if force => None,
+            result => result?,
+        };
+        if let Some(tree) = existing {
+            tidy(&paths, metadata);
+            return Ok(Opened::AlreadyComplete { path: paths.output, tree });
+        }
+        if !force && fs::symlink_metadata(&paths.output).is_ok() {
+            return Err(FileError::new(FileAction::Create, &paths.output, FileProblem::Exists).into());
+        }
+        let locked = Locked::open(&paths, force)?;
+        let found = locked.take_stock(&paths, metadata, force)?;
+        locked.into_store(paths, force, geometry, found)
+    }
+}
+
+/// The tree of the file that has the output's name, if that is the content; `None` if there is none, or another.
+fn existing(
+    paths: &Paths,
+    metadata: &Metadata,
+    progress: &dyn Fn(u64, u64),
+    cancel: &AtomicBool,
+) -> Result<Option<Tree>, StoreOpenError> {
+    let found = match fs::metadata(&paths.output) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(FileError::io(FileAction::Open, &paths.output)(error).into()),
+    };
+    check_regular(&paths.output, &found)?;
+    if found.len() == 0 || metadata.content_length.is_some_and(|length| length != found.len()) {
+        return Ok(None);
+    }
+    // R1: two hashes side by side look like the content whose top they are.
+    let forgeable = metadata.content_length.is_none()
+        && Geometry::new(found.len(), metadata.chunk_size)?.chunk_count() == 1
+        && found.len() == 2 * metadata.function.len() as u64;
+    if forgeable {
+        return Ok(None);
+    }
+    let params = TreeParams { function: metadata.function, chunk_size: metadata.chunk_size };
+    let tree = hash_file(&paths.output, params, progress, cancel)?;
+    Ok((*tree.root() == metadata.root).then_some(tree))
+}
+
+/// Removes what an earlier run left beside a complete file, if it is this content's and nobody uses it.
+fn tidy(paths: &Paths, metadata: &Metadata) {
+    let Ok(file) = File::options().read(true).write(true).open(&paths.sidecar) else { return };
+    if file.try_lock().is_ok() {
+        let file = DiskFile::new(file);
+        if matches!(owner(&file, metadata), Ok(Owner::Us(_))) {
+            paths.remove_partial();
+        }
+    }
+}
+
+/// The sidecar, opened and locked.
+struct Locked {
+    lock: File,
+    sidecar: Arc<dyn Storage>,
+    /// Whether each file was there before.
+    had_sidecar: bool,
+    had_part: bool,
+    no_lock: Option<StoreWarning>,
+}
+
+/// What an earlier run left.
+struct Found {
+    sidecar: Sidecar,
+    saved: Option<Saved>,
+    warning: Option<StoreWarning>,
+}
+
+impl Locked {
+    fn open(paths: &Paths, force: bool) -> Result<Self, FileError> {
+        let had_sidecar = is_file(&paths.sidecar)?;
+        if is_file(&paths.part)? && !had_sidecar && !force {
+            return Err(FileError::new(FileAction::Open, &paths.part, FileProblem::NotOurs));
+        }
+        let (lock, no_lock) = open_locked(&paths.sidecar, &paths.output)?;
+        let sidecar = lock.try_clone().map_err(FileError::io(FileAction::Open, &paths.sidecar))?;
+        let had_part = is_file(&paths.part)?;
+        Ok(Self { lock, sidecar: Arc::new(DiskFile::new(sidecar)), had_sidecar, had_part, no_lock })
+    }
+
+    /// What of an earlier run can be used. Changes nothing.
+    fn take_stock(&self, paths: &Paths, metadata: &Metadata, force: bool) -> Result<Found, FileError> {
+        let whose = owner(&*self.sidecar, metadata).map_err(FileError::io(FileAction::Read, &paths.sidecar))?;
+        let refuse = |problem| Err(FileError::new(FileAction::Open, &paths.sidecar, problem));
+        let damaged = || Some(StoreWarning::DamagedSidecar(paths.sidecar.clone()));
+        let mut sidecar = Sidecar::new(Arc::clone(&self.sidecar), metadata.clone());
+        let (saved, warning) = match whose {
+            Owner::Us(Some(_)) if !self.had_part => (None, Some(StoreWarning::MissingPart(paths.part.clone()))),
+            Owner::Us(Some(geometry)) => match sidecar.load(geometry) {
+                Some(saved) => (Some(saved), None),
+                None => (None, damaged()),
+            },
+            Owner::Us(None) | Owner::Nobody => (None, None),
+            Owner::Damaged => (None, damaged()),
+            // A pair of such names is a download whose sidecar is beyond recognition.
+            Owner::Unknown if self.had_part || force => (None, damaged()),
+            Owner::Unknown => return refuse(FileProblem::NotOurs),
+            Owner::OtherSwarm(_) | Owner::OtherVersion(_) if force => (None, None),
+            Owner::OtherSwarm(id) => return refuse(FileProblem::OtherSwarm(id)),
+            Owner::OtherVersion(version) => return refuse(FileProblem::OtherVersion(version)),
+        };
+        Ok(Found { sidecar, saved, warning })
+    }
+
+    fn into_store(
+        self,
+        paths: Paths,
+        force: bool,
+        geometry: Option<Geometry>,
+        found: Found,
+    ) -> Result<Opened, StoreOpenError> {
+        let part = File::options().read(true).write(true).create(true).truncate(false).open(&paths.part);
+        if part.is_err() && !self.had_sidecar {
+            // Just made, and empty.
+            let _ = fs::remove_file(&paths.sidecar);
+        }
+        let part = part.map_err(FileError::io(FileAction::Create, &paths.part))?;
+        let part: Arc<dyn Storage> = Arc::new(DiskFile::new(part));
+        let saved = found.saved.filter(|saved| !saved.stored.is_empty());
+        let files = [(Arc::clone(&part), paths.part.clone()), (self.sidecar, paths.sidecar.clone())];
+        let mut store = FileStore {
+            paths,
+            force,
+            part,
+            gather: Gather::default(),
+            sidecar: found.sidecar,
+            syncer: Syncer::start_default(files),
+            warning: found.warning.or(self.no_lock),
+            worth: saved.is_some(),
+            finished: false,
+            _lock: self.lock,
+        };
+        if let Some(Saved { tree, stored, open_groups }) = saved {
+            if let Some(geometry) = store.sidecar.geometry() {
+                store.set_geometry(geometry)?;
+            }
+            return Ok(Opened::Resume { store, tree, stored, open_groups });
+        }
+        store.part.set_len(0).map_err(FileError::io(FileAction::Write, &store.paths.part))?;
+        store.sidecar.reset().map_err(FileError::io(FileAction::Write, &store.paths.sidecar))?;
+        if let Some(geometry) = geometry {
+            store.set_geometry(geometry)?;
+        }
+        Ok(Opened::Fresh { store })
+    }
+}
+
+/// Whether there is a file at `path`; anything else there is an error.
+fn is_file(path: &Path) -> Result<bool, FileError> {
+    // A link is not followed: it may lead to a file that is to stay as it is.
+    match fs::symlink_metadata(path) {
+        Ok(found) => check_regular(path, &found).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(FileError::io(FileAction::Open, path)(error)),
+    }
+}
+
+/// Opens the sidecar, makes it if it is not there, and locks it (ruling R23).
+fn open_locked(sidecar: &Path, output: &Path) -> Result<(File, Option<StoreWarning>), FileError> {
+    for _ in 0..LOCK_ATTEMPTS {
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(sidecar);
+        let file = file.map_err(FileError::io(FileAction::Create, sidecar))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => break,
+            Err(TryLockError::Error(error)) => {
+                tracing::debug!(%error, "no lock");
+                return Ok((file, Some(StoreWarning::NoLock(sidecar.to_owned()))));
+            }
+        }
+        // Whoever held the lock a moment ago may have removed the file.
+        let opened = file.metadata().map_err(FileError::io(FileAction::Lock, sidecar))?;
+        if fs::metadata(sidecar).is_ok_and(|named| Stamp::from(&named).place == Stamp::from(&opened).place) {
+            return Ok((file, None));
+        }
+    }
+    Err(FileError::new(FileAction::Lock, output, FileProblem::InUse))
+}
