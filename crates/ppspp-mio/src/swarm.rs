@@ -1,0 +1,220 @@
+//! One swarm as the event loop sees it: the core's questions answered from its files, its state reported.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use ppspp_core::chunk::{ChunkRange, Geometry, RangeSet};
+use ppspp_core::{Endpoint, Instant, Order, ReadError, ReadToken, StoreError, SwarmId, Wanted};
+
+use crate::command::Mailbox;
+use crate::content::Content;
+use crate::error::TransferError;
+use crate::file::FileError;
+use crate::progress::{Reporter, TransferEvent, TransferProgress};
+
+/// A swarm the node is in.
+#[derive(Debug)]
+pub(crate) struct Swarm {
+    id: SwarmId,
+    content: Content,
+    reporter: Reporter,
+    /// Bytes stored in this run.
+    bytes_written: u64,
+    /// Whether something changed since the last checkpoint.
+    unsaved: bool,
+    complete: bool,
+    /// Whether the core is done with it, so that only its file is still being finished.
+    left: bool,
+}
+
+impl Swarm {
+    /// The swarm `id`; `complete` is the finished file if there is nothing left to fetch.
+    pub(crate) fn new(id: SwarmId, content: Content, mut reporter: Reporter, complete: Option<PathBuf>) -> Self {
+        let finished = complete.is_some();
+        if finished {
+            reporter.publish_with(TransferEvent::Complete { path: complete }, |progress| progress.complete = true);
+        }
+        let complete = finished || matches!(content, Content::Complete(_));
+        Self { id, content, reporter, bytes_written: 0, unsaved: false, complete, left: false }
+    }
+
+    /// Whether a thread is finishing its file.
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.content.is_finishing()
+    }
+
+    /// Answers a read.
+    pub(crate) fn read(&self, endpoint: &mut Endpoint, token: ReadToken, offset: u64, len: usize, now: Instant) {
+        let data = match self.content.read(offset, len) {
+            Some(Ok(data)) => Ok(data),
+            Some(Err(error)) => {
+                // The core tells which chunks are affected.
+                tracing::warn!(%error, offset, len, "content cannot be read; the rest is still shared");
+                Err(ReadError)
+            }
+            None => Err(ReadError),
+        };
+        endpoint.provide(token, data, now);
+    }
+
+    /// Stores verified bytes and confirms them; a failure ends the transfer.
+    pub(crate) fn store(
+        &mut self,
+        endpoint: &mut Endpoint,
+        range: ChunkRange,
+        offset: u64,
+        data: &Bytes,
+        now: Instant,
+    ) {
+        match self.content.write(offset, data) {
+            Some(Ok(())) => {
+                self.bytes_written += data.len() as u64;
+                self.unsaved = true;
+                endpoint.confirm_stored(self.id, range, Ok(()), now);
+            }
+            Some(Err(error)) => {
+                endpoint.confirm_stored(self.id, range, Err(StoreError), now);
+                self.fail(endpoint, error, now);
+            }
+            None => endpoint.confirm_stored(self.id, range, Err(StoreError), now),
+        }
+    }
+
+    /// The length of the content is known.
+    pub(crate) fn size_known(&mut self, endpoint: &mut Endpoint, geometry: Geometry, now: Instant) {
+        let length = geometry.content_length();
+        if let Some(length) = length {
+            self.reporter
+                .publish_with(TransferEvent::SizeKnown(length), |progress| progress.content_length = Some(length));
+        }
+        if let Err(error) = self.content.set_geometry(geometry) {
+            self.fail(endpoint, error, now);
+        }
+    }
+
+    /// What is on disk no longer matches the content.
+    pub(crate) fn content_changed(&mut self, endpoint: &Endpoint, range: ChunkRange) {
+        if matches!(self.content, Content::Closed) {
+            return;
+        }
+        let Some(geometry) = endpoint.swarm(self.id).and_then(|view| view.geometry()) else { return };
+        let bytes = geometry.byte_range(range);
+        let (offset, len) = (bytes.start, bytes.end - bytes.start);
+        tracing::warn!(offset, len, "content on disk does not match any more");
+        self.reporter.send(TransferEvent::ContentChanged { offset, len });
+        self.unsaved = true;
+    }
+
+    /// Everything is verified and stored: the file gets its name.
+    pub(crate) fn all_stored(&mut self, endpoint: &mut Endpoint, mailbox: &Mailbox, now: Instant) {
+        // The finished file is only read: should it change on disk, it is not written again.
+        let nothing = Wanted { ranges: RangeSet::new(), order: Order::InOrder };
+        if endpoint.set_wanted(self.id, nothing, now).is_err() {
+            tracing::debug!("complete, but left");
+        }
+        if let Err(error) = self.content.finish(self.id, mailbox) {
+            self.fail(endpoint, error, now);
+        }
+    }
+
+    /// The file has got its name, or not.
+    pub(crate) fn finished(&mut self, endpoint: &mut Endpoint, result: Result<PathBuf, FileError>, now: Instant) {
+        match result {
+            Ok(path) => {
+                tracing::info!(path = %path.display(), "complete");
+                self.complete = true;
+                self.refresh(endpoint);
+                self.reporter
+                    .publish_with(TransferEvent::Complete { path: Some(path) }, |progress| progress.complete = true);
+                if let Content::Finishing(source) = std::mem::replace(&mut self.content, Content::Closed) {
+                    self.content = Content::Complete(source);
+                }
+            }
+            Err(error) => {
+                self.content = Content::Closed;
+                self.fail(endpoint, error, now);
+            }
+        }
+    }
+
+    /// A peer came or went, or something else that can be missed happened.
+    pub(crate) fn tell(&mut self, event: TransferEvent) {
+        self.reporter.send(event);
+    }
+
+    /// Ends the transfer because of `error`; what was stored is kept.
+    fn fail(&mut self, endpoint: &mut Endpoint, error: FileError, now: Instant) {
+        tracing::error!(%error, "the transfer failed");
+        self.refresh(endpoint);
+        let error = TransferError::File(error);
+        self.reporter.publish_with(TransferEvent::Failed(error.clone()), |progress| progress.failure = Some(error));
+        self.save_and_close(endpoint);
+        endpoint.leave(self.id, now);
+    }
+
+    /// Saves what was fetched and closes the files. A file that is being finished gets its name all the same.
+    pub(crate) fn save_and_close(&mut self, endpoint: &mut Endpoint) {
+        self.save(endpoint);
+        self.refresh(endpoint);
+        if !self.content.is_finishing() {
+            self.content = Content::Closed;
+        }
+    }
+
+    /// Saves what was fetched since the last time, so that the fetch can be resumed.
+    pub(crate) fn save(&mut self, endpoint: &mut Endpoint) {
+        if !std::mem::take(&mut self.unsaved) || !self.content.is_partial() {
+            return;
+        }
+        let Some(checkpoint) = endpoint.take_checkpoint(self.id) else { return };
+        // Without a sidecar the fetch still completes; only resuming it would start over.
+        if let Err(error) = self.content.checkpoint(checkpoint) {
+            tracing::warn!(%error, "the state of the fetch cannot be saved");
+        }
+    }
+
+    /// Publishes the snapshot if it changed.
+    pub(crate) fn refresh(&mut self, endpoint: &Endpoint) {
+        self.reporter.flush();
+        let Some(view) = endpoint.swarm(self.id) else { return };
+        let (core, stats) = (view.progress(), view.stats());
+        let last = self.reporter.progress();
+        let progress = TransferProgress {
+            content_length: core.content_length,
+            bytes_stored: core.bytes_stored,
+            bytes_fetched: self.bytes_written.min(core.bytes_stored),
+            bytes_resumed: core.bytes_stored.saturating_sub(self.bytes_written),
+            bytes_to_check: core.bytes_to_check,
+            bytes_down: stats.content_bytes_received,
+            bytes_up: stats.content_bytes_sent,
+            peers: core.peers,
+            seeders: core.seeders,
+            stats,
+            complete: self.complete,
+            failure: last.failure.clone(),
+            closed: last.closed,
+        };
+        self.reporter.publish(progress);
+    }
+
+    /// The core is done with the swarm; whether nothing keeps it any more.
+    pub(crate) fn core_is_done(&mut self) -> bool {
+        self.left = true;
+        self.is_over()
+    }
+
+    /// Whether the core is done with it and no file is being finished.
+    pub(crate) fn is_over(&self) -> bool {
+        self.left && !self.content.is_finishing()
+    }
+
+    /// The last report. Returns the reporter if some of it still waits to be read.
+    pub(crate) fn close(mut self) -> Option<Reporter> {
+        self.reporter.publish_with(TransferEvent::Closed, |progress| {
+            progress.closed = true;
+            progress.peers = 0;
+            progress.seeders = 0;
+        });
+        (!self.reporter.flush()).then_some(self.reporter)
+    }
+}

@@ -1,0 +1,438 @@
+//! Whole nodes in one process, over real sockets and files.
+#![expect(clippy::unwrap_used, reason = "what fails to unwrap fails the test")]
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use ppspp_core::CloseReason;
+use ppspp_core::Metadata;
+use ppspp_core::chunk::{ChunkAddressing, ChunkSize, Geometry};
+use ppspp_core::integrity::{HashFunction, Tree, TreeBuilder, TreeParams};
+use ppspp_mio::{
+    FetchError, FetchRequest, Listen, Node, NodeConfig, PeerError, ShareSource, StartError, Transfer, TransferEvent,
+    TransferProgress,
+};
+
+/// How long anything here may take before the test fails; nothing waits that long otherwise.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A place for files that vanishes with the test.
+struct Bench {
+    dir: tempfile::TempDir,
+}
+
+/// One content and what names it.
+#[derive(Clone)]
+struct Sample {
+    data: Vec<u8>,
+    path: PathBuf,
+    metadata: Metadata,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn sample(&self, len: usize) -> Sample {
+        self.sample_with(len, TreeParams { function: HashFunction::Sha256, chunk_size: ChunkSize::DEFAULT })
+    }
+
+    fn sample_with(&self, len: usize, params: TreeParams) -> Sample {
+        let data = bytes(len);
+        let path = self.path("original");
+        fs::write(&path, &data).unwrap();
+        let metadata = Metadata {
+            root: *tree(&data, params).root(),
+            function: params.function,
+            addressing: ChunkAddressing::default(),
+            chunk_size: params.chunk_size,
+            content_length: Some(len as u64),
+        };
+        Sample { data, path, metadata }
+    }
+}
+
+impl Sample {
+    fn source(&self) -> ShareSource {
+        let params = TreeParams { function: self.metadata.function, chunk_size: self.metadata.chunk_size };
+        ShareSource { path: self.path.clone(), tree: tree(&self.data, params), metadata: self.metadata.clone() }
+    }
+
+    fn request(&self, output: PathBuf, peers: &[SocketAddr]) -> FetchRequest {
+        FetchRequest { metadata: self.metadata.clone(), peers: peers.to_vec(), output, force: false }
+    }
+}
+
+/// Bytes that differ from chunk to chunk.
+fn bytes(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[0]
+        })
+        .collect()
+}
+
+fn tree(data: &[u8], params: TreeParams) -> Tree {
+    let geometry = Geometry::new(data.len() as u64, params.chunk_size).unwrap();
+    let mut builder = TreeBuilder::new(params, geometry);
+    for span in builder.spans() {
+        let range = span.byte_range();
+        let range = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
+        builder.add(TreeBuilder::hash_span(params, geometry, span, &data[range]).unwrap()).unwrap();
+    }
+    builder.finish().unwrap()
+}
+
+fn node(listen: &str) -> Node {
+    Node::start(NodeConfig::listening_on(listen.parse().unwrap())).unwrap()
+}
+
+/// Waits for the event that `pick` picks.
+fn wait_for<T>(transfer: &Transfer, mut pick: impl FnMut(&TransferEvent) -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let event = transfer.events().recv_timeout(left).unwrap_or_else(|error| {
+            panic!("{error} while waiting for an event; {:?}", transfer.progress());
+        });
+        if let Some(picked) = pick(&event) {
+            return picked;
+        }
+        assert!(!matches!(event, TransferEvent::Failed(_)), "{event:?}");
+    }
+}
+
+/// Waits for a snapshot that `is` accepts.
+fn wait_until(transfer: &Transfer, is: impl Fn(&TransferProgress) -> bool) -> TransferProgress {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let progress = transfer.progress();
+        if is(&progress) {
+            return progress;
+        }
+        assert!(Instant::now() < deadline, "{progress:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn complete(transfer: &Transfer) -> Option<PathBuf> {
+    wait_for(transfer, |event| match event {
+        TransferEvent::Complete { path } => Some(path.clone()),
+        _ => None,
+    })
+}
+
+fn closed(transfer: &Transfer) {
+    wait_for(transfer, |event| (*event == TransferEvent::Closed).then_some(()));
+}
+
+fn names_in(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn share_and_fetch(listen: &str, sample: &Sample, output: &Path) {
+    let (seeder, leecher) = (node(listen), node(listen));
+    let shared = seeder.share(sample.source()).unwrap();
+    let fetched = leecher.fetch(sample.request(output.to_owned(), &[seeder.local_address()])).unwrap();
+    assert_eq!(complete(&fetched).as_deref(), Some(output));
+    assert!(fs::read(output).unwrap() == sample.data, "{} bytes differ", sample.data.len());
+    let len = sample.data.len() as u64;
+    let progress = fetched.progress();
+    assert!(progress.complete);
+    assert_eq!((progress.content_length, progress.bytes_stored), (Some(len), len));
+    assert_eq!((progress.bytes_fetched, progress.bytes_resumed, progress.bytes_to_check), (len, 0, 0));
+    assert!(wait_until(&shared, |progress| progress.bytes_up >= len).complete);
+    assert!(leecher.shutdown(PATIENCE).drained);
+    assert!(seeder.shutdown(PATIENCE).drained);
+}
+
+#[test]
+fn files_of_every_awkward_size_arrive() {
+    for len in [1, 1023, 1024, 1025, 7162, 300 * 1024] {
+        let bench = Bench::new();
+        let sample = bench.sample(len);
+        share_and_fetch("127.0.0.1:0", &sample, &bench.path("copy"));
+        // Neither the partial file nor its sidecar is left behind.
+        assert_eq!(names_in(bench.dir.path()), ["copy", "original"]);
+    }
+}
+
+#[test]
+fn ipv6_works_as_ipv4_does() {
+    let bench = Bench::new();
+    share_and_fetch("[::1]:0", &bench.sample(300 * 1024), &bench.path("copy"));
+}
+
+#[test]
+fn chunks_larger_than_a_path_mtu_arrive() {
+    let bench = Bench::new();
+    let params = TreeParams { function: HashFunction::Sha1, chunk_size: ChunkSize::new(8192).unwrap() };
+    share_and_fetch("127.0.0.1:0", &bench.sample_with(300_001, params), &bench.path("copy"));
+}
+
+#[test]
+fn chunks_larger_than_a_path_mtu_arrive_in_fragments() {
+    // R3: the same once more in a network whose loopback has the MTU of an Ethernet.
+    let unshare = |script: &str| {
+        let this = std::env::current_exe().unwrap();
+        let script = format!("ip link set lo mtu 1500 up && {script}");
+        Command::new("unshare").args(["-r", "-n", "sh", "-c", &script]).arg(this).output()
+    };
+    if !unshare("true").is_ok_and(|output| output.status.success()) {
+        eprintln!("not run: this machine has no unshare(1), no ip(8), or forbids network namespaces");
+        return;
+    }
+    let output = unshare("exec \"$0\" --exact chunks_larger_than_a_path_mtu_arrive").unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_dual_stack_node_serves_ipv4_and_ipv6_peers() {
+    let bench = Bench::new();
+    let sample = bench.sample(40_000);
+    let seeder = node("[::]:0");
+    let _shared = seeder.share(sample.source()).unwrap();
+    let port = seeder.local_address().port();
+    for (number, (listen, seen)) in
+        [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1"), ("[::]:0", "127.0.0.1")].into_iter().enumerate()
+    {
+        let leecher = node(listen);
+        let peer = SocketAddr::new(seen.parse().unwrap(), port);
+        let output = bench.path(&format!("copy {number}"));
+        let fetched = leecher.fetch(sample.request(output.clone(), &[peer])).unwrap();
+        let address = wait_for(&fetched, |event| match event {
+            TransferEvent::PeerConnected { address } => Some(*address),
+            _ => None,
+        });
+        // An IPv4 peer is one, whatever the socket makes of it.
+        assert_eq!(address, peer);
+        complete(&fetched);
+        assert!(fs::read(&output).unwrap() == sample.data);
+    }
+}
+
+#[test]
+fn two_leechers_are_served_at_once() {
+    let bench = Bench::new();
+    let sample = bench.sample(2_000_000);
+    let (seeder, one, two) = (node("127.0.0.1:0"), node("127.0.0.1:0"), node("127.0.0.1:0"));
+    let shared = seeder.share(sample.source()).unwrap();
+    let first = one.fetch(sample.request(bench.path("one"), &[seeder.local_address()])).unwrap();
+    let second = two.fetch(sample.request(bench.path("two"), &[seeder.local_address(), one.local_address()])).unwrap();
+    complete(&first);
+    complete(&second);
+    assert!(fs::read(bench.path("one")).unwrap() == sample.data);
+    assert!(fs::read(bench.path("two")).unwrap() == sample.data);
+    assert!(shared.progress().peers <= 2);
+}
+
+#[test]
+fn a_leecher_that_is_complete_serves_others() {
+    let bench = Bench::new();
+    let sample = bench.sample(200_000);
+    let (seeder, middle, last) = (node("127.0.0.1:0"), node("127.0.0.1:0"), node("127.0.0.1:0"));
+    let shared = seeder.share(sample.source()).unwrap();
+    let first = middle.fetch(sample.request(bench.path("first"), &[seeder.local_address()])).unwrap();
+    complete(&first);
+    shared.stop();
+    closed(&shared);
+    let second = last.fetch(sample.request(bench.path("second"), &[middle.local_address()])).unwrap();
+    complete(&second);
+    assert!(fs::read(bench.path("second")).unwrap() == sample.data);
+}
+
+#[test]
+fn two_contents_in_one_node_do_not_meet() {
+    let (one, two) = (Bench::new(), Bench::new());
+    let (first, second) = (one.sample(50_000), two.sample(60_000));
+    let (seeder, leecher) = (node("127.0.0.1:0"), node("127.0.0.1:0"));
+    let _shares = [seeder.share(first.source()).unwrap(), seeder.share(second.source()).unwrap()];
+    let peer = [seeder.local_address()];
+    let fetches = [
+        leecher.fetch(first.request(one.path("copy"), &peer)).unwrap(),
+        leecher.fetch(second.request(two.path("copy"), &peer)).unwrap(),
+    ];
+    for fetch in &fetches {
+        complete(fetch);
+    }
+    assert!(fs::read(one.path("copy")).unwrap() == first.data);
+    assert!(fs::read(two.path("copy")).unwrap() == second.data);
+}
+
+/// Fetches all but one group, ends as `end` does, and fetches again.
+fn stop_and_resume(end: impl FnOnce(Transfer, Node)) {
+    let bench = Bench::new();
+    let sample = bench.sample(1_000_000);
+    let output = bench.path("copy");
+    let (len, rest) = (1_000_000, 1_000_000 - 16 * 1024);
+    // A seeder whose copy is damaged in one group serves the others, so that the fetch cannot complete.
+    let mut damaged = sample.data.clone();
+    damaged[500_000] ^= 1;
+    {
+        let seeder = node("127.0.0.1:0");
+        let source = sample.source();
+        fs::write(&sample.path, &damaged).unwrap();
+        let _shared = seeder.share(source).unwrap();
+        let leecher = node("127.0.0.1:0");
+        let fetch = leecher.fetch(sample.request(output.clone(), &[seeder.local_address()])).unwrap();
+        wait_until(&fetch, |progress| progress.bytes_stored == rest);
+        end(fetch, leecher);
+    }
+    assert!(!output.exists());
+    fs::write(&sample.path, &sample.data).unwrap();
+
+    let (seeder, leecher) = (node("127.0.0.1:0"), node("127.0.0.1:0"));
+    let _shared = seeder.share(sample.source()).unwrap();
+    let again = leecher.fetch(sample.request(output.clone(), &[seeder.local_address()])).unwrap();
+    complete(&again);
+    let progress = again.progress();
+    assert_eq!((progress.bytes_resumed, progress.bytes_fetched), (rest, len - rest));
+    assert!(fs::read(&output).unwrap() == sample.data);
+    assert_eq!(names_in(bench.dir.path()), ["copy", "original"]);
+}
+
+#[test]
+fn a_stopped_fetch_goes_on_where_it_was() {
+    stop_and_resume(|fetch, _leecher| {
+        fetch.stop();
+        closed(&fetch);
+    });
+}
+
+#[test]
+fn a_dropped_fetch_goes_on_where_it_was() {
+    stop_and_resume(|fetch, leecher| {
+        drop(fetch);
+        drop(leecher);
+    });
+}
+
+#[test]
+fn a_fetch_of_a_node_that_shut_down_goes_on_where_it_was() {
+    stop_and_resume(|fetch, leecher| {
+        assert!(leecher.shutdown(PATIENCE).drained);
+        assert!(fetch.progress().closed);
+    });
+}
+
+#[test]
+fn a_complete_output_needs_no_peer_and_is_shared_on() {
+    let bench = Bench::new();
+    let sample = bench.sample(100_000);
+    let (owner, other) = (node("127.0.0.1:0"), node("127.0.0.1:0"));
+    let fetch = owner.fetch(sample.request(sample.path.clone(), &[])).unwrap();
+    assert_eq!(complete(&fetch), Some(sample.path.clone()));
+    let progress = fetch.progress();
+    assert!(progress.complete);
+    assert_eq!(progress.bytes_fetched, 0);
+    let copy = other.fetch(sample.request(bench.path("copy"), &[owner.local_address()])).unwrap();
+    complete(&copy);
+    assert!(fs::read(bench.path("copy")).unwrap() == sample.data);
+}
+
+#[test]
+fn an_existing_file_of_other_content_is_kept() {
+    let bench = Bench::new();
+    let sample = bench.sample(5000);
+    fs::write(bench.path("mine"), b"precious").unwrap();
+    let leecher = node("127.0.0.1:0");
+    let error = leecher.fetch(sample.request(bench.path("mine"), &[])).unwrap_err();
+    assert!(matches!(error, FetchError::Open(_)), "{error}");
+    assert_eq!(fs::read(bench.path("mine")).unwrap(), b"precious");
+}
+
+#[test]
+fn content_that_changes_on_disk_is_not_sent_and_the_rest_is() {
+    let bench = Bench::new();
+    let sample = bench.sample(256 * 1024);
+    let (seeder, leecher) = (node("127.0.0.1:0"), node("127.0.0.1:0"));
+    let shared = seeder.share(sample.source()).unwrap();
+    // One byte of the fourth group.
+    let mut changed = sample.data.clone();
+    changed[50_000] ^= 1;
+    fs::write(&sample.path, &changed).unwrap();
+    let fetch = leecher.fetch(sample.request(bench.path("copy"), &[seeder.local_address()])).unwrap();
+    let (offset, len) = wait_for(&shared, |event| match event {
+        TransferEvent::ContentChanged { offset, len } => Some((*offset, *len)),
+        _ => None,
+    });
+    assert!((offset..offset + len).contains(&50_000), "{offset} {len}");
+    let rest = sample.data.len() as u64 - 16 * 1024;
+    wait_until(&fetch, |progress| progress.bytes_stored == rest);
+    // It is repaired, and found to be: the seeder is started again.
+    assert!(!bench.path("copy").exists());
+    assert!(!fetch.progress().complete);
+}
+
+#[test]
+fn the_node_says_goodbye() {
+    let bench = Bench::new();
+    let sample = bench.sample(10_000);
+    let (seeder, leecher) = (node("127.0.0.1:0"), node("127.0.0.1:0"));
+    let _shared = seeder.share(sample.source()).unwrap();
+    let fetch = leecher.fetch(sample.request(bench.path("copy"), &[seeder.local_address()])).unwrap();
+    complete(&fetch);
+    assert!(seeder.shutdown(PATIENCE).drained);
+    let reason = wait_for(&fetch, |event| match event {
+        TransferEvent::PeerClosed { reason, .. } => Some(*reason),
+        _ => None,
+    });
+    assert_eq!(reason, CloseReason::ByPeer);
+}
+
+#[test]
+fn a_dropped_node_ends_its_transfers() {
+    let bench = Bench::new();
+    let sample = bench.sample(10_000);
+    let seeder = node("127.0.0.1:0");
+    let shared = seeder.share(sample.source()).unwrap();
+    drop(seeder);
+    closed(&shared);
+    assert!(shared.progress().closed);
+    assert!(shared.events().recv().is_err());
+    // Its handle may still be used, to no effect.
+    shared.add_peer("127.0.0.1:9".parse().unwrap());
+    shared.stop();
+}
+
+#[test]
+fn a_peer_added_later_is_used() {
+    let bench = Bench::new();
+    let sample = bench.sample(30_000);
+    let (seeder, leecher) = (node("127.0.0.1:0"), node("127.0.0.1:0"));
+    let _shared = seeder.share(sample.source()).unwrap();
+    let fetch = leecher.fetch(sample.request(bench.path("copy"), &[])).unwrap();
+    fetch.add_peer(seeder.local_address());
+    complete(&fetch);
+    assert!(fs::read(bench.path("copy")).unwrap() == sample.data);
+}
+
+#[test]
+fn a_port_in_use_and_a_peer_out_of_reach_are_said() {
+    let bench = Bench::new();
+    let sample = bench.sample(100);
+    let first = node("127.0.0.1:0");
+    let config = NodeConfig::listening_on(first.local_address());
+    assert!(matches!(config.listen, Listen::Address(_)));
+    let error = Node::start(config).unwrap_err();
+    assert!(matches!(error, StartError::Bind(_)));
+    assert!(error.to_string().contains("in use"), "{error}");
+    let error = first.fetch(sample.request(bench.path("copy"), &["[::1]:9".parse().unwrap()])).unwrap_err();
+    assert!(matches!(error, FetchError::Peer(PeerError::Unreachable { .. })), "{error}");
+}
