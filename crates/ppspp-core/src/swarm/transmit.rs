@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::num::NonZeroUsize;
 
 use crate::channel::{Batch, Blocked, Channel, Established, Path, State, Writer};
-use crate::chunk::{ChunkIndex, ChunkRange, RangeSet};
+use crate::chunk::{ChunkIndex, ChunkRange, Geometry, RangeSet};
 use crate::config::EndpointConfig;
 use crate::context::Cx;
 use crate::io::{BatchLimit, Transmit};
@@ -111,7 +111,7 @@ impl Swarm {
         {
             write_acks(&mut datagram, download, &mut self.content.acknowledged);
         }
-        let total = self.content.geometry().map_or(u64::MAX, |geometry| geometry.chunk_count());
+        let total = self.content.geometry().map_or(u64::MAX, Geometry::chunk_count);
         if peer.have.is_complete(total) {
             // RFC 7574 §3.2: seeders are not sent HAVE.
             peer.announce.clear();
