@@ -1,0 +1,118 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use ppspp_core::integrity::HashFunction;
+
+const MIB: u64 = 1024 * 1024;
+
+/// Measures `ppspp seed` and `ppspp get` against a bare loop over loopback.
+#[derive(Parser, Debug)]
+#[command(version, about)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) mode: Mode,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Mode {
+    /// The bare loop and the product on one file: rates, their ratio, processor time and peak memory of each side.
+    Compare(CompareArgs),
+    /// Peak memory of either side of a large transfer.
+    Memory(MemoryArgs),
+    /// The sending half of the bare loop.
+    #[command(hide = true)]
+    BareSeed(BareSeedArgs),
+    /// The receiving half of the bare loop.
+    #[command(hide = true)]
+    BareGet(BareGetArgs),
+}
+
+#[derive(Parser, Debug)]
+pub(crate) struct Common {
+    /// Where the content and the downloads go; needs twice the size. A directory is made in it and removed at the end.
+    #[arg(long, default_value_os_t = std::env::temp_dir())]
+    pub(crate) dir: PathBuf,
+    /// The ppspp command to measure [default: the one beside this program].
+    #[arg(long)]
+    pub(crate) ppspp: Option<PathBuf>,
+    /// Seconds after which a transfer counts as stuck.
+    #[arg(long, default_value_t = 300)]
+    pub(crate) patience: u64,
+}
+
+#[derive(Parser, Debug)]
+pub(crate) struct CompareArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Content in MiB.
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) size: u64,
+    /// Chunk sizes in bytes, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "1024,8192")]
+    pub(crate) chunk_size: Vec<u32>,
+    /// Transfers of each kind, alternating; medians are reported.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) rounds: usize,
+    /// Hash function: sha1, sha224, sha256, sha384 or sha512.
+    #[arg(long, default_value = "sha256")]
+    pub(crate) hash: HashFunction,
+    /// Measure only the product.
+    #[arg(long, conflicts_with = "skip_product")]
+    pub(crate) skip_bare: bool,
+    /// Measure only the bare loop.
+    #[arg(long)]
+    pub(crate) skip_product: bool,
+}
+
+#[derive(Parser, Debug)]
+pub(crate) struct MemoryArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Content in MiB.
+    #[arg(long, default_value_t = 4096)]
+    pub(crate) size: u64,
+    /// Chunk size in bytes.
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) chunk_size: u32,
+    /// Hash functions, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "sha256,sha512")]
+    pub(crate) hash: Vec<HashFunction>,
+}
+
+#[derive(Parser, Debug)]
+pub(crate) struct BareSeedArgs {
+    /// The file to send.
+    pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) format: BareFormat,
+}
+
+#[derive(Parser, Debug)]
+pub(crate) struct BareGetArgs {
+    /// Where the sender listens.
+    pub(crate) peer: SocketAddr,
+    /// The file to write.
+    #[arg(short)]
+    pub(crate) output: PathBuf,
+    /// Content in bytes.
+    #[arg(long)]
+    pub(crate) len: u64,
+    #[command(flatten)]
+    pub(crate) format: BareFormat,
+}
+
+#[derive(Parser, Clone, Copy, Debug)]
+pub(crate) struct BareFormat {
+    #[arg(long)]
+    pub(crate) chunk_size: u32,
+    #[arg(long)]
+    pub(crate) hash: HashFunction,
+}
+
+/// `size` MiB in bytes.
+pub(crate) fn mebibytes(size: u64) -> u64 {
+    size.saturating_mul(MIB)
+}
