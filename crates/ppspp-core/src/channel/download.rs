@@ -90,6 +90,7 @@ impl Download {
     /// Records that `range` is asked for.
     pub(crate) fn on_requested(&mut self, now: Instant, range: ChunkRange) {
         if self.batches.is_empty() {
+            self.rate.resume(now);
             self.progress_at = now;
         }
         self.outstanding += range.count();
@@ -120,7 +121,7 @@ impl Download {
             self.progress_at = now;
         }
         if self.batches.is_empty() {
-            self.rate.pause();
+            self.rate.pause(now);
         }
     }
 
@@ -148,10 +149,10 @@ impl Download {
     }
 
     /// Forgets all requests: the peer will not answer them.
-    pub(crate) fn clear_requests(&mut self) {
+    pub(crate) fn clear_requests(&mut self, now: Instant) {
         self.batches.clear();
         self.outstanding = 0;
-        self.rate.pause();
+        self.rate.pause(now);
     }
 
     /// Keeps a chunk until its hashes arrive; the oldest goes when `limit` are kept (R17).

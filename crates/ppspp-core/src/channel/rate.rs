@@ -11,6 +11,8 @@ const MIN_WINDOW: Duration = Duration::from_millis(20);
 #[derive(Debug, Default)]
 pub(crate) struct RateMeter {
     window: Option<(Instant, u64)>,
+    /// Since when nothing is asked for.
+    paused: Option<Instant>,
     rate: Option<u64>,
 }
 
@@ -31,9 +33,21 @@ impl RateMeter {
         self.window = Some((now, 0));
     }
 
-    /// Starts over after a pause, so that the pause does not count.
-    pub(crate) const fn pause(&mut self) {
-        self.window = None;
+    /// Nothing is asked for any more: the time until something is does not count.
+    pub(crate) const fn pause(&mut self, now: Instant) {
+        if self.paused.is_none() {
+            self.paused = Some(now);
+        }
+    }
+
+    /// Something is asked for. The way there and back counts: a peer that delivers all at once and is then asked for
+    /// more has a rate as well.
+    pub(crate) fn resume(&mut self, now: Instant) {
+        if let Some(paused) = self.paused.take()
+            && let Some((start, _)) = &mut self.window
+        {
+            *start = *start + (now - paused);
+        }
     }
 
     /// The rate in bytes per second, once measured.

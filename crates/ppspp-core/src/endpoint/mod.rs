@@ -173,13 +173,14 @@ impl Endpoint {
     }
 
     /// Chooses which chunks of a swarm are fetched, and in which order, from now on. A new swarm fetches everything.
+    /// [`Event::Complete`] follows when all of them are stored, at once if they are.
     ///
     /// # Errors
     /// [`UnknownSwarm`].
     pub fn set_wanted(&mut self, swarm: SwarmId, wanted: Wanted, now: Instant) -> Result<(), UnknownSwarm> {
-        self.advance(now);
+        let now = self.advance(now);
         let slot = self.slot_of(swarm).ok_or(UnknownSwarm)?;
-        self.swarms[slot as usize].set_wanted(wanted);
+        self.swarms[slot as usize].set_wanted(&mut cx!(self, now), wanted);
         self.settle(slot);
         Ok(())
     }

@@ -103,12 +103,13 @@ impl Swarm {
     }
 
     /// Chooses which chunks to fetch; those that are here or on their way stay.
-    pub(crate) fn set_wanted(&mut self, wanted: Wanted) {
+    pub(crate) fn set_wanted(&mut self, cx: &mut Cx<'_>, wanted: Wanted) {
         self.content.wanted = wanted.ranges;
         if let Some(geometry) = self.content.geometry() {
             self.content.wanted.clip_to(geometry.all());
         }
-        self.content.complete = self.content.is_satisfied();
+        self.content.complete = false;
+        self.finish_if_satisfied(cx);
         self.picker.rewind();
         self.wake_all();
     }
@@ -174,7 +175,7 @@ impl Swarm {
                 peer.acked.clip(geometry.chunk_count());
                 if let Some(download) = &mut peer.download {
                     download.claim = None;
-                    download.clear_requests();
+                    download.clear_requests(cx.now);
                 }
             }
         }

@@ -103,7 +103,7 @@ impl Swarm {
                 // RFC 7574 §3.9: outstanding requests will not be answered, and no new ones are sent.
                 peer.choked = true;
                 if let Some(download) = &mut peer.download {
-                    download.clear_requests();
+                    download.clear_requests(cx.now);
                 }
                 self.requests.release_peer(slot);
                 self.picker.rewind();

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod acks;
 mod net;
+mod script;
 mod spread;
 mod transfer;

@@ -93,6 +93,10 @@ pub(crate) struct Host {
     pub(crate) clock_offset: u64,
     pub(crate) sent: u64,
     pub(crate) verified_bytes: u64,
+    /// What verified bytes must equal, if a test cares.
+    pub(crate) truth: Vec<u8>,
+    /// Whether a datagram was allowed to be fragmented.
+    pub(crate) fragmented: bool,
     reads: u64,
 }
 
@@ -182,6 +186,8 @@ impl Net {
             clock_offset: 0,
             sent: 0,
             verified_bytes: 0,
+            truth: Vec::new(),
+            fragmented: false,
             reads: 0,
         });
         index
@@ -213,6 +219,9 @@ impl Net {
             while let Some(transmit) = self.hosts[index].endpoint.poll_transmit(now, limit, &mut buf) {
                 idle = false;
                 assert_eq!(transmit.size, buf.len());
+                // R3: what may be fragmented leaves alone.
+                assert!(!transmit.may_fragment || transmit.segment_size.is_none());
+                self.hosts[index].fragmented |= transmit.may_fragment;
                 let segment = transmit.segment_size.map_or(buf.len(), NonZeroUsize::get);
                 for datagram in buf.chunks(segment) {
                     self.hosts[index].sent += 1;
@@ -220,8 +229,11 @@ impl Net {
                 }
                 buf.clear();
             }
-            if idle {
-                break;
+            // What is to be sent may have to be read first.
+            match self.hosts[index].endpoint.poll_event() {
+                Some(event) => self.hosts[index].on_event(event, now),
+                None if idle => break,
+                None => {}
             }
         }
     }
@@ -259,6 +271,15 @@ impl Net {
     pub(crate) fn inject(&mut self, to: usize, source: SocketAddr, datagram: &[u8]) {
         let now = self.local(to);
         self.hosts[to].endpoint.handle_datagram(now, DatagramMeta::from_remote(source), datagram);
+        self.drain(to);
+    }
+
+    /// Hands several datagrams to a host before it acts on any.
+    pub(crate) fn inject_together(&mut self, to: usize, source: SocketAddr, datagrams: &[Vec<u8>]) {
+        let now = self.local(to);
+        for datagram in datagrams {
+            self.hosts[to].endpoint.handle_datagram(now, DatagramMeta::from_remote(source), datagram);
+        }
         self.drain(to);
     }
 
@@ -366,6 +387,8 @@ impl Host {
                     return;
                 }
                 let end = offset as usize + data.len();
+                let same = self.truth.get(offset as usize..end).is_none_or(|truth| truth == &data[..]);
+                assert!(same, "wrong bytes passed for verified at {offset}");
                 if self.disk.bytes.len() < end {
                     self.disk.bytes.resize(end, 0);
                 }

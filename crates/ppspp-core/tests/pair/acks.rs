@@ -1,0 +1,213 @@
+//! When an ACK leaves, what it says, and what does not wait for storage or does (R13, R14).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use ppspp_core::chunk::{ChunkIndex, ChunkRange};
+use ppspp_core::wire::Message;
+
+use crate::net::{Net, Sample};
+use crate::script::{Script, Summary};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A leecher and the scripted seeder that it asks.
+struct Feed {
+    net: Net,
+    leecher: usize,
+    script: Script,
+    sample: Sample,
+    asked: VecDeque<u64>,
+    acks: Vec<(ChunkRange, u64)>,
+}
+
+impl Feed {
+    fn new(len: usize, rtt: Duration) -> Self {
+        let sample = Sample::new(len);
+        let mut net = Net::new();
+        let leecher = net.leecher(&sample.metadata);
+        let (script, _) = Script::answers(&mut net, leecher, &sample.metadata, 1, rtt);
+        script.has_all(&mut net, &sample);
+        let mut feed = Self { net, leecher, script, sample, asked: VecDeque::new(), acks: Vec::new() };
+        feed.listen();
+        feed
+    }
+
+    fn listen(&mut self) -> Summary {
+        let summary = self.script.summary(&mut self.net);
+        self.asked.extend(summary.requested());
+        self.acks.extend(&summary.acks);
+        summary
+    }
+
+    /// Sends the next chunk that was asked for; returns how many ACK messages came at once.
+    fn give(&mut self) -> usize {
+        let chunk = self.asked.pop_front().unwrap();
+        self.script.gives(&mut self.net, &self.sample, chunk);
+        self.listen().acks.len()
+    }
+
+    /// Sends so many chunks that the channel's start is over.
+    fn settle(&mut self) {
+        for _ in 0..256 {
+            self.give();
+            self.net.run_for(MS);
+        }
+        self.net.run_for(20 * MS);
+        self.listen();
+    }
+}
+
+/// R14: the first 256 datagrams are acknowledged in pairs, later ones when 32 wait.
+#[test]
+fn acks_come_in_pairs_at_first_and_for_32_later() {
+    let mut feed = Feed::new(1 << 20, 100 * MS);
+    for pair in 0..128 {
+        assert_eq!((feed.give(), feed.give()), (0, 1), "pair {pair}");
+    }
+    for _ in 0..3 {
+        for waiting in 1..32 {
+            assert_eq!(feed.give(), 0, "{waiting} wait");
+        }
+        assert_eq!(feed.give(), 1);
+    }
+}
+
+/// R14: datagrams that arrive in one batch are acknowledged together.
+#[test]
+fn a_batch_is_acknowledged_once() {
+    let mut feed = Feed::new(1 << 20, 100 * MS);
+    feed.settle();
+    assert!(feed.asked.len() > 64, "the peer's rate is known by now");
+    let batch: Vec<_> = feed.asked.drain(..64).map(|chunk| feed.script.data(&feed.net, &feed.sample, chunk)).collect();
+    feed.script.say_together(&mut feed.net, &batch);
+    assert_eq!(feed.listen().acks.len(), 1);
+}
+
+/// R14: an eighth of the round-trip time, at least 0.5 ms and at most 10 ms.
+#[test]
+fn an_ack_waits_an_eighth_of_the_round_trip() {
+    for (rtt, wait) in [(MS, 500), (16 * MS, 2000), (40 * MS, 5000), (400 * MS, 10_000)] {
+        let mut feed = Feed::new(1 << 20, rtt);
+        feed.settle();
+        assert_eq!(feed.give(), 0);
+        feed.net.run_for(Duration::from_micros(wait - 1));
+        assert_eq!(feed.listen().acks.len(), 0, "round trip of {rtt:?}");
+        feed.net.run_for(Duration::from_micros(2));
+        assert_eq!(feed.listen().acks.len(), 1, "round trip of {rtt:?}");
+    }
+}
+
+/// R13, R14: a duplicate is acknowledged again, and at once.
+#[test]
+fn a_duplicate_is_acknowledged_at_once() {
+    let mut feed = Feed::new(1 << 20, 100 * MS);
+    feed.settle();
+    feed.script.gives(&mut feed.net, &feed.sample, 7);
+    assert_eq!(feed.listen().acks.len(), 1);
+    assert!(feed.acks.last().unwrap().0.contains(ChunkIndex::new(7)));
+    assert_eq!(feed.net.hosts[feed.leecher].stats().duplicate_chunks, 1);
+}
+
+/// R14: DATA that was sent before what came last is acknowledged at once.
+#[test]
+fn reordering_is_acknowledged_at_once() {
+    let mut feed = Feed::new(1 << 20, 100 * MS);
+    feed.settle();
+    assert_eq!(feed.give(), 0);
+    let chunk = feed.asked.pop_front().unwrap();
+    feed.script.gives_late(&mut feed.net, &feed.sample, chunk, 5 * MS);
+    assert_eq!(feed.listen().acks.len(), 1);
+}
+
+/// R14: nothing more is on its way, so the ACK leaves.
+#[test]
+fn the_last_requested_chunk_is_acknowledged_at_once() {
+    let mut feed = Feed::new(3000, 100 * MS);
+    assert_eq!((feed.give(), feed.give(), feed.give()), (0, 1, 1));
+    assert_eq!(feed.asked.len(), 0);
+}
+
+/// R13, R14: the sample is that of the newest DATA, taken when it arrived and not when the ACK leaves.
+#[test]
+fn a_merged_ack_carries_the_newest_sample() {
+    let mut feed = Feed::new(1 << 20, 400 * MS);
+    let late = |feed: &mut Feed, delay| {
+        let chunk = feed.asked.pop_front().unwrap();
+        feed.script.gives_late(&mut feed.net, &feed.sample, chunk, delay);
+        feed.listen().acks.iter().map(|ack| ack.1).collect::<Vec<_>>()
+    };
+    assert_eq!(late(&mut feed, 7 * MS), []);
+    feed.net.run_for(MS);
+    assert_eq!(late(&mut feed, 4 * MS), [4000]);
+    feed.settle();
+    assert_eq!(late(&mut feed, 3 * MS), []);
+    feed.net.run_for(11 * MS);
+    assert_eq!(feed.listen().acks[0].1, 3000);
+}
+
+/// RFC 7574 §4.3.2: an ACK names the biggest interval of verified chunks around the new ones.
+#[test]
+fn an_ack_names_the_biggest_interval() {
+    let mut feed = Feed::new(1 << 20, 100 * MS);
+    feed.give();
+    feed.give();
+    assert_eq!(feed.acks, [(ChunkRange::new(0, 2), 0)]);
+    feed.asked.swap(0, 1);
+    feed.asked.swap(0, 2);
+    assert_eq!(feed.asked.iter().take(3).copied().collect::<Vec<_>>(), [4, 2, 3]);
+    feed.acks.clear();
+    feed.give();
+    feed.give();
+    assert_eq!(feed.acks, [(ChunkRange::new(0, 3), 0), (ChunkRange::new(4, 5), 0)]);
+    feed.acks.clear();
+    feed.give();
+    feed.give();
+    assert_eq!(feed.acks[0].0, ChunkRange::new(0, 6));
+}
+
+/// R13: ACK follows verification; HAVE, and the answer to a REQUEST, wait until the chunk is stored.
+#[test]
+fn have_and_data_wait_for_storage_and_acks_do_not() {
+    let mut feed = Feed::new(1 << 20, 40 * MS);
+    feed.net.hosts[feed.leecher].disk.hold_writes = true;
+    let other = Script::opens(&mut feed.net, feed.leecher, &feed.sample.metadata, 2, MS);
+    for _ in 0..16 {
+        feed.give();
+    }
+    assert_eq!(feed.acks.last().unwrap().0, ChunkRange::new(0, 16));
+    other.say(&mut feed.net, &[Message::Request(ChunkRange::new(3, 4))]);
+    feed.net.run_for(200 * MS);
+    let before = other.summary(&mut feed.net);
+    assert_eq!((before.haves.len(), before.data.len()), (0, 0));
+    assert_eq!(feed.net.hosts[feed.leecher].progress().unwrap().bytes_stored, 0);
+
+    let now = feed.net.now;
+    feed.net.hosts[feed.leecher].release_writes(now);
+    feed.net.run_for(60 * MS);
+    let after = other.summary(&mut feed.net);
+    assert_eq!(after.haves, [ChunkRange::new(0, 16)]);
+    assert_eq!(after.data.first(), Some(&3));
+}
+
+/// R13: acknowledged chunks that cannot be stored are wanted again.
+#[test]
+fn a_failed_store_makes_chunks_wanted_again() {
+    let mut feed = Feed::new(64 * 1024, 40 * MS);
+    feed.net.hosts[feed.leecher].disk.fail_writes = true;
+    for _ in 0..16 {
+        feed.give();
+    }
+    feed.net.hosts[feed.leecher].disk.fail_writes = false;
+    assert!(feed.acks.last().unwrap().0.contains(ChunkIndex::new(15)));
+    for _ in 0..100 {
+        while !feed.asked.is_empty() {
+            feed.give();
+        }
+        feed.net.run_for(10 * MS);
+        feed.listen();
+    }
+    assert!(feed.net.hosts[feed.leecher].complete);
+    assert!(feed.net.hosts[feed.leecher].disk.bytes == feed.sample.bytes);
+    assert_eq!(feed.net.hosts[feed.leecher].stats().chunks_received, 64 + 16);
+}
