@@ -334,3 +334,38 @@ pub(crate) fn check_regular(path: &Path, metadata: &std::fs::Metadata) -> Result
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn knows_what_the_system_says() {
+        for (code, problem) in [
+            (2, FileProblem::Missing),
+            (13, FileProblem::Denied),
+            (1, FileProblem::Denied),
+            (17, FileProblem::Exists),
+            (20, FileProblem::MissingDirectory),
+            (21, FileProblem::IsDirectory),
+            (27, FileProblem::TooLarge),
+            (28, FileProblem::Full),
+            (30, FileProblem::ReadOnly),
+            (36, FileProblem::BadName),
+            (122, FileProblem::Full),
+        ] {
+            assert_eq!(FileProblem::from(&io::Error::from_raw_os_error(code)), problem, "{code}");
+        }
+        let broken = FileProblem::from(&io::Error::from_raw_os_error(5));
+        assert!(matches!(&broken, FileProblem::Other { message, .. } if message.contains("os error 5")), "{broken:?}");
+    }
+
+    #[test]
+    fn says_everything_in_one_sentence() {
+        let path = Path::new("/films/a film");
+        let error = FileError::io(FileAction::Write, path)(io::ErrorKind::StorageFull.into());
+        let words = "cannot write /films/a film: the disk is full; make room and start again, what is stored is kept";
+        assert_eq!(error.to_string(), words);
+    }
+}

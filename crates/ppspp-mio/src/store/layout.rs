@@ -85,7 +85,7 @@ const _: () = assert!(HEADER_LEN as u64 + PEAKS_LEN <= BITMAP_AT && BITMAP_AT.is
 /// Whose a sidecar is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Owner {
-    /// Nobody's yet: the program ended before it wrote anything.
+    /// Nobody's: it is empty, just made or left by a program that ended before it wrote anything.
     Nobody,
     /// This content's; with its cut, if that was known.
     Us(Option<Geometry>),
@@ -93,9 +93,9 @@ pub(super) enum Owner {
     OtherSwarm(String),
     /// A later program's.
     OtherVersion(u32),
-    /// A sidecar whose header is damaged.
+    /// A sidecar whose header is damaged, for instance blank: so a crash of the machine may leave it.
     Damaged,
-    /// Something that is no sidecar, or nothing of it is left.
+    /// Something that is no sidecar.
     Unknown,
 }
 
@@ -119,12 +119,13 @@ pub(super) fn encode_header(metadata: &Metadata, content_length: u64) -> [u8; HE
 pub(super) fn owner(file: &dyn Storage, metadata: &Metadata) -> io::Result<Owner> {
     let mut header = [0; HEADER_LEN];
     let len = file.len()?.min(HEADER_LEN as u64) as usize;
-    file.read_exact_at(header.get_mut(..len).unwrap_or_default(), 0)?;
-    if header.iter().all(|byte| *byte == 0) {
+    if len == 0 {
         return Ok(Owner::Nobody);
     }
+    file.read_exact_at(header.get_mut(..len).unwrap_or_default(), 0)?;
     let (fields, check) = header.split_at(CHECKED_LEN);
-    if !fields.starts_with(&MAGIC) {
+    let blank = header.iter().all(|byte| *byte == 0);
+    if !blank && !fields.starts_with(&MAGIC) {
         return Ok(Owner::Unknown);
     }
     if HashFunction::Sha256.leaf(fields).as_slice() != check {

@@ -121,8 +121,8 @@ impl FileStore {
         if !force && fs::symlink_metadata(&paths.output).is_ok() {
             return Err(FileError::new(FileAction::Create, &paths.output, FileProblem::Exists).into());
         }
-        let locked = Locked::open(&paths, force)?;
-        let found = locked.take_stock(&paths, metadata, force)?;
+        let locked = Locked::open(&paths)?;
+        let found = locked.take_stock(&paths, metadata, force).inspect_err(|_| locked.abandon(&paths))?;
         locked.into_store(paths, force, geometry, found)
     }
 }
@@ -170,9 +170,8 @@ fn tidy(paths: &Paths, metadata: &Metadata) {
 struct Locked {
     lock: File,
     sidecar: Arc<dyn Storage>,
-    /// Whether each file was there before.
-    had_sidecar: bool,
-    had_part: bool,
+    /// Bytes in the part file; `None` if there is none.
+    part_len: Option<u64>,
     no_lock: Option<StoreWarning>,
 }
 
@@ -184,15 +183,21 @@ struct Found {
 }
 
 impl Locked {
-    fn open(paths: &Paths, force: bool) -> Result<Self, FileError> {
-        let had_sidecar = is_file(&paths.sidecar)?;
-        if is_file(&paths.part)? && !had_sidecar && !force {
-            return Err(FileError::new(FileAction::Open, &paths.part, FileProblem::NotOurs));
-        }
+    fn open(paths: &Paths) -> Result<Self, FileError> {
+        file_len(&paths.sidecar)?;
+        file_len(&paths.part)?;
         let (lock, no_lock) = open_locked(&paths.sidecar, &paths.output)?;
         let sidecar = lock.try_clone().map_err(FileError::io(FileAction::Open, &paths.sidecar))?;
-        let had_part = is_file(&paths.part)?;
-        Ok(Self { lock, sidecar: Arc::new(DiskFile::new(sidecar)), had_sidecar, had_part, no_lock })
+        // Only now: whoever had the lock may have removed it.
+        let part_len = file_len(&paths.part)?;
+        Ok(Self { lock, sidecar: Arc::new(DiskFile::new(sidecar)), part_len, no_lock })
+    }
+
+    /// Removes the sidecar again if it is empty: it was just made, or is of no use to anybody.
+    fn abandon(&self, paths: &Paths) {
+        if self.sidecar.len().is_ok_and(|len| len == 0) {
+            let _ = fs::remove_file(&paths.sidecar);
+        }
     }
 
     /// What of an earlier run can be used. Changes nothing.
@@ -202,15 +207,21 @@ impl Locked {
         let damaged = || Some(StoreWarning::DamagedSidecar(paths.sidecar.clone()));
         let mut sidecar = Sidecar::new(Arc::clone(&self.sidecar), metadata.clone());
         let (saved, warning) = match whose {
-            Owner::Us(Some(_)) if !self.had_part => (None, Some(StoreWarning::MissingPart(paths.part.clone()))),
+            Owner::Us(Some(_)) if self.part_len.is_none() => {
+                (None, Some(StoreWarning::MissingPart(paths.part.clone())))
+            }
             Owner::Us(Some(geometry)) => match sidecar.load(geometry) {
                 Some(saved) => (Some(saved), None),
                 None => (None, damaged()),
             },
+            // A part file gets its length only after the sidecar has its header.
+            Owner::Nobody if !force && self.part_len.is_some_and(|len| len > 0) => {
+                return Err(FileError::new(FileAction::Open, &paths.part, FileProblem::NotOurs));
+            }
             Owner::Us(None) | Owner::Nobody => (None, None),
             Owner::Damaged => (None, damaged()),
             // A pair of such names is a download whose sidecar is beyond recognition.
-            Owner::Unknown if self.had_part || force => (None, damaged()),
+            Owner::Unknown if self.part_len.is_some() || force => (None, damaged()),
             Owner::Unknown => return refuse(FileProblem::NotOurs),
             Owner::OtherSwarm(_) | Owner::OtherVersion(_) if force => (None, None),
             Owner::OtherSwarm(id) => return refuse(FileProblem::OtherSwarm(id)),
@@ -227,9 +238,8 @@ impl Locked {
         found: Found,
     ) -> Result<Opened, StoreOpenError> {
         let part = File::options().read(true).write(true).create(true).truncate(false).open(&paths.part);
-        if part.is_err() && !self.had_sidecar {
-            // Just made, and empty.
-            let _ = fs::remove_file(&paths.sidecar);
+        if part.is_err() {
+            self.abandon(&paths);
         }
         let part = part.map_err(FileError::io(FileAction::Create, &paths.part))?;
         let part: Arc<dyn Storage> = Arc::new(DiskFile::new(part));
@@ -262,12 +272,12 @@ impl Locked {
     }
 }
 
-/// Whether there is a file at `path`; anything else there is an error.
-fn is_file(path: &Path) -> Result<bool, FileError> {
+/// Length of the file at `path`, if there is one; anything else there is an error.
+fn file_len(path: &Path) -> Result<Option<u64>, FileError> {
     // A link is not followed: it may lead to a file that is to stay as it is.
     match fs::symlink_metadata(path) {
-        Ok(found) => check_regular(path, &found).map(|()| true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Ok(found) => check_regular(path, &found).map(|()| Some(found.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(FileError::io(FileAction::Open, path)(error)),
     }
 }
@@ -285,11 +295,35 @@ fn open_locked(sidecar: &Path, output: &Path) -> Result<(File, Option<StoreWarni
                 return Ok((file, Some(StoreWarning::NoLock(sidecar.to_owned()))));
             }
         }
-        // Whoever held the lock a moment ago may have removed the file.
-        let opened = file.metadata().map_err(FileError::io(FileAction::Lock, sidecar))?;
-        if fs::metadata(sidecar).is_ok_and(|named| Stamp::from(&named).place == Stamp::from(&opened).place) {
+        if is_at(&file, sidecar).map_err(FileError::io(FileAction::Lock, sidecar))? {
             return Ok((file, None));
         }
     }
     Err(FileError::new(FileAction::Lock, output, FileProblem::InUse))
+}
+
+/// Whether `file` is still the one at `path`: whoever held its lock a moment ago may have removed it.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let opened = Stamp::from(&file.metadata()?);
+    Ok(fs::metadata(path).is_ok_and(|named| Stamp::from(&named).place == opened.place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn a_lock_on_a_removed_sidecar_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sidecar");
+        let (file, warning) = open_locked(&path, &path).unwrap();
+        assert_eq!(warning, None);
+        assert!(is_at(&file, &path).unwrap());
+        assert_eq!(open_locked(&path, &path).unwrap_err().problem, FileProblem::InUse);
+        fs::remove_file(&path).unwrap();
+        assert!(!is_at(&file, &path).unwrap());
+        let (new, _) = open_locked(&path, &path).unwrap();
+        assert!(is_at(&new, &path).unwrap() && !is_at(&file, &path).unwrap());
+    }
 }

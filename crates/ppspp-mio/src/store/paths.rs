@@ -51,11 +51,15 @@ impl Paths {
     ///
     /// Unless `force` is set a file that has that name is left alone, also one that appears just now.
     pub(super) fn publish(&self, force: bool) -> Result<(), FileError> {
+        self.publish_with(force, |from, to| fs::hard_link(from, to))
+    }
+
+    fn publish_with(&self, force: bool, link: impl FnOnce(&Path, &Path) -> io::Result<()>) -> Result<(), FileError> {
         let failed = |error: io::Error| FileError::io(FileAction::Rename, &self.output)(error);
         self.sync_directory()?;
         if force {
             fs::rename(&self.part, &self.output).map_err(failed)?;
-        } else if let Err(error) = fs::hard_link(&self.part, &self.output) {
+        } else if let Err(error) = link(&self.part, &self.output) {
             // Not every file system has links; where it has them, a link never replaces a file.
             if error.kind() == io::ErrorKind::AlreadyExists || fs::symlink_metadata(&self.output).is_ok() {
                 return Err(FileError::new(FileAction::Rename, &self.output, FileProblem::Exists));
@@ -98,5 +102,47 @@ impl Paths {
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files() -> (tempfile::TempDir, Paths) {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::new(&dir.path().join("film")).unwrap();
+        fs::write(&paths.part, "content").unwrap();
+        fs::write(&paths.sidecar, "state").unwrap();
+        (dir, paths)
+    }
+
+    #[test]
+    fn names_lie_side_by_side() {
+        let paths = Paths::new(Path::new("film.tar.gz")).unwrap();
+        assert_eq!(paths.part, Path::new("film.tar.gz.part"));
+        assert_eq!(paths.sidecar, Path::new("film.tar.gz.ppspp"));
+        assert_eq!(paths.directory, Path::new("."));
+    }
+
+    #[test]
+    fn a_file_system_without_links_renames() {
+        let (dir, paths) = files();
+        paths.publish_with(false, |_, _| Err(io::ErrorKind::Unsupported.into())).unwrap();
+        assert_eq!(fs::read(&paths.output).unwrap(), b"content");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_system_without_links_replaces_nothing() {
+        let (_dir, paths) = files();
+        fs::write(&paths.output, "precious").unwrap();
+        let error = paths.publish_with(false, |_, _| Err(io::ErrorKind::PermissionDenied.into())).unwrap_err();
+        assert_eq!(error.problem, FileProblem::Exists);
+        assert_eq!(fs::read(&paths.output).unwrap(), b"precious");
+        assert_eq!(fs::read(&paths.part).unwrap(), b"content");
+        assert_eq!(fs::read(&paths.sidecar).unwrap(), b"state");
+        paths.publish_with(true, |_, _| Err(io::ErrorKind::PermissionDenied.into())).unwrap();
+        assert_eq!(fs::read(&paths.output).unwrap(), b"content");
     }
 }

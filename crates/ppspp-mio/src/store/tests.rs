@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 use std::fs;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use ppspp_core::Metadata;
 use ppspp_core::chunk::{ChunkIndex, ChunkRange, ChunkSize, GeometryError, RangeSet};
@@ -196,6 +196,21 @@ fn r22_a_kill_at_any_instant_costs_only_what_came_after_the_last_checkpoint() {
 }
 
 #[test]
+fn a_kill_before_anything_was_written_leaves_a_fresh_start() {
+    let fetch = Fetch::small();
+    fs::write(fetch.sidecar(), "").unwrap();
+    drop(fetch.fresh());
+    fs::write(fetch.sidecar(), "").unwrap();
+    fs::write(fetch.part(), "").unwrap();
+    let store = fetch.fresh();
+    assert_eq!(store.warning(), None);
+    // With the header and nothing else.
+    let copy = fetch.snapshot();
+    drop(fresh(FileStore::open(&copy.path().join("film.mp4"), &fetch.content.metadata, false)));
+    assert_eq!(fs::read_dir(copy.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_kill_while_the_file_gets_its_name_costs_nothing() {
     let fetch = Fetch::small().killed_after(0..98);
     // As hard links make it: both names, or the final one with the sidecar still there.
@@ -245,7 +260,7 @@ fn a_damaged_sidecar_never_yields_a_wrong_byte() {
         assert!(verified.runs().all(|run| everything.covers(run)));
         lost += u64::from(verified != everything);
     };
-    for cut in (0..130).step_by(3).chain((130..good.len()).step_by(487)) {
+    for cut in (1..130).step_by(3).chain((130..good.len()).step_by(487)) {
         check(&good[..cut]);
     }
     let written: Vec<usize> = (0..good.len()).filter(|at| good[*at] != 0).collect();
@@ -362,6 +377,32 @@ fn r23_a_second_fetch_into_the_same_file_is_refused() {
 }
 
 #[test]
+fn r23_of_many_that_come_at_once_one_gets_the_file() {
+    let fetch = Fetch::small();
+    let (alive, opened) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    match fetch.open() {
+                        Ok(Opened::Fresh { store }) => {
+                            assert_eq!(alive.fetch_add(1, Ordering::SeqCst), 0, "two at a time");
+                            opened.fetch_add(1, Ordering::SeqCst);
+                            std::thread::yield_now();
+                            alive.fetch_sub(1, Ordering::SeqCst);
+                            drop(store);
+                        }
+                        other => assert_eq!(problem(other), FileProblem::InUse),
+                    }
+                }
+            });
+        }
+    });
+    assert!(opened.into_inner() > 0);
+    assert!(fetch.files().is_empty());
+}
+
+#[test]
 fn an_existing_file_is_never_replaced_without_force() {
     let fetch = Fetch::small();
     for other in [noise(100_000, 99), noise(50, 99), Vec::new()] {
@@ -411,6 +452,29 @@ fn r23_a_complete_file_is_verified_and_enough() {
 }
 
 #[test]
+fn beside_a_complete_file_only_our_leftovers_go() {
+    let fetch = Fetch::small().killed_after(0..50);
+    fs::write(fetch.output(), &fetch.content.data).unwrap();
+    let lock = File::open(fetch.sidecar()).unwrap();
+    lock.try_lock().unwrap();
+    assert!(matches!(fetch.open(), Ok(Opened::AlreadyComplete { .. })));
+    assert_eq!(fetch.files().len(), 3, "somebody uses them");
+    drop(lock);
+    assert!(matches!(fetch.open(), Ok(Opened::AlreadyComplete { .. })));
+    assert_eq!(fetch.files().len(), 1);
+
+    let other = Fetch::new(Content::new(100_000, HashFunction::Sha256, 1024, 9)).killed_after(0..50);
+    fs::write(other.output(), &fetch.content.data).unwrap();
+    let opened = FileStore::open(&other.output(), &fetch.content.metadata, true);
+    assert!(matches!(opened, Ok(Opened::AlreadyComplete { .. })));
+    assert_eq!(other.files().len(), 3, "another download's");
+    fs::write(other.sidecar(), "").unwrap();
+    let opened = FileStore::open(&other.output(), &fetch.content.metadata, false);
+    assert!(matches!(opened, Ok(Opened::AlreadyComplete { .. })));
+    assert_eq!(other.files().len(), 3, "nobody's");
+}
+
+#[test]
 fn r1_two_hashes_are_not_taken_for_the_content_above_them() {
     let content = Content::new(2048, HashFunction::Sha256, 1024, 8);
     let leaves: Vec<u8> =
@@ -446,6 +510,9 @@ fn files_of_others_are_left_alone() {
     assert_eq!(fetch.problem(), FileProblem::NotOurs);
     assert_eq!(fs::read(fetch.part()).unwrap(), b"a browser's download");
     assert_eq!(fetch.files().len(), 1);
+    fs::write(fetch.sidecar(), "").unwrap();
+    assert_eq!(fetch.problem(), FileProblem::NotOurs, "an empty sidecar proves nothing");
+    assert_eq!(fs::read(fetch.part()).unwrap(), b"a browser's download");
     fs::rename(fetch.part(), fetch.sidecar()).unwrap();
     assert_eq!(fetch.problem(), FileProblem::NotOurs);
     assert_eq!(fs::read(fetch.sidecar()).unwrap(), b"a browser's download");
