@@ -232,7 +232,7 @@ impl Endpoint {
         let Some(slot) = self.slot_of(peer.swarm) else { return };
         let swarm = &mut self.swarms[slot as usize];
         if let Some(place) = swarm.slot_of(peer) {
-            swarm.peers[place as usize].mtu = bytes.max(MIN_MTU);
+            swarm.set_path_mtu(place, bytes.max(MIN_MTU));
         }
     }
 

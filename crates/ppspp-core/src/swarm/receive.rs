@@ -8,7 +8,7 @@ use crate::context::Cx;
 use crate::event::{CloseReason, Misbehaviour};
 use crate::schedule::PeerSlot;
 use crate::swarm::Swarm;
-use crate::wire::{Message, Messages, WireError};
+use crate::wire::{CHANNEL_ID_LEN, Format, Message, Messages, WireError};
 
 /// Datagrams with undecodable messages that a peer may send before it is closed.
 const MAX_UNDECODABLE: u32 = 16;
@@ -50,6 +50,17 @@ impl Swarm {
             upload.finish_acks(cx.now);
         }
         self.wake.push(slot);
+    }
+
+    /// The path to `slot` carries datagrams of `mtu` bytes unfragmented.
+    pub(crate) fn set_path_mtu(&mut self, slot: PeerSlot, mtu: u16) {
+        let mss = segment_size(&self.format, mtu);
+        let Some(channel) = self.peers.get_mut(slot as usize) else { return };
+        channel.mtu = mtu;
+        if let Some(upload) = channel.established_mut().and_then(|peer| peer.upload.as_deref_mut()) {
+            upload.controller.set_mss(mss);
+            upload.pacer.set_mss(mss);
+        }
     }
 
     fn established_mut(&mut self, slot: PeerSlot) -> Option<&mut Established> {
@@ -120,13 +131,22 @@ impl Swarm {
         if range.is_empty() {
             return;
         }
-        let mss = 4 + self.format.data_overhead() + geometry.chunk_size().bytes() as usize;
         let Some(channel) = self.peers.get_mut(slot as usize) else { return };
+        let mss = segment_size(&self.format, channel.mtu);
         let State::Established(peer) = &mut channel.state else { return };
         let rtt = peer.rtt;
         let upload = peer
             .upload
-            .get_or_insert_with(|| Box::new(Upload::new(cx.config, geometry.chunk_size(), mss as u32, rtt, cx.now)));
+            .get_or_insert_with(|| Box::new(Upload::new(cx.config, geometry.chunk_size(), mss, rtt, cx.now)));
         upload.on_request(range, cx.config.limits.queued_requests);
     }
+}
+
+/// The segment that congestion control counts in: as many datagrams of one chunk as the path carries in one packet.
+///
+/// One on the Internet; on a loopback many, as for TCP there, without which its window would take seconds to open.
+fn segment_size(format: &Format, mtu: u16) -> u32 {
+    let datagram = CHANNEL_ID_LEN + format.data_overhead() + format.chunk_size().bytes() as usize;
+    let together = (usize::from(mtu) / datagram).max(1);
+    u32::try_from(together * datagram).unwrap_or(u32::MAX)
 }
