@@ -157,7 +157,7 @@ pub(crate) struct DecodeArgs {
 /// The socket.
 #[derive(Args, Debug)]
 pub(crate) struct SocketArgs {
-    /// The address and UDP port to listen on; port 0 means any. Default: [::]:6778, IPv4 included, or another port if
+    /// The address and UDP port to listen on; port 0 means any. Default: `[::]:6778`, IPv4 included, or another port if
     /// that one is taken
     #[arg(long, value_name = "ADDR:PORT", env = "PPSPP_LISTEN", value_parser = listen_address)]
     pub(crate) listen: Option<SocketAddr>,

@@ -2,19 +2,33 @@
 
 mod addresses;
 mod args;
+mod console;
+mod content;
 mod decode;
+mod demo;
 mod exit;
+mod get;
+mod hash;
+mod hex;
+mod node;
 mod output;
+mod patience;
+mod report;
+mod seed;
 mod signals;
 mod units;
 
+use std::env;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use tracing_subscriber::EnvFilter;
 
 use args::{Cli, Command};
-use exit::{Exit, Outcome, Stop};
+use exit::{Exit, OrExit as _, Outcome, Stop};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -33,10 +47,32 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Outcome<Exit> {
+    let logging = log(cli.verbose)?;
     match &cli.command {
+        Command::Seed(args) => seed::run(args, logging),
+        Command::Get(args) => get::run(args, logging),
+        Command::Hash(args) => hash::run(args, logging),
+        Command::Demo(args) => demo::run(args, logging),
         Command::Decode(args) => decode::run(args),
-        _ => Ok(Exit::Done),
     }
+}
+
+/// Logs to standard error if asked to, by `-v` or by `RUST_LOG`; whether it does.
+fn log(verbose: u8) -> Outcome<bool> {
+    let filter = match (env::var(EnvFilter::DEFAULT_ENV), verbose) {
+        (Ok(filter), _) if !filter.is_empty() => filter,
+        (_, 0) => return Ok(false),
+        (_, 1) => "info".to_owned(),
+        (_, 2) => "debug".to_owned(),
+        (_, _) => "trace".to_owned(),
+    };
+    let filter = EnvFilter::builder().parse(filter).context("RUST_LOG cannot be used").or_exit(Exit::Usage)?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+    Ok(true)
 }
 
 /// Says in one sentence what is wrong with the command line; help and version are nothing wrong.

@@ -15,11 +15,12 @@ use ppspp_core::wire::{Format, MessageType, Messages, split_channel};
 
 use crate::args::DecodeArgs;
 use crate::exit::{Exit, OrExit as _, Outcome, Stop};
+use crate::hex::{Hex, unhex};
 use crate::output::{Output, say};
 use capture::{Capture, CaptureError, Packet};
 use channels::{Assumed, Channels, Direction, segment_end};
 use packet::{Skipped, Udp};
-use print::{Hex, Line};
+use print::Line;
 
 /// Most text that is read as hexadecimal digits, in bytes: some hundred datagrams.
 const MAX_HEX: u64 = 4 << 20;
@@ -51,16 +52,6 @@ pub(crate) fn run(args: &DecodeArgs) -> Outcome<Exit> {
         decoder.bare(&datagram)?;
     }
     decoder.finish()
-}
-
-/// The bytes that hexadecimal digits stand for; white space and colons between them are ignored.
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let mut digits = Vec::with_capacity(text.len());
-    for c in text.chars().filter(|c| !c.is_whitespace() && *c != ':') {
-        digits.push(u8::try_from(c.to_digit(16)?).ok()?);
-    }
-    let (pairs, rest) = digits.as_chunks::<2>();
-    (rest.is_empty() && !pairs.is_empty()).then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
 }
 
 /// What was left out, for the closing remark.
@@ -413,8 +404,6 @@ mod tests {
         let (text, outcome) = decode(b"00 00 00 01 0a\n\n00:00:00:02\n", defaults(), None);
         assert_eq!(outcome.unwrap(), Exit::Done);
         assert_eq!(text, "#1 channel 00000001, 5 bytes\n    CHOKE\n#2 channel 00000002, 4 bytes\n    keep-alive\n");
-        assert_eq!(unhex(""), None);
-        assert_eq!(unhex("abc"), None);
     }
 
     #[test]

@@ -6,14 +6,7 @@ use ppspp_core::chunk::{ChunkAddressing, ChunkRange};
 use ppspp_core::integrity::HashFunction;
 use ppspp_core::wire::{Handshake, Message};
 
-/// Bytes in hexadecimal.
-pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
+use crate::hex::Hex;
 
 /// A run of chunks with its ends, both included, as on the wire.
 struct Chunks(ChunkRange);

@@ -1,0 +1,270 @@
+//! `ppspp demo`: one seeder and some leechers in this process, over real sockets of the loopback.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::TryRecvError;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use indicatif::DecimalBytes;
+use ppspp_mio::{FetchRequest, Node, ShareSource, Transfer, TransferEvent};
+use tempfile::TempDir;
+
+use crate::args::DemoArgs;
+use crate::console::{Console, peers, rate};
+use crate::content::{self, Prepared};
+use crate::exit::{Exit, OrExit as _, Outcome, Stop};
+use crate::node::{self, GRACE};
+use crate::output::Output;
+use crate::patience::{Patience, Verdict};
+use crate::report::{self, Report};
+use crate::signals::Interrupt;
+
+/// Any free port of the loopback.
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// How often the leechers are looked at: often enough for times that mean something.
+const TURN: Duration = Duration::from_millis(5);
+
+/// The longest time without new data before the demo fails; nothing is far away here.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes made or compared at a time.
+const BUFFER: usize = 1 << 20;
+
+/// Shares the file with leechers and compares what they get.
+pub(crate) fn run(args: &DemoArgs, logging: bool) -> Outcome<Exit> {
+    let interrupt = Interrupt::install()?;
+    let console = Console::new(&args.output, logging);
+    let dir = tempfile::tempdir().context("cannot make a temporary directory").or_exit(Exit::Failed)?;
+    let path = match &args.path {
+        Some(path) => path.clone(),
+        None => make(&dir, args.size, console, &interrupt)?,
+    };
+    let Prepared { tree, metadata, length, .. } = content::prepare(&path, &args.metadata, None, console, &interrupt)?;
+    console.say(format_args!("{} from one seeder to {} over UDP", DecimalBytes(length), peers(args.leechers.into())));
+
+    let seeder = node::start(Some(LOOPBACK), console)?;
+    let source = ShareSource { path: path.clone(), tree, metadata: metadata.clone() };
+    let shared = seeder.share(source).or_exit(Exit::Failed)?;
+    let started = Instant::now();
+    let mut leechers = Vec::new();
+    for number in 1..=usize::from(args.leechers) {
+        let request = FetchRequest {
+            metadata: metadata.clone(),
+            peers: vec![seeder.local_address()],
+            output: dir.path().join(format!("copy-{number}")),
+            force: false,
+        };
+        leechers.push(Leecher::start(number, request, console)?);
+    }
+    watch(&mut leechers, length, console, &interrupt)?;
+    let time = started.elapsed();
+    for leecher in &leechers {
+        leecher.compare(&path)?;
+    }
+    print(args, &leechers, length, time)?;
+    for Leecher { node, transfer, .. } in leechers {
+        transfer.stop();
+        node.shutdown(GRACE);
+    }
+    shared.stop();
+    seeder.shutdown(GRACE);
+    Ok(Exit::Done)
+}
+
+/// One peer that fetches the file.
+struct Leecher {
+    number: usize,
+    output: PathBuf,
+    node: Node,
+    transfer: Transfer,
+    started: Instant,
+    /// Until complete, and UDP payload bytes received until then.
+    done: Option<(Duration, u64)>,
+}
+
+impl Leecher {
+    fn start(number: usize, request: FetchRequest, console: Console) -> Outcome<Self> {
+        let (output, started) = (request.output.clone(), Instant::now());
+        let node = node::start(Some(LOOPBACK), console)?;
+        let transfer = node.fetch(request).or_exit(Exit::Failed)?;
+        Ok(Self { number, output, node, transfer, started, done: None })
+    }
+
+    /// Handles what happened since the last look.
+    fn look(&mut self) -> Outcome {
+        loop {
+            match self.transfer.events().try_recv() {
+                Ok(TransferEvent::Complete { .. }) => {
+                    let stats = self.node.stats().or_exit(Exit::Failed)?;
+                    self.done = Some((self.started.elapsed(), stats.endpoint.bytes_received));
+                }
+                Ok(TransferEvent::Failed(error)) => return Err(error).or_exit(Exit::Failed),
+                Ok(TransferEvent::PeerClosed { reason, .. }) if self.done.is_none() => {
+                    let number = self.number;
+                    return Err(Stop::new(Exit::Failed, format!("leecher {number} lost the seeder: {reason}")));
+                }
+                Ok(_) => {}
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => {
+                    return Err(Stop::new(Exit::Failed, format!("leecher {} has stopped", self.number)));
+                }
+            }
+        }
+    }
+
+    /// Compares the copy with the original, byte by byte.
+    fn compare(&self, original: &Path) -> Outcome {
+        let same = equal(original, &self.output).context("cannot compare a copy").or_exit(Exit::Failed)?;
+        if same {
+            return Ok(());
+        }
+        Err(Stop::new(Exit::Failed, format!("the copy of leecher {} differs from the original", self.number)))
+    }
+}
+
+/// Waits until all are complete.
+fn watch(leechers: &mut [Leecher], length: u64, console: Console, interrupt: &Interrupt) -> Outcome {
+    let total = length.saturating_mul(leechers.len() as u64);
+    let (bar, started) = (console.bar("fetching"), Instant::now());
+    let mut patience = Patience::new(TIMEOUT);
+    while leechers.iter().any(|leecher| leecher.done.is_none()) {
+        if interrupt.is_set() {
+            return Err(Stop::new(Exit::Interrupted, "interrupted"));
+        }
+        thread::sleep(TURN);
+        let (mut stored, mut connected) = (0, false);
+        for leecher in leechers.iter_mut() {
+            leecher.look()?;
+            let progress = leecher.transfer.progress();
+            stored += progress.bytes_stored;
+            connected |= progress.peers > 0;
+        }
+        bar.show(stored, total);
+        match patience.judge(started.elapsed(), connected, stored) {
+            Verdict::Wait => {}
+            Verdict::NoAnswer(time) | Verdict::Stalled(time) => {
+                let seconds = time.as_secs();
+                return Err(Stop::new(Exit::Failed, format!("nothing moved for {seconds} s over the loopback")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn print(args: &DemoArgs, leechers: &[Leecher], length: u64, time: Duration) -> Outcome {
+    let mut out = Output::stdout();
+    if !args.output.json {
+        out.queue("leecher       bytes   seconds        MB/s  overhead")?;
+    }
+    for Leecher { number, done, .. } in leechers {
+        let (time, received) = done.unwrap_or_default();
+        let seconds = time.as_secs_f64();
+        let overhead = as_f64(received) / as_f64(length) - 1.0;
+        if args.output.json {
+            out.object(&Report::Leecher(report::Leecher { number: *number, bytes: length, seconds, overhead }))?;
+        } else {
+            let speed = as_f64(length) / seconds / 1e6;
+            let percent = overhead * 100.0;
+            out.queue(format_args!("{number:>7} {length:>11} {seconds:>9.2} {speed:>11.1} {percent:>8.2}%"))?;
+        }
+    }
+    let (count, seconds) = (leechers.len(), time.as_secs_f64());
+    if args.output.json {
+        return out.object(&Report::DemoDone { leechers: count, content_length: length, seconds });
+    }
+    let speed = rate(length.saturating_mul(count as u64), time);
+    out.line(format_args!("{} in {seconds:.2} s, {speed} together, every copy equal", peers(count)))
+}
+
+/// For ratios that are shown with a few digits.
+#[expect(clippy::cast_precision_loss, reason = "16 digits are more than are shown")]
+const fn as_f64(bytes: u64) -> f64 {
+    bytes as f64
+}
+
+/// Makes a file of pseudo-random bytes, the same at every run.
+fn make(dir: &TempDir, size: u64, console: Console, interrupt: &Interrupt) -> Outcome<PathBuf> {
+    let path = dir.path().join("original");
+    let bar = console.bar("making a file");
+    let mut file = BufWriter::with_capacity(BUFFER, File::create(&path).or_exit(Exit::Failed)?);
+    let mut state = 0_u64;
+    let mut made = 0;
+    while made < size {
+        if made % (1 << 20) == 0 {
+            if interrupt.is_set() {
+                return Err(Stop::new(Exit::Interrupted, "interrupted"));
+            }
+            bar.show(made, size);
+        }
+        let word = split_mix(&mut state).to_le_bytes();
+        let len = (size - made).min(8);
+        let part = word.get(..usize::try_from(len).unwrap_or(8)).unwrap_or(&word);
+        file.write_all(part).context("cannot make a file for the demo").or_exit(Exit::Failed)?;
+        made += len;
+    }
+    file.flush().context("cannot make a file for the demo").or_exit(Exit::Failed)?;
+    Ok(path)
+}
+
+/// `SplitMix64`: fast, and random enough that no file system can compress it.
+fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// Whether two files hold the same bytes.
+fn equal(one: &Path, other: &Path) -> io::Result<bool> {
+    let (mut one, mut other) = (File::open(one)?, File::open(other)?);
+    if one.metadata()?.len() != other.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut ours, mut theirs) = (vec![0; BUFFER], vec![0; BUFFER]);
+    loop {
+        let read = one.read(&mut ours)?;
+        let (Some(ours), Some(theirs)) = (ours.get(..read), theirs.get_mut(..read)) else { return Ok(false) };
+        if read == 0 {
+            return Ok(true);
+        }
+        other.read_exact(theirs)?;
+        if ours != theirs {
+            return Ok(false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_anywhere_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+        let mut bytes = vec![7; BUFFER * 2 + 5];
+        std::fs::write(&one, &bytes).unwrap();
+        std::fs::write(&other, &bytes).unwrap();
+        assert!(equal(&one, &other).unwrap());
+        for at in [0, BUFFER, BUFFER * 2 + 4] {
+            bytes[at] ^= 1;
+            std::fs::write(&other, &bytes).unwrap();
+            assert!(!equal(&one, &other).unwrap());
+            bytes[at] ^= 1;
+        }
+        std::fs::write(&other, &bytes[1..]).unwrap();
+        assert!(!equal(&one, &other).unwrap());
+    }
+
+    #[test]
+    fn the_mixer_is_the_published_one() {
+        let mut state = 1_234_567;
+        let words: Vec<_> = (0..3).map(|_| split_mix(&mut state)).collect();
+        assert_eq!(words, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+    }
+}

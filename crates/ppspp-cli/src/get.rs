@@ -1,0 +1,329 @@
+//! `ppspp get`: fetches the content of a link.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+use indicatif::DecimalBytes;
+use ppspp_mio::link::{HostPort, Link};
+use ppspp_mio::store::StoreOpenError;
+use ppspp_mio::{FetchError, FetchRequest, Node, PeerError, Transfer, TransferEvent, TransferProgress};
+
+use crate::args::GetArgs;
+use crate::console::{Bar, Console, peers, rate};
+use crate::content::{file_failure, hash_failure};
+use crate::exit::{Exit, OrExit as _, Outcome, Stop};
+use crate::hex::Hex;
+use crate::node::{self, GRACE, TURN};
+use crate::output::Output;
+use crate::patience::{Patience, Verdict};
+use crate::report::{Report, Summary};
+use crate::signals::Interrupt;
+
+/// How often figures are printed with `--json`.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often peers are asked again while none is connected.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Fetches the content, and shares it afterwards if asked to.
+pub(crate) fn run(args: &GetArgs, logging: bool) -> Outcome<Exit> {
+    let interrupt = Interrupt::install()?;
+    let console = Console::new(&args.messages, logging);
+    let hosts: Vec<_> = args.link.hosts.iter().chain(&args.peers).collect();
+    if hosts.is_empty() {
+        return Err(Stop::new(Exit::Usage, "the link names no peers; add one with --peer ADDR:PORT"));
+    }
+    let started = Instant::now();
+    let output = output(args);
+    let node = node::start(args.socket.listen, console)?;
+    let peers = addresses(&hosts, &node, console)?;
+    let request = FetchRequest {
+        metadata: args.link.metadata.clone(),
+        peers: peers.clone(),
+        output: output.clone(),
+        force: args.force,
+    };
+    let transfer = node.fetch(request).map_err(refused)?;
+    if let Some(warning) = transfer.warning() {
+        console.warn(warning);
+    }
+    let mut getter = Getter {
+        args,
+        console,
+        out: Output::stdout(),
+        bar: console.bar("fetching"),
+        path: output.display().to_string(),
+        peers,
+        transfer,
+        started,
+        completed: None,
+        reasons: Vec::new(),
+    };
+    let outcome = getter.begin(&node).and_then(|()| getter.fetch(&interrupt)).and_then(|()| getter.seed(&interrupt));
+    getter.end(node, outcome)
+}
+
+/// Where the content goes: as asked, else as the link suggests, else named by the swarm.
+fn output(args: &GetArgs) -> PathBuf {
+    let Link { metadata, name, .. } = &*args.link;
+    args.output.clone().unwrap_or_else(|| match name {
+        Some(name) => name.as_str().into(),
+        None => Hex(metadata.root.as_slice()).to_string().into(),
+    })
+}
+
+/// The addresses of `hosts` that the node can talk to.
+fn addresses(hosts: &[&HostPort], node: &Node, console: Console) -> Outcome<Vec<SocketAddr>> {
+    let local = node.local_address();
+    let mut found = Vec::new();
+    for host in hosts {
+        match host.resolve() {
+            Ok(addresses) => found.extend(addresses),
+            Err(error) => console.warn(format_args!("{host} has no address: {error}")),
+        }
+    }
+    if found.is_empty() {
+        return Err(Stop::new(Exit::NoPeer, "no peer has an address; check the link and the name service"));
+    }
+    found.sort();
+    found.dedup();
+    let family = |peer: &SocketAddr| {
+        let wildcard = local.ip().is_unspecified() && local.is_ipv6();
+        wildcard || peer.is_ipv6() == local.is_ipv6()
+    };
+    let reachable: Vec<_> = found.iter().copied().filter(family).collect();
+    match found.first() {
+        Some(peer) if reachable.is_empty() => Err(PeerError::Unreachable { peer: *peer, local }).or_exit(Exit::Usage),
+        _ => Ok(reachable),
+    }
+}
+
+fn refused(error: FetchError) -> Stop {
+    match error {
+        FetchError::File(error) | FetchError::Open(StoreOpenError::File(error)) => file_failure(error),
+        FetchError::Open(StoreOpenError::Hash(error)) => hash_failure(error),
+        error => Stop::Failure(Exit::Usage, error.into()),
+    }
+}
+
+struct Getter<'a> {
+    args: &'a GetArgs,
+    console: Console,
+    out: Output,
+    bar: Bar,
+    path: String,
+    peers: Vec<SocketAddr>,
+    transfer: Transfer,
+    started: Instant,
+    completed: Option<Duration>,
+    /// Why peers went, the latest last; each once.
+    reasons: Vec<String>,
+}
+
+impl Getter<'_> {
+    fn report(&mut self, report: &Report<'_>) -> Outcome {
+        if self.args.messages.json { self.out.object(report) } else { Ok(()) }
+    }
+
+    fn begin(&mut self, node: &Node) -> Outcome {
+        if !self.args.messages.json {
+            return Ok(());
+        }
+        let swarm_id = Hex(self.args.link.metadata.root.as_slice()).to_string();
+        let listen = node.local_address();
+        self.out.object(&Report::Fetching { path: &self.path, swarm_id, listen, peers: &self.peers })
+    }
+
+    /// Waits until the file is complete.
+    fn fetch(&mut self, interrupt: &Interrupt) -> Outcome {
+        let mut patience = Patience::new(self.args.timeout);
+        let (mut reported, mut asked) = (Instant::now(), Instant::now());
+        let mut before = TransferProgress::default();
+        while self.completed.is_none() {
+            if interrupt.is_set() {
+                return Err(Stop::new(Exit::Interrupted, format!("interrupted; {}", self.kept())));
+            }
+            self.turn()?;
+            let now = self.transfer.progress();
+            self.show(&now);
+            if reported.elapsed() >= INTERVAL {
+                self.report_progress(&before, &now)?;
+                (before, reported) = (now.clone(), Instant::now());
+            }
+            if now.peers == 0 && asked.elapsed() >= RETRY {
+                self.peers.iter().for_each(|peer| self.transfer.add_peer(*peer));
+                asked = Instant::now();
+            }
+            let mark = (now.bytes_down, now.bytes_stored, now.bytes_to_check);
+            match patience.judge(self.started.elapsed(), now.peers > 0, mark) {
+                Verdict::Wait => {}
+                Verdict::NoAnswer(time) => return Err(self.no_answer(time)),
+                Verdict::Stalled(time) => return Err(self.stalled(time, &now)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles what happens within a moment.
+    fn turn(&mut self) -> Outcome {
+        match self.transfer.events().recv_timeout(TURN) {
+            Ok(event) => self.on_event(event)?,
+            Err(RecvTimeoutError::Timeout) => return Ok(()),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Stop::new(Exit::Failed, "the node has stopped; start again"));
+            }
+        }
+        while let Ok(event) = self.transfer.events().try_recv() {
+            self.on_event(event)?;
+        }
+        Ok(())
+    }
+
+    fn on_event(&mut self, event: TransferEvent) -> Outcome {
+        match event {
+            TransferEvent::PeerConnected { address } => self.report(&Report::PeerConnected { address }),
+            TransferEvent::PeerClosed { address, reason } => {
+                let reason = reason.to_string();
+                let told = format!("{address}: {reason}");
+                self.reasons.retain(|other| *other != told);
+                self.reasons.push(told);
+                self.report(&Report::PeerClosed { address, reason })
+            }
+            TransferEvent::SizeKnown(content_length) => self.report(&Report::SizeKnown { content_length }),
+            TransferEvent::ContentChanged { offset, len } => self.report(&Report::ContentChanged { offset, len }),
+            TransferEvent::Complete { path } => self.complete(path),
+            TransferEvent::Failed(error) => Err(error).or_exit(Exit::Failed),
+            TransferEvent::Closed => Err(Stop::new(Exit::Failed, "the transfer has ended; start again")),
+            _ => Ok(()),
+        }
+    }
+
+    fn complete(&mut self, path: Option<PathBuf>) -> Outcome {
+        let time = *self.completed.insert(self.started.elapsed());
+        if let Some(path) = path {
+            self.path = path.display().to_string();
+        }
+        let TransferProgress { bytes_fetched, bytes_stored, .. } = self.transfer.progress();
+        let there = match bytes_stored.saturating_sub(bytes_fetched) {
+            0 => String::new(),
+            there => format!(", {} were there already", DecimalBytes(there)),
+        };
+        let (fetched, seconds, speed) = (DecimalBytes(bytes_fetched), time.as_secs_f64(), rate(bytes_fetched, time));
+        let console = self.console;
+        self.bar.aside(|| {
+            console.say(format_args!("fetched {fetched} in {seconds:.1} s ({speed}){there}; all verified"));
+        });
+        if self.args.messages.json {
+            self.out.object(&Report::Complete { path: &self.path })
+        } else {
+            self.out.line(&self.path)
+        }
+    }
+
+    fn show(&self, now: &TransferProgress) {
+        let Some(total) = now.content_length else { return };
+        if now.bytes_to_check > 0 {
+            self.bar.restart(now.bytes_stored);
+            self.bar.remark(format_args!(", {} there to be verified", DecimalBytes(now.bytes_to_check)));
+        } else {
+            self.bar.remark(format_args!(", {}", peers(now.peers)));
+        }
+        self.bar.show(now.bytes_stored, total);
+    }
+
+    fn report_progress(&mut self, before: &TransferProgress, now: &TransferProgress) -> Outcome {
+        if before == now {
+            return Ok(());
+        }
+        self.report(&Report::Progress {
+            bytes: now.bytes_stored,
+            content_length: now.content_length,
+            bytes_down: now.bytes_down,
+            bytes_up: now.bytes_up,
+            peers: now.peers,
+        })
+    }
+
+    fn no_answer(&self, time: Duration) -> Stop {
+        let asked = self.peers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let seconds = time.as_secs();
+        Stop::new(
+            Exit::NoPeer,
+            format!(
+                "no peer answered within {seconds} s (asked {asked}){}; check that the seeder runs and shares this very \
+                 link",
+                self.why()
+            ),
+        )
+    }
+
+    fn stalled(&self, time: Duration, now: &TransferProgress) -> Stop {
+        let (seconds, peers) = (time.as_secs(), peers(now.peers));
+        let kept = self.kept();
+        Stop::new(Exit::Failed, format!("no new data for {seconds} s with {peers}{}; {kept}", self.why()))
+    }
+
+    /// The last reasons for which peers went.
+    fn why(&self) -> String {
+        /// More would not help.
+        const TOLD: usize = 3;
+        let skip = self.reasons.len().saturating_sub(TOLD);
+        let told: Vec<_> = self.reasons.iter().skip(skip).map(String::as_str).collect();
+        if told.is_empty() { String::new() } else { format!(" ({})", told.join("; ")) }
+    }
+
+    fn kept(&self) -> String {
+        let TransferProgress { bytes_stored, .. } = self.transfer.progress();
+        format!("{} are kept, run the same command again to go on", DecimalBytes(bytes_stored))
+    }
+
+    /// Shares the finished file for as long as asked.
+    fn seed(&mut self, interrupt: &Interrupt) -> Outcome {
+        let until = match (self.args.keep_seeding, self.args.seed_for) {
+            (true, _) => None,
+            (false, Some(time)) => Some(time),
+            (false, None) => return Ok(()),
+        };
+        self.bar = self.console.status("seeding");
+        let since = Instant::now();
+        let (mut shown, mut before) = (Instant::now(), self.transfer.progress());
+        while !interrupt.is_set() && until.is_none_or(|time| since.elapsed() < time) {
+            self.turn()?;
+            if shown.elapsed() >= INTERVAL {
+                let now = self.transfer.progress();
+                let speed = rate(now.bytes_up.saturating_sub(before.bytes_up), shown.elapsed());
+                self.bar.remark(format_args!(": {}, {} sent, {speed}", peers(now.peers), DecimalBytes(now.bytes_up)));
+                self.report_progress(&before, &now)?;
+                (before, shown) = (now, Instant::now());
+            }
+        }
+        Ok(())
+    }
+
+    /// Says goodbye to the peers, saves what is there, and sums up.
+    fn end(mut self, node: Node, outcome: Outcome) -> Outcome<Exit> {
+        let time = self.completed.unwrap_or_else(|| self.started.elapsed());
+        self.transfer.stop();
+        node.shutdown(GRACE);
+        let progress = self.transfer.progress();
+        let error = match &outcome {
+            Err(Stop::Failure(_, error)) => Some(format!("{error:#}")),
+            Err(Stop::Unread) | Ok(()) => None,
+        };
+        let summary = Summary {
+            complete: self.completed.is_some(),
+            path: &self.path,
+            bytes_fetched: progress.bytes_fetched,
+            bytes_already_there: progress.bytes_stored.saturating_sub(progress.bytes_fetched),
+            bytes_sent: progress.bytes_up,
+            seconds: time.as_secs_f64(),
+            error,
+        };
+        if self.args.messages.json && !matches!(outcome, Err(Stop::Unread)) {
+            self.out.object(&Report::Summary(summary))?;
+        }
+        outcome.map(|()| Exit::Done)
+    }
+}

@@ -1,0 +1,7 @@
+//! The `ppspp` command as its users see it: real processes, real sockets, real files.
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
+
+mod bad_input;
+mod support;
+mod transfer;
