@@ -4,7 +4,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use ppspp_core::CloseReason;
@@ -12,12 +12,14 @@ use ppspp_core::Metadata;
 use ppspp_core::chunk::{ChunkAddressing, ChunkSize, Geometry};
 use ppspp_core::integrity::{HashFunction, Tree, TreeBuilder, TreeParams};
 use ppspp_mio::{
-    FetchError, FetchRequest, Listen, Node, NodeConfig, PeerError, ShareSource, StartError, Transfer, TransferEvent,
-    TransferProgress,
+    FetchError, FetchRequest, Listen, Node, NodeConfig, PeerError, ShareSource, StartError, Transfer, TransferError,
+    TransferEvent, TransferProgress,
 };
 
 /// How long anything here may take before the test fails; nothing waits that long otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+const SHA256: TreeParams = TreeParams { function: HashFunction::Sha256, chunk_size: ChunkSize::DEFAULT };
 
 /// A place for files that vanishes with the test.
 struct Bench {
@@ -42,25 +44,28 @@ impl Bench {
     }
 
     fn sample(&self, len: usize) -> Sample {
-        self.sample_with(len, TreeParams { function: HashFunction::Sha256, chunk_size: ChunkSize::DEFAULT })
+        self.sample_with(len, SHA256)
     }
 
     fn sample_with(&self, len: usize, params: TreeParams) -> Sample {
-        let data = bytes(len);
-        let path = self.path("original");
-        fs::write(&path, &data).unwrap();
+        let sample = Sample::of(self.path("original"), bytes(len), params);
+        fs::write(&sample.path, &sample.data).unwrap();
+        sample
+    }
+}
+
+impl Sample {
+    fn of(path: PathBuf, data: Vec<u8>, params: TreeParams) -> Self {
         let metadata = Metadata {
             root: *tree(&data, params).root(),
             function: params.function,
             addressing: ChunkAddressing::default(),
             chunk_size: params.chunk_size,
-            content_length: Some(len as u64),
+            content_length: Some(data.len() as u64),
         };
-        Sample { data, path, metadata }
+        Self { data, path, metadata }
     }
-}
 
-impl Sample {
     fn source(&self) -> ShareSource {
         let params = TreeParams { function: self.metadata.function, chunk_size: self.metadata.chunk_size };
         ShareSource { path: self.path.clone(), tree: tree(&self.data, params), metadata: self.metadata.clone() }
@@ -134,6 +139,22 @@ fn complete(transfer: &Transfer) -> Option<PathBuf> {
     })
 }
 
+/// Waits for the transfer to fail.
+fn failure(transfer: &Transfer) -> TransferError {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match transfer.events().recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(TransferEvent::Failed(error)) => {
+                assert_eq!(transfer.progress().failure.as_ref(), Some(&error));
+                return error;
+            }
+            Ok(TransferEvent::Complete { .. }) => panic!("it completed"),
+            Ok(_) => {}
+            Err(error) => panic!("{error} while waiting for a failure; {:?}", transfer.progress()),
+        }
+    }
+}
+
 fn closed(transfer: &Transfer) {
     wait_for(transfer, |event| (*event == TransferEvent::Closed).then_some(()));
 }
@@ -185,21 +206,144 @@ fn chunks_larger_than_a_path_mtu_arrive() {
     share_and_fetch("127.0.0.1:0", &bench.sample_with(300_001, params), &bench.path("copy"));
 }
 
+/// Runs one test of this file once more, in a network and with mounts of its own that `setup` prepares.
+#[expect(clippy::print_stderr, reason = "whoever runs the tests is told what was not run")]
+fn in_namespaces(setup: &str, test: &str) {
+    let unshare = |script: &str| {
+        let this = std::env::current_exe().unwrap();
+        let script = format!("{setup} && {script}");
+        Command::new("unshare").args(["-r", "-n", "-m", "sh", "-c", &script]).arg(this).output()
+    };
+    if !unshare("true").is_ok_and(|output| output.status.success()) {
+        eprintln!("not run: this machine lacks unshare(1), ip(8) or tc(8), or forbids namespaces");
+        return;
+    }
+    passes_alone(&unshare(&format!("exec \"$0\" --include-ignored --exact {test}")).unwrap());
+}
+
+/// Whether `output` is that of one test that passed.
+fn passes_alone(output: &Output) {
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && text.contains("1 passed"), "{text}{errors}");
+}
+
 #[test]
 fn chunks_larger_than_a_path_mtu_arrive_in_fragments() {
     // R3: the same once more in a network whose loopback has the MTU of an Ethernet.
-    let unshare = |script: &str| {
-        let this = std::env::current_exe().unwrap();
-        let script = format!("ip link set lo mtu 1500 up && {script}");
-        Command::new("unshare").args(["-r", "-n", "sh", "-c", &script]).arg(this).output()
-    };
-    if !unshare("true").is_ok_and(|output| output.status.success()) {
-        eprintln!("not run: this machine has no unshare(1), no ip(8), or forbids network namespaces");
-        return;
+    in_namespaces("ip link set lo mtu 1500 up", "chunks_larger_than_a_path_mtu_arrive");
+}
+
+#[test]
+fn a_full_send_buffer_is_waited_for() {
+    // A slow queue under the loopback, so that the kernel's buffer fills up.
+    let slow = "ip link set lo up && tc qdisc add dev lo root tbf rate 40mbit burst 10k latency 1s";
+    in_namespaces(slow, "inside_a_slow_network");
+}
+
+#[test]
+#[ignore = "run by a_full_send_buffer_is_waited_for in a network of its own"]
+fn inside_a_slow_network() {
+    let bench = Bench::new();
+    let sample = bench.sample(1_000_000);
+    let mut config = NodeConfig::listening_on("127.0.0.1:0".parse().unwrap());
+    config.socket_buffer = 1024;
+    let (seeder, leecher) = (Node::start(config).unwrap(), node("127.0.0.1:0"));
+    let _shared = seeder.share(sample.source()).unwrap();
+    let fetch = leecher.fetch(sample.request(bench.path("copy"), &[seeder.local_address()])).unwrap();
+    complete(&fetch);
+    assert!(fs::read(bench.path("copy")).unwrap() == sample.data);
+    let stats = seeder.stats().unwrap().socket;
+    assert!(stats.send_blocked > 0, "{stats:?}");
+    assert_eq!(stats.send_errors, 0, "{stats:?}");
+}
+
+#[test]
+fn a_full_disk_fails_the_transfer_and_keeps_what_there_is() {
+    let setup = "ip link set lo up && TMPDIR=$(mktemp -d) && export TMPDIR && mount -t tmpfs -o size=600k none $TMPDIR";
+    in_namespaces(setup, "inside_a_full_disk");
+}
+
+#[test]
+#[ignore = "run by a_full_disk_fails_the_transfer_and_keeps_what_there_is on a disk of its own"]
+fn inside_a_full_disk() {
+    let bench = Bench::new();
+    let sample = bench.sample(400_000);
+    let (seeder, leecher) = (node("127.0.0.1:0"), node("127.0.0.1:0"));
+    let shared = seeder.share(sample.source()).unwrap();
+    let fetch = leecher.fetch(sample.request(bench.path("copy"), &[seeder.local_address()])).unwrap();
+    let error = failure(&fetch);
+    assert!(error.to_string().contains("the disk is full"), "{error}");
+    closed(&fetch);
+    assert!(!bench.path("copy").exists());
+    assert!(names_in(bench.dir.path()).contains(&"copy.part".to_owned()));
+    // The other side is none the worse for it.
+    wait_until(&shared, |progress| progress.peers == 0);
+    assert!(!shared.progress().closed);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_file_that_may_not_get_that_large_fails_the_transfer() {
+    let bench = Bench::new();
+    bench.sample(400_000);
+    // At most 128 KiB for each file, and an error instead of the signal that kills.
+    let script = "trap '' XFSZ && ulimit -f 128 && exec \"$0\" --include-ignored --exact inside_a_file_size_limit";
+    let this = std::env::current_exe().unwrap();
+    let output = Command::new("sh").args(["-c", script]).arg(this).env("TEST_DIR", bench.dir.path()).output();
+    passes_alone(&output.unwrap());
+}
+
+#[test]
+#[ignore = "run by a_file_that_may_not_get_that_large_fails_the_transfer under a limit of its own"]
+fn inside_a_file_size_limit() {
+    let dir = PathBuf::from(std::env::var_os("TEST_DIR").unwrap());
+    let mut sample = Sample::of(dir.join("original"), bytes(400_000), SHA256);
+    let (seeder, leecher) = (node("127.0.0.1:0"), node("127.0.0.1:0"));
+    let _shared = seeder.share(sample.source()).unwrap();
+    // The length comes from the seeder, when the fetch is on its way.
+    sample.metadata.content_length = None;
+    let fetch = leecher.fetch(sample.request(dir.join("copy"), &[seeder.local_address()])).unwrap();
+    let error = failure(&fetch);
+    assert!(error.to_string().contains("no file of that size"), "{error}");
+    closed(&fetch);
+    assert!(!dir.join("copy").exists());
+}
+
+#[test]
+fn a_length_that_nobody_told_is_found_out() {
+    let bench = Bench::new();
+    for len in [1000, 1024, 100_000] {
+        let mut sample = bench.sample(len);
+        let source = sample.source();
+        sample.metadata.content_length = None;
+        let (seeder, leecher) = (node("127.0.0.1:0"), node("127.0.0.1:0"));
+        let _shared = seeder.share(source).unwrap();
+        let output = bench.path(&format!("copy {len}"));
+        let fetch = leecher.fetch(sample.request(output.clone(), &[seeder.local_address()])).unwrap();
+        let size = wait_for(&fetch, |event| match event {
+            TransferEvent::SizeKnown(size) => Some(*size),
+            _ => None,
+        });
+        assert_eq!(size, len as u64);
+        complete(&fetch);
+        assert!(fs::read(output).unwrap() == sample.data);
     }
-    let output = unshare("exec \"$0\" --exact chunks_larger_than_a_path_mtu_arrive").unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_name_that_is_taken_meanwhile_fails_the_transfer_and_keeps_both_files() {
+    let bench = Bench::new();
+    let sample = bench.sample(50_000);
+    let (seeder, leecher) = (node("127.0.0.1:0"), node("127.0.0.1:0"));
+    let _shared = seeder.share(sample.source()).unwrap();
+    let fetch = leecher.fetch(sample.request(bench.path("copy"), &[])).unwrap();
+    fs::write(bench.path("copy"), b"precious").unwrap();
+    fetch.add_peer(seeder.local_address());
+    let error = failure(&fetch);
+    assert!(error.to_string().contains("exists"), "{error}");
+    closed(&fetch);
+    assert_eq!(fs::read(bench.path("copy")).unwrap(), b"precious");
+    assert!(names_in(bench.dir.path()).contains(&"copy.part".to_owned()));
 }
 
 #[test]
