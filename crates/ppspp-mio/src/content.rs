@@ -1,5 +1,6 @@
 //! Where the bytes of a swarm lie, and the answers to what the core asks of them.
 
+use std::path::PathBuf;
 use std::sync::mpsc::{SendError, sync_channel};
 use std::thread;
 
@@ -70,38 +71,30 @@ impl Content {
     }
 
     /// Has another thread make a fetched file durable and give it its name: that may take seconds, in which the loop
-    /// has peers to serve. The thread answers with [`Command::Finished`].
-    pub(crate) fn finish(&mut self, swarm: SwarmId, mailbox: &Mailbox) -> Result<(), FileError> {
-        let Self::Partial(store) = self else { return Ok(()) };
+    /// has peers to serve. The thread answers with [`Command::Finished`]; where there is none to be had, the work is
+    /// done here and the path returned.
+    pub(crate) fn finish(&mut self, swarm: SwarmId, mailbox: &Mailbox) -> Result<Option<PathBuf>, FileError> {
+        let Self::Partial(store) = self else { return Ok(None) };
         // Open before the rename: the file stays the same under its new name.
         let reader = store.reader()?;
-        let Self::Partial(store) = std::mem::replace(self, Self::Finishing(reader)) else { return Ok(()) };
+        let Self::Partial(mut store) = std::mem::replace(self, Self::Finishing(reader)) else { return Ok(None) };
         let (hand_over, take_over) = sync_channel::<Box<FileStore>>(1);
-        let done = mailbox.clone();
+        let mailbox = mailbox.clone();
         let spawned = thread::Builder::new().name("ppspp-finish".into()).spawn(move || {
-            if let Ok(store) = take_over.recv() {
-                finish(store, swarm, &done);
+            let Ok(mut store) = take_over.recv() else { return };
+            let result = store.finish();
+            drop(store);
+            if mailbox.send(Command::Finished { swarm, result }).is_err() {
+                tracing::debug!("a download was finished after its node had stopped");
             }
         });
-        match spawned {
-            Ok(_) => {
-                if let Err(SendError(store)) = hand_over.send(store) {
-                    finish(store, swarm, mailbox);
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%error, "no thread to finish the download in");
-                finish(store, swarm, mailbox);
-            }
+        if let Err(error) = spawned {
+            tracing::debug!(%error, "no thread to finish the download in");
+            return store.finish().map(Some);
         }
-        Ok(())
-    }
-}
-
-fn finish(mut store: Box<FileStore>, swarm: SwarmId, mailbox: &Mailbox) {
-    let result = store.finish();
-    drop(store);
-    if mailbox.send(Command::Finished { swarm, result }).is_err() {
-        tracing::debug!("a download was finished after its node had stopped");
+        match hand_over.send(store) {
+            Ok(()) => Ok(None),
+            Err(SendError(mut store)) => store.finish().map(Some),
+        }
     }
 }

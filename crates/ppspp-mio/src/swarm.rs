@@ -112,8 +112,12 @@ impl Swarm {
         if endpoint.set_wanted(self.id, nothing, now).is_err() {
             tracing::debug!("complete, but left");
         }
-        if let Err(error) = self.content.finish(self.id, mailbox) {
-            self.fail(endpoint, error, now);
+        // Should it not get its name, nothing is fetched again.
+        self.save(endpoint);
+        match self.content.finish(self.id, mailbox) {
+            Ok(None) => {}
+            Ok(Some(path)) => self.finished(endpoint, Ok(path), now),
+            Err(error) => self.finished(endpoint, Err(error), now),
         }
     }
 
@@ -131,7 +135,9 @@ impl Swarm {
                 }
             }
             Err(error) => {
-                self.content = Content::Closed;
+                if self.content.is_finishing() {
+                    self.content = Content::Closed;
+                }
                 self.fail(endpoint, error, now);
             }
         }
