@@ -1,6 +1,6 @@
 //! The handle of a node: a socket and a thread that serve any number of swarms.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -108,7 +108,7 @@ impl Node {
         let poll = Poll::new()?;
         let (mailbox, commands) = Mailbox::new(Waker::new(poll.registry(), WAKER)?);
         let clock = Clock::start();
-        let endpoint = Endpoint::new(Arc::new(config.endpoint), seed(), clock.now());
+        let endpoint = Endpoint::new(Arc::new(config.endpoint), seed()?, clock.now());
         let event_loop = EventLoop::new(socket, poll, clock, endpoint, commands, mailbox.clone())?;
         let thread = thread::Builder::new().name("ppspp".into()).spawn(move || event_loop.run())?;
         Ok(Self { mailbox, thread: Some(thread), local_address, taken, buffers })
@@ -255,14 +255,11 @@ enum Refused {
     Stopped,
 }
 
-/// Entropy for the endpoint, from the keys that the operating system's randomness gives the standard library.
-fn seed() -> [u8; 32] {
+/// Entropy for the endpoint: channel ids must not be guessable (RFC 7574 §12.1).
+fn seed() -> io::Result<[u8; 32]> {
     let mut seed = [0; 32];
-    let keys = RandomState::new();
-    for (index, word) in seed.chunks_exact_mut(8).enumerate() {
-        word.copy_from_slice(&keys.hash_one(index).to_le_bytes());
-    }
-    seed
+    getrandom::fill(&mut seed).map_err(io::Error::other)?;
+    Ok(seed)
 }
 
 #[cfg(test)]
@@ -271,7 +268,7 @@ mod tests {
 
     #[test]
     fn seeds_differ() {
-        let seeds: Vec<_> = (0..100).map(|_| seed()).collect();
+        let seeds: Vec<_> = (0..100).map(|_| seed().unwrap()).collect();
         for (index, one) in seeds.iter().enumerate() {
             assert!(seeds.iter().skip(index + 1).all(|other| other != one));
             assert!(one.chunks_exact(8).any(|word| word != &one[..8]));
