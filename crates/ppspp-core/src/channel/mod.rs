@@ -14,6 +14,7 @@ mod upload;
 
 pub(crate) use download::{Download, PendingChunk};
 pub(crate) use outgoing::{Batch, Blocked, ChunkSource, Path, Writer};
+pub(crate) use run::RunLength;
 pub(crate) use spread::Spread;
 pub(crate) use state::{Established, HalfOpen, Opening, State};
 pub(crate) use upload::Upload;

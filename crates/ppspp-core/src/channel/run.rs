@@ -8,6 +8,20 @@ const MAX_CHUNKS: u64 = 128;
 const MIN_CHUNKS: u64 = 16;
 /// Bytes in a whole run, within these bounds: all of it is read before it is sent.
 const RUN_BYTES: u64 = 128 * 1024;
+/// Chunks of a whole run: a power of two.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct RunLength(u64);
+
+impl RunLength {
+    /// For chunks of `chunk_size`, at most `max_chunks` but at least one group.
+    pub(crate) fn new(chunk_size: ChunkSize, max_chunks: u64) -> Self {
+        let chunks = RUN_BYTES / u64::from(chunk_size.bytes());
+        let wanted = chunks.next_power_of_two().clamp(MIN_CHUNKS, MAX_CHUNKS);
+        let most = if max_chunks == 0 { 1 } else { 1 << max_chunks.ilog2() };
+        Self(wanted.min(most).max(1 << chunk_size.group_layer()))
+    }
+}
+
 /// Layers within a run, its top included.
 const LAYERS: usize = MAX_CHUNKS.trailing_zeros() as usize + 1;
 
@@ -36,18 +50,11 @@ pub(crate) struct Run {
 
 impl Run {
     /// The part of `requested` within the aligned run at its start, and the rest.
-    pub(crate) fn split_from(requested: ChunkRange, chunk_size: ChunkSize) -> (Self, ChunkRange) {
-        let chunks = RUN_BYTES / u64::from(chunk_size.bytes());
-        let len = chunks.next_power_of_two().clamp(MIN_CHUNKS, MAX_CHUNKS);
-        let base = requested.start() & !(len - 1);
-        let whole = ChunkRange::new(base, base.saturating_add(len));
+    pub(crate) fn split_from(requested: ChunkRange, len: RunLength) -> (Self, ChunkRange) {
+        let base = requested.start() & !(len.0 - 1);
+        let whole = ChunkRange::new(base, base.saturating_add(len.0));
         let part = requested.intersection(whole);
         (Self { base, todo: mask(base, part), sent: 0 }, ChunkRange::new(part.end(), requested.end()))
-    }
-
-    /// Its first chunk, sent or not.
-    pub(crate) const fn base(&self) -> u64 {
-        self.base
     }
 
     /// The smallest range that holds everything still to be sent.
@@ -118,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_whole_run_follows_the_ruler() {
-        let (mut run, rest) = Run::split_from(ChunkRange::new(256, 400), ChunkSize::DEFAULT);
+        let (mut run, rest) = Run::split_from(ChunkRange::new(256, 400), RunLength::new(ChunkSize::DEFAULT, u64::MAX));
         assert_eq!(rest, ChunkRange::new(384, 400));
         let mut order = Vec::new();
         while let Some(chunk) = run.next() {
@@ -132,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_part_is_sent_without_its_neighbours() {
-        let (mut run, rest) = Run::split_from(ChunkRange::new(5, 9), ChunkSize::DEFAULT);
+        let (mut run, rest) = Run::split_from(ChunkRange::new(5, 9), RunLength::new(ChunkSize::DEFAULT, u64::MAX));
         assert!(rest.is_empty());
         assert_eq!(run.rest(), ChunkRange::new(5, 9));
         run.cancel(ChunkRange::new(8, 200));
@@ -142,5 +149,17 @@ mod tests {
         assert!(run.sent_in(ChunkRange::new(6, 7)) && !run.sent_in(ChunkRange::new(5, 6)));
         run.distrust();
         assert!(!run.sent_in(ChunkRange::new(0, 128)));
+    }
+
+    #[test]
+    fn length_follows_the_chunk_size_and_the_room() {
+        let length = |bytes, room| RunLength::new(ChunkSize::new(bytes).unwrap(), room);
+        assert_eq!(length(1024, u64::MAX), RunLength(128));
+        assert_eq!(length(512, u64::MAX), RunLength(128));
+        assert_eq!(length(8192, u64::MAX), RunLength(16));
+        assert_eq!(length(61_440, u64::MAX), RunLength(16));
+        assert_eq!(length(1024, 100), RunLength(64));
+        assert_eq!(length(1024, 0), RunLength(16));
+        assert_eq!(length(61_440, 3), RunLength(2));
     }
 }

@@ -1,22 +1,29 @@
-//! How often each run of the content was sent, over all channels of a swarm (R21).
+//! How often each part of the content was sent, over all channels of a swarm (R21).
 
 use alloc::collections::BTreeMap;
 
-/// Counts by a run's first chunk. Grows with what was sent, never with what was claimed.
+use crate::chunk::ChunkRange;
+
+/// Chunks counted together: the shortest run.
+const UNIT: u64 = 16;
+
+/// Counts by unit. Grows with what was sent, never with what was claimed.
 #[derive(Debug, Default)]
 pub(crate) struct Spread {
     times: BTreeMap<u64, u32>,
 }
 
 impl Spread {
-    /// How often the run at `base` was chosen to be sent.
-    pub(crate) fn times(&self, base: u64) -> u32 {
-        self.times.get(&base).copied().unwrap_or(0)
+    /// How often the start of `range` was chosen to be sent.
+    pub(crate) fn times(&self, range: ChunkRange) -> u32 {
+        self.times.get(&(range.start() / UNIT)).copied().unwrap_or(0)
     }
 
-    /// Notes that the run at `base` is going to be sent.
-    pub(crate) fn note(&mut self, base: u64) {
-        let times = self.times.entry(base).or_default();
-        *times = times.saturating_add(1);
+    /// Notes that `range`, part of a run, is going to be sent.
+    pub(crate) fn note(&mut self, range: ChunkRange) {
+        for unit in range.start() / UNIT..range.end().div_ceil(UNIT) {
+            let times = self.times.entry(unit).or_default();
+            *times = times.saturating_add(1);
+        }
     }
 }

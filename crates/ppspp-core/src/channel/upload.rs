@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::channel::inflight::{Acked, InFlight, LostChunk};
-use crate::channel::run::Run;
+use crate::channel::run::{Run, RunLength};
 use crate::channel::spread::Spread;
-use crate::chunk::{Bin, ChunkIndex, ChunkRange, ChunkSize, RangeSet};
+use crate::chunk::{Bin, ChunkIndex, ChunkRange, RangeSet};
 use crate::config::EndpointConfig;
 use crate::congestion::{AckEvent, Controller, DelaySample, LossEvent, Pacer, RttEstimator};
 use crate::time::Instant;
@@ -33,11 +33,10 @@ pub(crate) struct NextChunk {
 /// The sending half of a channel.
 #[derive(Debug)]
 pub(crate) struct Upload {
-    chunk_size: ChunkSize,
     queue: VecDeque<ChunkRange>,
     run: Option<Run>,
     next_run: Option<Run>,
-    /// First chunks of the runs that were planned for this peer.
+    /// What was planned for this peer before.
     served: RangeSet,
     resend: VecDeque<LostChunk>,
     pub(crate) in_flight: InFlight,
@@ -59,13 +58,7 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    pub(crate) fn new(
-        config: &EndpointConfig,
-        chunk_size: ChunkSize,
-        mss: u32,
-        rtt: Option<Duration>,
-        now: Instant,
-    ) -> Self {
+    pub(crate) fn new(config: &EndpointConfig, mss: u32, rtt: Option<Duration>, now: Instant) -> Self {
         let mut congestion = config.congestion;
         congestion.mss = mss;
         let mut estimator = RttEstimator::new(now);
@@ -73,7 +66,6 @@ impl Upload {
             estimator.on_sample(now, rtt);
         }
         Self {
-            chunk_size,
             queue: VecDeque::new(),
             run: None,
             next_run: None,
@@ -151,16 +143,22 @@ impl Upload {
             || self.run.iter().chain(&self.next_run).any(|run| !run.is_done())
     }
 
-    /// What is to be sent soon, nearest first: to be read ahead.
+    /// What is to be sent soon, to be read: a chunk to repeat alone, since its group may be gone from memory, or the
+    /// planned runs.
     pub(crate) fn upcoming(&self) -> impl Iterator<Item = ChunkRange> {
         let resend = self.resend.front().map(|lost| ChunkRange::single(lost.chunk));
-        let runs = self.run.iter().chain(&self.next_run).map(Run::rest);
+        let runs = self.run.iter().chain(&self.next_run).filter(move |_| resend.is_none()).map(Run::rest);
         resend.into_iter().chain(runs).filter(|range| !range.is_empty())
     }
 
-    /// Chooses the runs that leave next: of those asked for, the one sent least often to others (R21), in the order of
-    /// asking where that is equal. What this peer asks for again comes first.
-    pub(crate) fn plan(&mut self, spread: &mut Spread) {
+    /// Whether the window has room: without it nothing needs to be read.
+    pub(crate) fn has_window(&self) -> bool {
+        self.in_flight.bytes() < self.controller.window()
+    }
+
+    /// Chooses the runs of `length` that leave next: of those asked for, the one sent least often to others (R21), in
+    /// the order of asking where that is equal. What this peer asks for again comes first.
+    pub(crate) fn plan(&mut self, spread: &mut Spread, length: RunLength) {
         loop {
             if self.run.as_ref().is_none_or(Run::is_done) {
                 self.run = self.next_run.take();
@@ -168,24 +166,26 @@ impl Upload {
             if self.next_run.is_some() {
                 return;
             }
-            let Some(run) = self.take_run(spread) else { return };
-            spread.note(run.base());
-            self.served.insert(ChunkRange::single(ChunkIndex::new(run.base())));
-            self.next_run = Some(run);
+            let Some(part) = self.take_part(spread, length) else { return };
+            spread.note(part);
+            self.served.insert(part);
+            self.next_run = Some(Run::split_from(part, length).0);
         }
     }
 
-    fn take_run(&mut self, spread: &Spread) -> Option<Run> {
+    /// Takes a part of the queue that lies in one run.
+    fn take_part(&mut self, spread: &Spread, length: RunLength) -> Option<ChunkRange> {
         let mut best: Option<(u32, usize, ChunkRange)> = None;
         let mut seen = 0;
         'search: for (place, &queued) in self.queue.iter().enumerate() {
             let mut rest = queued;
             while !rest.is_empty() && seen < PLAN_AHEAD {
-                let (run, after) = Run::split_from(rest, self.chunk_size);
-                let again = self.served.contains(ChunkIndex::new(run.base()));
-                let times = if again { 0 } else { spread.times(run.base()) };
+                let (_, after) = Run::split_from(rest, length);
+                let part = ChunkRange::new(rest.start(), rest.end() - after.count());
+                let again = self.served.contains(ChunkIndex::new(part.start()));
+                let times = if again { 0 } else { spread.times(part) };
                 if best.is_none_or(|(fewest, ..)| times < fewest) {
-                    best = Some((times, place, ChunkRange::new(rest.start(), rest.end() - after.count())));
+                    best = Some((times, place, part));
                 }
                 if times == 0 {
                     break 'search;
@@ -203,7 +203,7 @@ impl Upload {
                 self.queue.insert(place, piece);
             }
         }
-        Some(Run::split_from(part, self.chunk_size).0)
+        Some(part)
     }
 
     /// The chunk to send next of those planned; stays the same until it is sent or skipped.

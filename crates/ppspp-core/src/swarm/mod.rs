@@ -45,6 +45,8 @@ pub(crate) struct Swarm {
     picker: Picker,
     uploads: Uploads,
     spread: Spread,
+    /// Peers being served, and when they were counted.
+    uploaders: Option<(Instant, usize)>,
     pub(crate) peers: Slab<Channel>,
     /// The channel that stands for an address: established, or opened by us.
     by_address: BTreeMap<SocketAddr, PeerSlot>,
@@ -83,6 +85,7 @@ impl Swarm {
             picker: Picker::default(),
             uploads: Uploads::default(),
             spread: Spread::default(),
+            uploaders: None,
             peers: Slab::new(),
             by_address: BTreeMap::new(),
             half_open: BTreeMap::new(),

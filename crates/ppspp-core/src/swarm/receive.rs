@@ -127,17 +127,14 @@ impl Swarm {
     }
 
     fn on_request(&mut self, cx: &Cx<'_>, slot: PeerSlot, range: ChunkRange) {
-        let Some(geometry) = self.content.geometry() else { return };
-        if range.is_empty() {
+        if range.is_empty() || self.content.geometry().is_none() {
             return;
         }
         let Some(channel) = self.peers.get_mut(slot as usize) else { return };
         let mss = segment_size(&self.format, channel.mtu);
         let State::Established(peer) = &mut channel.state else { return };
         let rtt = peer.rtt;
-        let upload = peer
-            .upload
-            .get_or_insert_with(|| Box::new(Upload::new(cx.config, geometry.chunk_size(), mss, rtt, cx.now)));
+        let upload = peer.upload.get_or_insert_with(|| Box::new(Upload::new(cx.config, mss, rtt, cx.now)));
         upload.on_request(range, cx.config.limits.queued_requests);
     }
 }

@@ -2,8 +2,9 @@
 
 use alloc::vec::Vec;
 use core::num::NonZeroUsize;
+use core::time::Duration;
 
-use crate::channel::{Batch, Blocked, Channel, Established, Path, State, Writer};
+use crate::channel::{Batch, Blocked, Channel, Established, Path, RunLength, State, Writer};
 use crate::chunk::{ChunkIndex, ChunkRange, Geometry, RangeSet};
 use crate::config::EndpointConfig;
 use crate::context::Cx;
@@ -13,6 +14,9 @@ use crate::swarm::Swarm;
 use crate::swarm::open::write_handshake;
 use crate::swarm::uploads::Source;
 use crate::wire::{DatagramBuilder, Handshake, MessageType, RangeMessage};
+
+/// How often the peers being served are counted.
+const COUNT_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Swarm {
     /// Appends the next datagrams for `slot` to `buf`; `None` if nothing is to leave now.
@@ -198,6 +202,7 @@ impl Swarm {
     /// Writes a batch of chunks, as window and pacing allow.
     fn write_chunks(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, limit: BatchLimit, buf: &mut Vec<u8>) -> Batch {
         let Some(geometry) = self.content.geometry() else { return Batch::default() };
+        let length = self.run_length(cx);
         let channel = &mut self.peers[slot as usize];
         let State::Established(peer) = &mut channel.state else { return Batch::default() };
         let Some(upload) = &mut peer.upload else { return Batch::default() };
@@ -210,7 +215,11 @@ impl Swarm {
             max_bytes: limit.bytes,
         };
         while upload.has_requests() && upload.in_flight.chunks() < cx.config.limits.in_flight {
-            upload.plan(&mut self.spread);
+            if !upload.has_window() {
+                peer.blocked = Blocked::Window;
+                break;
+            }
+            upload.plan(&mut self.spread, length);
             for range in upload.upcoming() {
                 self.uploads.prepare(cx, self.id, &self.content, &geometry, range, slot);
             }
@@ -231,6 +240,21 @@ impl Swarm {
             }
         }
         Batch::default()
+    }
+
+    /// How long runs may be, so that those of all peers being served stay in memory until they are sent.
+    fn run_length(&mut self, cx: &Cx<'_>) -> RunLength {
+        if self.uploaders.is_none_or(|(at, _)| cx.now - at >= COUNT_INTERVAL) {
+            let served = self.peers.iter().filter(|(_, channel)| {
+                let upload = channel.established().and_then(|peer| peer.upload.as_ref());
+                upload.is_some_and(|upload| upload.has_requests() || upload.in_flight.chunks() > 0)
+            });
+            self.uploaders = Some((cx.now, served.count().max(1)));
+        }
+        let uploaders = self.uploaders.map_or(1, |(_, count)| count);
+        // Two runs a peer: the one that leaves and the one that is read ahead.
+        let groups = (cx.config.limits.cached_groups / (2 * uploaders)).max(1) as u64;
+        RunLength::new(self.metadata.chunk_size, groups << self.metadata.chunk_size.group_layer())
     }
 
     /// When `slot` has something due next.

@@ -1,0 +1,174 @@
+//! Addressing: bins, runs of chunks, geometry, and range sets against a slow twin.
+
+use std::collections::BTreeSet;
+
+use ppspp_core::chunk::{Bin, ChunkIndex, ChunkRange, ChunkSize, Geometry, GroupIndex, RangeSet};
+
+use super::input::Input;
+
+/// Does arithmetic with numbers of the input's choice and checks the laws.
+pub fn bin_ops(data: &[u8]) {
+    let mut input = Input::new(data);
+    let bins = [input.u64(), input.u64()].map(|number| Bin::from_number(number).unwrap_or(Bin::EVERYTHING));
+    let range = input.range();
+    bin_laws(bins[0], input.u8());
+    bin_laws(bins[1], input.u8());
+    pair_laws(bins[0], bins[1]);
+    run_laws(range);
+    geometry_laws(&mut input);
+    set_laws(&mut input);
+}
+
+fn bin_laws(bin: Bin, layer: u8) {
+    let base = bin.base_range();
+    assert_eq!(base.count(), 1 << bin.layer());
+    assert_eq!(Bin::spanning(base), Some(bin));
+    assert_eq!(Bin::largest_prefix(base), Some(bin));
+    assert_eq!(Bin::at(bin.layer(), bin.offset()), Some(bin));
+    assert_eq!(Bin::from_number(bin.number()), Some(bin));
+    assert_eq!(bin.is_leaf(), bin.layer() == 0);
+    if let Some(parent) = bin.parent() {
+        let Some(sibling) = bin.sibling() else { panic!("{bin:?} has a parent and no sibling") };
+        let (left, right) = if bin.is_left() { (bin, sibling) } else { (sibling, bin) };
+        assert_eq!(parent.children(), Some((left, right)));
+        assert_eq!(sibling.sibling(), Some(bin));
+        assert_eq!(left.base_range().end(), right.base_range().start());
+        assert!(parent.contains(bin) && !bin.contains(parent));
+    } else {
+        assert_eq!(bin, Bin::EVERYTHING);
+        assert_eq!(bin.sibling(), None);
+    }
+    if let Some((left, right)) = bin.children() {
+        assert_eq!((left.parent(), right.parent()), (Some(bin), Some(bin)));
+    }
+    let ancestor = bin.ancestor(layer);
+    assert!(ancestor.contains(bin));
+    assert_eq!(ancestor.layer(), layer.max(bin.layer()).min(Bin::MAX_LAYER));
+}
+
+fn pair_laws(a: Bin, b: Bin) {
+    let (over, under) = (a.base_range(), b.base_range());
+    // Two nodes of a tree are nested or apart.
+    assert_eq!(over.intersects(under), a.contains(b) || b.contains(a));
+    assert_eq!(a.contains(b), b.ancestor(a.layer()) == a && a.layer() >= b.layer());
+    assert_eq!(a == b, a.contains(b) && b.contains(a));
+}
+
+fn run_laws(range: ChunkRange) {
+    let named = range.intersection(Bin::EVERYTHING.base_range());
+    let mut rest = named;
+    for _ in 0..126 {
+        let Some(bin) = Bin::largest_prefix(rest) else { break };
+        assert!(rest.covers(bin.base_range()));
+        assert_eq!(bin.base_range().start(), rest.start());
+        let larger = bin.parent().filter(|parent| parent.base_range().start() == rest.start());
+        assert!(larger.is_none_or(|parent| !rest.covers(parent.base_range())));
+        rest = ChunkRange::new(bin.base_range().end(), rest.end());
+    }
+    assert!(rest.is_empty(), "{range:?} is more than 126 bins");
+    let spanning = Bin::spanning(named);
+    assert!(spanning.is_none_or(|bin| bin.base_range() == named));
+}
+
+fn geometry_laws(input: &mut Input<'_>) {
+    let size = ChunkSize::MIN.bytes() + u32::from(input.u16()) % (ChunkSize::MAX.bytes() - ChunkSize::MIN.bytes() + 1);
+    let (Ok(size), shift) = (ChunkSize::new(size), input.u8() % 64) else { panic!("{size} bytes were refused") };
+    let length = input.u64() >> shift;
+    let Ok(geometry) = Geometry::new(length, size) else {
+        assert!(length == 0 || length > i64::MAX as u64, "{length} bytes were refused");
+        return;
+    };
+    let chunks = geometry.chunk_count();
+    assert_eq!(geometry.content_length(), Some(length));
+    assert_eq!(geometry.byte_range(geometry.all()), 0..length);
+    let Some(last_len) = geometry.chunk_len(geometry.last_chunk()) else { panic!("the last chunk has no length") };
+    assert!((1..=size.bytes()).contains(&last_len));
+    let unsized_twin = Geometry::of_chunks(chunks, size).map(|twin| twin.with_last_len(last_len));
+    assert_eq!(unsized_twin, Ok(Some(geometry)));
+    let peaks: Vec<Bin> = geometry.peaks().collect();
+    assert_eq!(peaks.len(), chunks.count_ones() as usize);
+    let mut end = 0;
+    for peak in &peaks {
+        assert_eq!(peak.base_range().start(), end);
+        end = peak.base_range().end();
+        assert!(geometry.root().contains(*peak));
+        assert_eq!(geometry.peak_of(ChunkIndex::new(end - 1)), Some(*peak));
+    }
+    assert_eq!(end, chunks);
+    let chunk = ChunkIndex::new(input.u64() >> shift);
+    let group = geometry.group_of(chunk);
+    let inside = chunk.value() < chunks;
+    assert_eq!(geometry.group_chunks(group).contains(chunk), inside);
+    assert_eq!(geometry.peak_of(chunk).is_some(), inside);
+    assert_eq!(geometry.chunk_len(chunk).is_some(), inside);
+    assert!(geometry.group_chunks(GroupIndex::new(geometry.group_count())).is_empty());
+    let range = ChunkRange::new(chunk.value(), chunk.value().saturating_add(u64::from(input.u16())));
+    let touched: Vec<GroupIndex> = geometry.groups_touching(range).take(1 << 17).collect();
+    let ends = (touched.first(), touched.last());
+    if let (Some(first), Some(last)) = ends {
+        assert_eq!(*first, group);
+        assert_eq!(last.value() - first.value() + 1, touched.len() as u64);
+        assert!(range.intersects(geometry.group_chunks(*last)));
+    } else {
+        assert!(range.intersection(geometry.all()).is_empty());
+    }
+}
+
+/// Positions of the slow twin, somewhere in the space of chunks.
+const WINDOW: u64 = 256;
+
+fn set_laws(input: &mut Input<'_>) {
+    let base = input.u64().min(u64::MAX - WINDOW);
+    let window = ChunkRange::new(base, base + WINDOW);
+    let mut set = RangeSet::new();
+    let mut twin: BTreeSet<u64> = BTreeSet::new();
+    while !input.is_empty() {
+        let (op, start) = (input.u8(), base + u64::from(input.u8()));
+        let range = ChunkRange::new(start, start.saturating_add(u64::from(input.u8())).min(window.end()));
+        let before = twin.len() as u64;
+        match op % 4 {
+            0 => {
+                twin.extend(range.iter().map(ChunkIndex::value));
+                assert_eq!(set.insert(range), twin.len() as u64 - before);
+            }
+            1 => {
+                twin.retain(|chunk| !range.contains(ChunkIndex::new(*chunk)));
+                assert_eq!(set.remove(range), before - twin.len() as u64);
+            }
+            2 => {
+                let max_runs = usize::from(op >> 2);
+                let runs = set.run_count();
+                match set.insert_bounded(range, max_runs) {
+                    Ok(added) => {
+                        twin.extend(range.iter().map(ChunkIndex::value));
+                        assert_eq!(added, twin.len() as u64 - before);
+                        assert!(set.run_count() <= runs.max(max_runs));
+                    }
+                    Err(_) => assert!(!set.intersects(range) && runs >= max_runs),
+                }
+            }
+            _ => {
+                twin.retain(|chunk| range.contains(ChunkIndex::new(*chunk)));
+                assert_eq!(set.clip_to(range), before - twin.len() as u64);
+            }
+        }
+        check_set(&set, &twin, range, window);
+    }
+}
+
+fn check_set(set: &RangeSet, twin: &BTreeSet<u64>, range: ChunkRange, window: ChunkRange) {
+    assert_eq!(set.count(), twin.len() as u64);
+    assert_eq!(set.is_empty(), twin.is_empty());
+    let members: Vec<u64> = set.runs().flat_map(ChunkRange::iter).map(ChunkIndex::value).collect();
+    assert!(members.iter().eq(twin.iter()), "{set:?}");
+    let ends: Vec<u64> = set.runs().map(ChunkRange::end).collect();
+    assert!(set.runs().skip(1).zip(&ends).all(|(run, end)| run.start() > *end), "runs touch: {set:?}");
+    let inside = twin.range(range.start()..range.end()).count() as u64;
+    assert_eq!(set.intersection_in(range).map(ChunkRange::count).sum::<u64>(), inside);
+    assert_eq!(set.missing_in(range).map(ChunkRange::count).sum::<u64>(), range.count() - inside);
+    assert_eq!(set.covers(range), inside == range.count());
+    assert_eq!(set.intersects(range), inside > 0);
+    let missing = (range.start()..window.end()).find(|chunk| !twin.contains(chunk)).unwrap_or(window.end());
+    assert_eq!(set.first_missing_from(range.start()), missing);
+    assert_eq!(set.run_at(ChunkIndex::new(range.start())).is_some(), twin.contains(&range.start()));
+}
