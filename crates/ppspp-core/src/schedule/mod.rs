@@ -4,4 +4,4 @@ mod picker;
 mod requests;
 
 pub(crate) use picker::{Pickable, Picker};
-pub(crate) use requests::{PeerSlot, Requests};
+pub(crate) use requests::{PeerSlot, Requests, mask};

@@ -1,11 +1,14 @@
 //! Bytes read back: to be sent, or to find out whether they are what an earlier run stored (R22).
 
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 
 use crate::chunk::{Bin, ChunkIndex, ChunkRange, Geometry, GroupIndex};
 use crate::context::Cx;
 use crate::event::{Event, MAX_READ, ReadError};
 use crate::integrity::{EarlyHashes, GroupNodes, Verdict};
+use crate::schedule::mask;
 use crate::swarm::Swarm;
 use crate::swarm::uploads::{Purpose, Read};
 
@@ -65,7 +68,7 @@ impl Swarm {
     /// Keeps bytes to be sent if they match the tree: what does not is never sent.
     fn take_served(
         &mut self,
-        cx: &Cx<'_>,
+        cx: &mut Cx<'_>,
         geometry: &Geometry,
         group: GroupIndex,
         part: ChunkRange,
@@ -78,21 +81,27 @@ impl Swarm {
             if !self.content.verifier.verify_group(group, &nodes) {
                 return false;
             }
-            self.uploads.keep(group, part, piece, nodes, limit);
+            let all = mask(part, part);
+            self.uploads.keep(group, part, all, piece, nodes, limit);
             return true;
         }
         // R2: an incomplete group is served chunk by chunk against its leaf hashes, which its open nodes hold.
+        let chunks = geometry.group_chunks(group);
         let base = geometry.byte_range(part).start;
-        for chunk in part.iter() {
-            let inside = geometry.byte_range(ChunkRange::single(chunk));
+        let mut good = 0;
+        let stored: Vec<ChunkRange> = self.content.stored.intersection_in(part).collect();
+        for chunk in stored.into_iter().flat_map(ChunkRange::iter) {
+            let single = ChunkRange::single(chunk);
+            let inside = geometry.byte_range(single);
             let bytes = piece.get((inside.start - base) as usize..(inside.end - base) as usize);
             let leaf = Bin::leaf(chunk).and_then(|leaf| self.content.verifier.node(leaf));
-            let Some((bytes, leaf)) = bytes.zip(leaf) else { return false };
-            if function.leaf(bytes).as_slice() != leaf {
-                return false;
+            if bytes.zip(leaf).is_some_and(|(bytes, leaf)| function.leaf(bytes).as_slice() == leaf) {
+                good |= mask(chunks, single);
+            } else {
+                self.on_changed(cx, single, Purpose::Serve);
             }
         }
-        self.uploads.keep(group, part, piece, GroupNodes::empty(function, geometry.group_chunks(group)), limit);
+        self.uploads.keep(group, part, good, piece, GroupNodes::empty(function, chunks), limit);
         true
     }
 

@@ -10,7 +10,7 @@ use crate::chunk::{Bin, ChunkIndex, ChunkRange, Geometry, GroupIndex};
 use crate::context::Cx;
 use crate::event::{Event, MAX_READ, ReadToken, SwarmId};
 use crate::integrity::GroupNodes;
-use crate::schedule::PeerSlot;
+use crate::schedule::{PeerSlot, mask};
 use crate::swarm::content::ContentState;
 
 /// What a read is for.
@@ -29,10 +29,13 @@ pub(crate) struct Read {
     pub(crate) purpose: Purpose,
 }
 
-/// Verified bytes of a group, or of a run of chunks in an incomplete one, with the nodes below the group hash.
+/// Verified bytes of a group, with the nodes below the group hash.
 #[derive(Debug)]
 struct CachedGroup {
+    /// What `data` spans: the group, or of an incomplete one the part from its first stored chunk to its last.
     range: ChunkRange,
+    /// The chunks in it that are verified: bit n is the group's n-th chunk.
+    chunks: u32,
     data: Bytes,
     nodes: GroupNodes,
     used: u64,
@@ -98,18 +101,12 @@ impl Uploads {
         let mut reading = false;
         for group in geometry.groups_touching(range) {
             let chunks = geometry.group_chunks(group);
-            let needed = if content.has_group(group) && content.stored.covers(chunks) {
-                chunks
-            } else {
-                let asked = range.intersection(chunks);
-                let first = content.stored.intersection_in(asked).next();
-                first
-                    .and_then(|run| content.stored.run_at(ChunkIndex::new(run.start())))
-                    .map_or(ChunkRange::EMPTY, |run| run.intersection(chunks))
-            };
-            if needed.is_empty() || self.is_at_hand(group, needed) {
+            let stored = stored_mask(content, chunks);
+            let asked = stored & mask(chunks, range);
+            if asked == 0 || self.is_at_hand(group, asked) {
                 continue;
             }
+            let needed = hull(chunks, stored);
             reading = true;
             if self.reads.values().any(|read| read.purpose == Purpose::Serve && read.range.covers(needed)) {
                 continue;
@@ -135,22 +132,31 @@ impl Uploads {
         }
     }
 
-    fn is_at_hand(&mut self, group: GroupIndex, needed: ChunkRange) -> bool {
+    fn is_at_hand(&mut self, group: GroupIndex, asked: u32) -> bool {
         let clock = self.clock;
         self.cache.get_mut(&group).is_some_and(|cached| {
             cached.used = clock;
-            cached.range.covers(needed)
+            asked & !cached.chunks == 0
         })
     }
 
-    /// Keeps verified bytes of `group`; the group unused for longest goes when `limit` are kept.
-    pub(crate) fn keep(&mut self, group: GroupIndex, range: ChunkRange, data: Bytes, nodes: GroupNodes, limit: usize) {
+    /// Keeps verified bytes of `group`, of which `chunks` are good; the group unused for longest goes when `limit` are
+    /// kept.
+    pub(crate) fn keep(
+        &mut self,
+        group: GroupIndex,
+        range: ChunkRange,
+        chunks: u32,
+        data: Bytes,
+        nodes: GroupNodes,
+        limit: usize,
+    ) {
         while self.cache.len() >= limit.max(1) && !self.cache.contains_key(&group) {
             let oldest = self.cache.iter().min_by_key(|(_, cached)| cached.used).map(|(&group, _)| group);
             let Some(oldest) = oldest else { break };
             self.cache.remove(&oldest);
         }
-        self.cache.insert(group, CachedGroup { range, data, nodes, used: self.clock });
+        self.cache.insert(group, CachedGroup { range, chunks, data, nodes, used: self.clock });
     }
 
     /// Drops `group`: its bytes changed, or are about to.
@@ -180,8 +186,9 @@ impl Source<'_> {
 
 impl ChunkSource for Source<'_> {
     fn chunk(&self, chunk: ChunkIndex) -> Option<&[u8]> {
-        let cached = self.cached(self.geometry.group_of(chunk))?;
-        if !cached.range.contains(chunk) {
+        let group = self.geometry.group_of(chunk);
+        let cached = self.cached(group)?;
+        if cached.chunks & mask(self.geometry.group_chunks(group), ChunkRange::single(chunk)) == 0 {
             return None;
         }
         let base = self.geometry.offset(ChunkIndex::new(cached.range.start()));
@@ -203,4 +210,18 @@ impl ChunkSource for Source<'_> {
     fn may_have(&self, chunk: ChunkIndex) -> bool {
         self.content.verifier.has(chunk)
     }
+}
+
+/// The stored chunks among `chunks`, those of one group.
+pub(crate) fn stored_mask(content: &ContentState, chunks: ChunkRange) -> u32 {
+    content.stored.intersection_in(chunks).fold(0, |bits, run| bits | mask(chunks, run))
+}
+
+/// The smallest range within `chunks` that holds all of `bits`.
+const fn hull(chunks: ChunkRange, bits: u32) -> ChunkRange {
+    if bits == 0 {
+        return ChunkRange::EMPTY;
+    }
+    let start = chunks.start() + bits.trailing_zeros() as u64;
+    ChunkRange::new(start, chunks.start() + 32 - bits.leading_zeros() as u64)
 }
