@@ -1,5 +1,6 @@
 //! Standard error: what people read while a command runs.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
@@ -42,7 +43,7 @@ impl Console {
     /// A progress bar over bytes. It shows nothing where bars are not drawn.
     pub(crate) fn bar(self, what: &'static str) -> Bar {
         let template =
-            "{prefix} [{bar:28}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta} left{msg}";
+            "{prefix} [{wide_bar}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta} left{msg}";
         self.draw(what, template)
     }
 
@@ -53,18 +54,17 @@ impl Console {
 
     fn draw(self, what: &'static str, template: &str) -> Bar {
         if !self.bars {
-            return Bar(None);
+            return Bar(None, Cell::new(false));
         }
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(DRAWS));
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(what);
-        bar.enable_steady_tick(Duration::from_millis(250));
-        Bar(Some(bar))
+        Bar(Some(bar), Cell::new(false))
     }
 }
 
 /// A progress bar, or nothing. It disappears when dropped.
-pub(crate) struct Bar(Option<ProgressBar>);
+pub(crate) struct Bar(Option<ProgressBar>, Cell<bool>);
 
 impl Bar {
     /// Shows that `done` of `total` bytes are done.
@@ -72,6 +72,7 @@ impl Bar {
         if let Some(bar) = &self.0 {
             bar.set_length(total);
             bar.set_position(done);
+            self.tick(bar);
         }
     }
 
@@ -87,6 +88,14 @@ impl Bar {
     pub(crate) fn remark(&self, remark: impl fmt::Display) {
         if let Some(bar) = &self.0 {
             bar.set_message(remark.to_string());
+            self.tick(bar);
+        }
+    }
+
+    /// Draws on without being told to, from the first figures on: before them there is nothing to see.
+    fn tick(&self, bar: &ProgressBar) {
+        if !self.1.replace(true) {
+            bar.enable_steady_tick(Duration::from_millis(250));
         }
     }
 

@@ -226,7 +226,7 @@ impl Getter<'_> {
         let Some(total) = now.content_length else { return };
         if now.bytes_to_check > 0 {
             self.bar.restart(now.bytes_stored);
-            self.bar.remark(format_args!(", {} there to be verified", DecimalBytes(now.bytes_to_check)));
+            self.bar.remark(format_args!(", {} to verify", DecimalBytes(now.bytes_to_check)));
         } else {
             self.bar.remark(format_args!(", {}", peers(now.peers)));
         }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ppspp_mio::{Listen, Node, NodeConfig, StartError};
+use ppspp_mio::{Node, NodeConfig, StartError};
 
 use crate::console::Console;
 use crate::exit::{Exit, Outcome, Stop};
@@ -17,7 +17,6 @@ pub(crate) const TURN: Duration = Duration::from_millis(100);
 /// Opens the socket.
 pub(crate) fn start(listen: Option<SocketAddr>, console: Console) -> Outcome<Node> {
     let config = listen.map_or_else(NodeConfig::default, NodeConfig::listening_on);
-    debug_assert!(listen.is_some() || config.listen == Listen::Default);
     let node = Node::start(config).map_err(|error| {
         let exit = if matches!(error, StartError::Bind(_)) { Exit::Usage } else { Exit::Failed };
         Stop::Failure(exit, error.into())

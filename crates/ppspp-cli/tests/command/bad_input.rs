@@ -243,24 +243,6 @@ fn an_output_that_another_process_fetches_into() {
     first.wait().refused(130, "interrupted; 0 B are kept");
 }
 
-#[test]
-fn a_sidecar_of_another_swarm() {
-    let place = Place::new();
-    let mut seeder = place.seed(&place.file("f", 10_000), &[]);
-    let link = seeder.line();
-    // An unfinished fetch of something else, whose seeder is away.
-    let away = format!("ppsp://127.0.0.1:9/{ID}?cl=10");
-    place.get(&away, "copy", &["--timeout", "1s"]).refused(3, "no peer answered");
-    let ended = place.get(&link, "copy", &[]);
-    if ended.code == Some(0) {
-        // Nothing was fetched, so nothing was there to keep.
-        return;
-    }
-    ended.refused(2, "cannot ");
-    assert!(ended.stderr.contains(ID), "{ended:?}");
-    assert_eq!(place.get(&link, "copy", &["--force"]).code, Some(0));
-}
-
 /// A limit on the size of files stands in for a disk without room; both fail the same write.
 #[test]
 fn a_disk_that_takes_no_more() {

@@ -375,6 +375,24 @@ fn a_corrupted_sidecar_yields_no_wrong_byte() {
 }
 
 #[test]
+fn a_partial_file_of_another_swarm_is_left_alone() {
+    let place = Place::new();
+    let original = place.file("original", 200_000);
+    let mut link = String::new();
+    drop(partial(&place, &original, &mut link));
+    let other = place.file("other", 5000);
+    let mut seeder = place.seed(&other, &[]);
+    let (theirs, kept) = (seeder.line(), fs::read(place.path("copy.part")).unwrap());
+    let id = link.rsplit('/').next().unwrap().split('?').next().unwrap();
+    let says = format!("cannot open copy.ppspp: it belongs to an unfinished download of swarm {id}; finish that one,");
+    place.get(&theirs, "copy", &[]).refused(2, &says);
+    assert!(fs::read(place.path("copy.part")).unwrap() == kept);
+    let ended = place.get(&theirs, "copy", &["--force"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    same(&other, &place.path("copy"));
+}
+
+#[test]
 fn a_closed_pipe_ends_quietly() {
     let place = Place::new();
     let mut seeder = place.seed(&place.file("f", 10), &[]);
