@@ -16,7 +16,7 @@ pub(crate) use download::{Download, PendingChunk};
 pub(crate) use outgoing::{Batch, Blocked, ChunkSource, Path, Writer};
 pub(crate) use run::RunLength;
 pub(crate) use spread::Spread;
-pub(crate) use state::{Established, HalfOpen, Opening, State};
+pub(crate) use state::{Established, HalfOpen, Opening, State, Unheard};
 pub(crate) use upload::Upload;
 
 use core::net::SocketAddr;
@@ -121,8 +121,29 @@ impl Channel {
         }
     }
 
+    /// Our opening that waits for its reply.
+    pub(crate) fn opening(&self) -> Option<&Opening> {
+        match &self.state {
+            State::Opening(opening) => Some(opening),
+            State::HalfOpen(half_open) => half_open.ours.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Our opening that waits for its reply, to change it.
+    pub(crate) fn opening_mut(&mut self) -> Option<&mut Opening> {
+        match &mut self.state {
+            State::Opening(opening) => Some(opening),
+            State::HalfOpen(half_open) => half_open.ours.as_mut(),
+            _ => None,
+        }
+    }
+
     /// Notes that a datagram arrived.
-    pub(crate) const fn on_received(&mut self, now: Instant) {
+    pub(crate) fn on_received(&mut self, now: Instant) {
+        if let Some(established) = self.established_mut() {
+            established.unheard = None;
+        }
         self.last_received = now;
         self.sent_in_vain = 0;
         self.unanswered = 0;
@@ -142,11 +163,15 @@ impl Channel {
     pub(crate) fn deadline(&self, config: &EndpointConfig) -> Instant {
         match &self.state {
             State::Opening(opening) => opening.next_at.min(self.dead_at(config)),
-            State::HalfOpen(half_open) => half_open.deadline(),
+            State::HalfOpen(half_open) => match &half_open.ours {
+                Some(opening) => opening.next_at.min(self.dead_at(config)),
+                None => half_open.deadline(),
+            },
             State::Established(established) => {
                 let timers = [
                     self.reopen_at(established),
                     established.announce_at,
+                    established.unheard.map(|unheard| unheard.at),
                     match established.blocked {
                         Blocked::Until(at) => Some(at),
                         _ => None,
@@ -171,7 +196,7 @@ impl Channel {
     /// Acts on deadlines that concern this channel alone, and names the others.
     pub(crate) fn on_timeout(&mut self, now: Instant, config: &EndpointConfig) -> Due {
         let dead = match &self.state {
-            State::HalfOpen(half_open) => half_open.deadline() <= now,
+            State::HalfOpen(half_open) if half_open.ours.is_none() => half_open.deadline() <= now,
             _ => self.dead_at(config) <= now && self.sent_in_vain >= DEAD_AFTER_DATAGRAMS,
         };
         if dead {

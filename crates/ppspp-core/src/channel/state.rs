@@ -38,7 +38,7 @@ pub(crate) enum State {
 }
 
 /// Step 1 is done; steps 3 to 5 follow.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Opening {
     /// Datagrams sent so far.
     pub(crate) attempts: u32,
@@ -53,14 +53,19 @@ impl Opening {
         Self { attempts: 0, sent_at: now, next_at: now }
     }
 
-    /// Notes that a HANDSHAKE leaves.
-    pub(crate) fn on_sent(&mut self, now: Instant) {
+    /// Lets a HANDSHAKE leave if one is due, and returns how many left before it.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<u32> {
+        if self.next_at > now {
+            return None;
+        }
+        let attempt = self.attempts;
         let wait = (FIRST_RETRY * (1 << self.attempts.min(8))).min(MAX_RETRY);
         if self.attempts == 0 {
             self.sent_at = now;
         }
         self.attempts += 1;
         self.next_at = now + wait;
+        Some(attempt)
     }
 
     /// The round-trip time, unless a repeat makes it ambiguous.
@@ -87,6 +92,8 @@ pub(crate) struct HalfOpen {
     pub(crate) opened_at: Instant,
     /// When the reply first left.
     pub(crate) replied_at: Option<Instant>,
+    /// Our own opening to the same address, which goes on until either is answered (R9): the other one may be forged.
+    pub(crate) ours: Option<Opening>,
 }
 
 impl HalfOpen {
@@ -99,6 +106,25 @@ impl HalfOpen {
     /// When the channel is given up.
     pub(crate) fn deadline(&self) -> Instant {
         self.opened_at + HALF_OPEN_LIFE
+    }
+}
+
+/// When our first announcement is repeated. HAVE is not acknowledged, and a peer that missed it asks for nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unheard {
+    pub(crate) at: Instant,
+    wait: Duration,
+}
+
+impl Unheard {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { at: now + FIRST_RETRY, wait: FIRST_RETRY }
+    }
+
+    /// The time after this one; ever later, and then never.
+    pub(crate) fn next(self, now: Instant) -> Option<Self> {
+        let wait = 2 * self.wait;
+        (wait <= MAX_RETRY).then(|| Self { at: now + wait, wait })
     }
 }
 
@@ -117,6 +143,8 @@ pub(crate) struct Established {
     /// Stored chunks to announce.
     pub(crate) announce: RangeSet,
     pub(crate) announce_at: Option<Instant>,
+    /// We opened the channel and have not heard from the peer since it stands.
+    pub(crate) unheard: Option<Unheard>,
     /// The peer does not serve us at present (§3.9).
     pub(crate) choked: bool,
     /// Something must leave now, if only a keep-alive (§12.1.2).
@@ -140,6 +168,7 @@ impl Established {
             download: None,
             announce: RangeSet::new(),
             announce_at: None,
+            unheard: None,
             choked: false,
             answer_due: false,
             rtt,

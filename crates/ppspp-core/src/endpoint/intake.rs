@@ -74,7 +74,7 @@ impl Endpoint {
     fn is_ourselves(&mut self, now: Instant, source: ChannelId) -> bool {
         let Some((slot, peer)) = self.demux.find(source) else { return false };
         let Some(swarm) = self.swarms.get_mut(slot as usize) else { return false };
-        if !swarm.peers.get(peer as usize).is_some_and(|channel| matches!(channel.state, State::Opening(_))) {
+        if !swarm.peers.get(peer as usize).is_some_and(|channel| channel.opening().is_some()) {
             return false;
         }
         swarm.close_channel(&mut cx!(self, now), peer, CloseReason::Ourselves);
@@ -95,8 +95,7 @@ impl Endpoint {
             .min();
         let Some((_, slot, peer)) = oldest else { return };
         let swarm = &mut self.swarms[slot as usize];
-        swarm.close_channel(&mut cx!(self, now), peer, CloseReason::TimedOut);
-        swarm.remove_if_closed(peer);
+        swarm.drop_half_open(&mut cx!(self, now), peer, CloseReason::TimedOut);
         self.settle(slot);
     }
 }
@@ -124,16 +123,26 @@ fn on_channel(swarm: &mut Swarm, cx: &mut Cx<'_>, slot: PeerSlot, remote: Socket
         State::Opening(_) => {
             // The reply starts with a HANDSHAKE.
             let Some((handshake, rest)) = handshake else { return };
-            if swarm.on_reply(cx, slot, &handshake) {
-                swarm.on_messages(cx, slot, rest);
+            on_reply(swarm, cx, slot, &handshake, rest);
+        }
+        State::HalfOpen(half_open) => match handshake {
+            // A refusal, or the reply to our own opening (R9).
+            Some((handshake, rest)) if handshake.is_closing() || half_open.remote != handshake.source => {
+                on_reply(swarm, cx, slot, &handshake, rest);
             }
-        }
-        State::HalfOpen(_) => {
-            swarm.on_proof(cx, slot);
-            on_established(swarm, cx, slot, handshake, body);
-        }
+            _ => {
+                swarm.on_proof(cx, slot);
+                on_established(swarm, cx, slot, handshake, body);
+            }
+        },
         State::Established(_) => on_established(swarm, cx, slot, handshake, body),
         State::Closing(_) | State::Closed => {}
+    }
+}
+
+fn on_reply(swarm: &mut Swarm, cx: &mut Cx<'_>, slot: PeerSlot, handshake: &Handshake<'_>, rest: &[u8]) {
+    if swarm.on_reply(cx, slot, handshake) {
+        swarm.on_messages(cx, slot, rest);
     }
 }
 

@@ -150,12 +150,12 @@ impl Endpoint {
         now: Instant,
     ) -> Result<PeerId, AddPeerError> {
         let now = self.advance(now);
-        let slot = self.slot_of(swarm).ok_or(UnknownSwarm)?;
+        let slot = self.slot_of(swarm).filter(|&slot| !self.swarms[slot as usize].leaving).ok_or(UnknownSwarm)?;
         if !is_peer_address(address) {
             return Err(AddPeerError::BadAddress(address));
         }
         let local = self.demux.fresh_id();
-        let peer = self.swarms[slot as usize].open(&cx!(self, now), local, address, source)?;
+        let peer = self.swarms[slot as usize].open(&mut cx!(self, now), local, address, source)?;
         self.demux.insert(local, slot, peer.slot);
         self.settle(slot);
         Ok(peer)
@@ -206,22 +206,26 @@ impl Endpoint {
         self.settle(slot);
     }
 
-    /// Tells that the host's addresses changed: every channel we opened is opened anew beside the old one (R11).
+    /// Tells that the host's addresses changed: every channel we opened is opened anew beside the old one (R11),
+    /// and unanswered openings are repeated at once.
     pub fn network_changed(&mut self, now: Instant) {
         let now = self.advance(now);
-        let initiated: Vec<(SwarmSlot, PeerSlot)> = self
-            .swarms
-            .iter()
-            .flat_map(|(slot, swarm)| {
-                swarm
-                    .peers
-                    .iter()
-                    .filter(|(_, channel)| channel.initiator && channel.established().is_some())
-                    .map(move |(peer, _)| (slot as SwarmSlot, peer as PeerSlot))
-            })
-            .collect();
+        let mut initiated: Vec<(SwarmSlot, PeerSlot)> = Vec::new();
+        for (slot, swarm) in &mut self.swarms {
+            for (peer, channel) in &mut swarm.peers {
+                if let Some(opening) = channel.opening_mut() {
+                    opening.next_at = now;
+                    swarm.wake.push(peer as PeerSlot);
+                } else if channel.initiator && !channel.reopened && channel.established().is_some() {
+                    initiated.push((slot as SwarmSlot, peer as PeerSlot));
+                }
+            }
+        }
         for (slot, peer) in initiated {
             self.reopen(slot, peer, now);
+        }
+        let slots: Vec<SwarmSlot> = self.swarms.iter().map(|(slot, _)| slot as SwarmSlot).collect();
+        for slot in slots {
             self.settle(slot);
         }
     }
@@ -274,7 +278,7 @@ impl Endpoint {
 
     fn reopen(&mut self, slot: SwarmSlot, peer: PeerSlot, now: Instant) {
         let local = self.demux.fresh_id();
-        if let Some(successor) = self.swarms[slot as usize].reopen(&cx!(self, now), peer, local) {
+        if let Some(successor) = self.swarms[slot as usize].reopen(&mut cx!(self, now), peer, local) {
             self.demux.insert(local, slot, successor);
         }
     }

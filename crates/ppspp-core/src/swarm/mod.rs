@@ -205,8 +205,18 @@ impl Swarm {
         let Some(channel) = self.peers.get_mut(slot as usize) else { return Due::Nothing };
         let due = channel.on_timeout(cx.now, cx.config);
         self.expire_requests(cx, slot);
+        self.repeat_announcement(cx, slot);
         self.wake.push(slot);
         due
+    }
+
+    /// Announces everything again to a peer that has not been heard since it was announced first.
+    fn repeat_announcement(&mut self, cx: &Cx<'_>, slot: PeerSlot) {
+        let Some(peer) = self.peers.get_mut(slot as usize).and_then(Channel::established_mut) else { return };
+        let Some(unheard) = peer.unheard.filter(|unheard| unheard.at <= cx.now) else { return };
+        peer.unheard = unheard.next(cx.now);
+        peer.announce.extend(self.content.stored.runs());
+        peer.announce_at = Some(cx.now);
     }
 
     /// Frees what `slot` was asked for in vain, so that it is asked for again (R16).
@@ -226,28 +236,43 @@ impl Swarm {
 
     /// Ends a channel: tells the peer if it may be listening, frees what was asked of it, and reports.
     pub(crate) fn close_channel(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, reason: CloseReason) {
-        let Some(channel) = self.peers.get_mut(slot as usize) else { return };
         let goodbye = !matches!(reason, CloseReason::ByPeer | CloseReason::TimedOut | CloseReason::Ourselves);
-        let (next, reported) = match &channel.state {
-            State::Established(peer) => (if goodbye { State::Closing(peer.remote) } else { State::Closed }, true),
-            State::Opening(_) => (State::Closed, true),
-            State::HalfOpen(_) => (State::Closed, false),
-            State::Closing(_) | State::Closed => return,
-        };
-        channel.state = next;
-        if reported {
-            cx.events.push(Event::PeerClosed { peer: channel.id, address: channel.address, reason });
+        let established = self.peers.get(slot as usize).and_then(Channel::established);
+        let to = established.filter(|_| goodbye).map(|peer| peer.remote);
+        self.end_channel(cx, slot, reason, to);
+    }
+
+    /// Ends a channel, with a goodbye to the peer's channel `to`.
+    fn end_channel(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, reason: CloseReason, to: Option<ChannelId>) {
+        let Some(channel) = self.peers.get_mut(slot as usize) else { return };
+        if matches!(channel.state, State::Closing(_) | State::Closed) {
+            return;
         }
-        let address = channel.address;
+        let established = channel.established().is_some();
+        let opening = channel.opening().is_some();
+        channel.state = to.map_or(State::Closed, State::Closing);
+        let (peer, address) = (channel.id, channel.address);
+        // An unproven channel that others opened was never reported.
+        if established || opening {
+            cx.events.push(Event::PeerClosed { peer, address, reason });
+        }
         for index in [&mut self.by_address, &mut self.half_open] {
             if index.get(&address) == Some(&slot) {
                 index.remove(&address);
             }
         }
-        self.requests.release_peer(slot);
-        self.picker.rewind();
         self.wake.push(slot);
-        self.wake_all();
+        if opening && let Some(&standing) = self.by_address.get(&address) {
+            // R11: the successor failed; the channel that stands may have another.
+            self.peers[standing as usize].reopened = false;
+            self.wake.push(standing);
+        }
+        // Nothing was asked of a peer before, and forged openings must cost little (RFC 7574 §12.1).
+        if established {
+            self.requests.release_peer(slot);
+            self.picker.rewind();
+            self.wake_all();
+        }
     }
 
     /// Removes a channel that has nothing left to say.

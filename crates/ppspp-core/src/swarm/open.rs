@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use crate::availability::PeerMap;
-use crate::channel::{Channel, Established, HalfOpen, Opening, State};
+use crate::channel::{Channel, Established, HalfOpen, Opening, State, Unheard};
 use crate::chunk::{Geometry, RangeSet};
 use crate::config::PeerSource;
 use crate::context::Cx;
@@ -31,15 +31,26 @@ pub(crate) enum Admission {
 }
 
 impl Swarm {
-    /// Whether the swarm may have another channel.
-    pub(crate) fn has_room(&self, cx: &Cx<'_>) -> bool {
+    /// Whether the swarm may have another channel; the oldest unproven one gives way.
+    fn make_room(&mut self, cx: &mut Cx<'_>) -> bool {
+        if self.peers.len() >= cx.config.limits.channels
+            && let Some((_, oldest)) = self.oldest_half_open()
+        {
+            self.drop_half_open(cx, oldest, CloseReason::TimedOut);
+        }
         self.peers.len() < cx.config.limits.channels
+    }
+
+    /// Drops an unproven channel that others opened.
+    pub(crate) fn drop_half_open(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, reason: CloseReason) {
+        self.close_channel(cx, slot, reason);
+        self.remove_if_closed(slot);
     }
 
     /// Begins a channel to `address` (step 1).
     pub(crate) fn open(
         &mut self,
-        cx: &Cx<'_>,
+        cx: &mut Cx<'_>,
         local: ChannelId,
         address: SocketAddr,
         source: PeerSource,
@@ -47,7 +58,7 @@ impl Swarm {
         if self.by_address.contains_key(&address) {
             return Err(AddPeerError::AlreadyKnown(address));
         }
-        if !self.has_room(cx) {
+        if !self.make_room(cx) {
             return Err(AddPeerError::TooManyChannels(cx.config.limits.channels));
         }
         let slot = self.insert(cx, local, address, source, State::Opening(Opening::new(cx.now)));
@@ -57,8 +68,8 @@ impl Swarm {
     }
 
     /// Begins a second channel beside an initiated one that fell silent; the first goes once this is proven (R11).
-    pub(crate) fn reopen(&mut self, cx: &Cx<'_>, slot: PeerSlot, local: ChannelId) -> Option<PeerSlot> {
-        if !self.has_room(cx) {
+    pub(crate) fn reopen(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, local: ChannelId) -> Option<PeerSlot> {
+        if !self.make_room(cx) {
             return None;
         }
         let channel = self.peers.get_mut(slot as usize)?;
@@ -101,30 +112,24 @@ impl Swarm {
         if let Some(known) = self.on_known_address(address, handshake, len) {
             return known;
         }
-        if !self.has_room(cx) {
-            return Admission::Refused;
-        }
-        let half_open = self.half_open_state(cx, local, handshake, session, rest, len);
         // R9: of two simultaneous openings the one with the smaller id stands; theirs does if we are still here.
-        if let Some(&slot) = self.by_address.get(&address)
-            && matches!(self.peers[slot as usize].state, State::Opening(_))
-        {
-            self.by_address.remove(&address);
-            let channel = &mut self.peers[slot as usize];
-            let mut half_open = half_open;
-            half_open.reply = reply(&self.metadata, &self.format, channel.local, handshake.source, &half_open.session);
-            add_haves(&mut half_open.reply, &self.format, handshake.source, &self.content.stored, len);
-            half_open.reply_due = half_open.reply.len() <= len;
-            channel.initiator = false;
-            channel.state = State::HalfOpen(Box::new(half_open));
-            self.half_open.insert(address, slot);
+        let rival = self.by_address.get(&address).copied();
+        let rival = rival.and_then(|slot| Some((slot, *self.peers.get(slot as usize)?.opening()?)));
+        if let Some((slot, ours)) = rival {
+            let local = self.peers[slot as usize].local;
+            let half_open =
+                HalfOpen { ours: Some(ours), ..self.half_open_state(cx, local, handshake, session, rest, len) };
+            self.peers[slot as usize].state = State::HalfOpen(Box::new(half_open));
             self.wake.push(slot);
             return Admission::Known(slot);
         }
-        if let Some(old) = self.half_open.remove(&address) {
-            self.close_channel(cx, old, CloseReason::Replaced);
-            self.remove_if_closed(old);
+        if let Some(&old) = self.half_open.get(&address) {
+            self.drop_half_open(cx, old, CloseReason::Replaced);
         }
+        if !self.make_room(cx) {
+            return Admission::Refused;
+        }
+        let half_open = self.half_open_state(cx, local, handshake, session, rest, len);
         let slot = self.insert(cx, local, address, PeerSource::Exchange, State::HalfOpen(Box::new(half_open)));
         self.half_open.insert(address, slot);
         self.wake.push(slot);
@@ -142,10 +147,16 @@ impl Swarm {
             return Some(Admission::Known(slot));
         }
         let &slot = self.by_address.get(&address)?;
-        let channel = &self.peers[slot as usize];
-        match &channel.state {
+        let channel = &mut self.peers[slot as usize];
+        let local = channel.local;
+        match &mut channel.state {
+            State::HalfOpen(half_open) if half_open.remote == handshake.source => {
+                half_open.on_handshake(len);
+                self.wake.push(slot);
+                Some(Admission::Known(slot))
+            }
             // R9: ours is smaller, so the peer will drop its own opening and answer ours.
-            State::Opening(_) if channel.local < handshake.source => Some(Admission::Known(slot)),
+            State::Opening(_) | State::HalfOpen(_) if local < handshake.source => Some(Admission::Known(slot)),
             State::Established(peer) if peer.remote == handshake.source => Some(Admission::Known(slot)),
             _ => None,
         }
@@ -180,6 +191,7 @@ impl Swarm {
             sent: 0,
             opened_at: cx.now,
             replied_at: None,
+            ours: None,
         }
     }
 
@@ -190,22 +202,19 @@ impl Swarm {
             return false;
         }
         let Some(channel) = self.peers.get_mut(slot as usize) else { return false };
-        let State::Opening(opening) = &channel.state else { return false };
+        let Some(opening) = channel.opening() else { return false };
         match check(&self.metadata, handshake, Role::Responder) {
             Ok(session) => {
                 let rtt = opening.rtt(cx.now);
                 let mut peer = Established::new(handshake.source, session, PeerMap::new(), rtt);
                 // RFC 7574 §12.1.2: the responder holds state for us, so it hears from us at once.
                 peer.answer_due = true;
+                channel.initiator = true;
                 self.establish(cx, slot, peer);
                 true
             }
             Err(why) => {
-                let (peer, address) = (channel.id, channel.address);
-                channel.state = State::Closing(handshake.source);
-                self.by_address.remove(&address);
-                self.wake.push(slot);
-                cx.events.push(Event::PeerClosed { peer, address, reason: CloseReason::Incompatible(why) });
+                self.end_channel(cx, slot, CloseReason::Incompatible(why), Some(handshake.source));
                 false
             }
         }
@@ -218,8 +227,10 @@ impl Swarm {
         let rtt = half_open.replied_at.map(|at| cx.now - at);
         let have = core::mem::take(&mut half_open.have);
         let peer = Established::new(half_open.remote, half_open.session, have, rtt);
-        let address = channel.address;
-        self.half_open.remove(&address);
+        channel.initiator = false;
+        if self.half_open.get(&channel.address) == Some(&slot) {
+            self.half_open.remove(&channel.address);
+        }
         self.establish(cx, slot, peer);
     }
 
@@ -229,6 +240,7 @@ impl Swarm {
         }
         peer.announce_at = (!peer.announce.is_empty()).then_some(cx.now);
         let channel = &mut self.peers[slot as usize];
+        peer.unheard = (channel.initiator && !peer.announce.is_empty()).then(|| Unheard::new(cx.now));
         channel.state = State::Established(Box::new(peer));
         let (id, address) = (channel.id, channel.address);
         // R9, R11: the new channel takes the old one's place now that it is proven.

@@ -30,24 +30,17 @@ impl Swarm {
         let channel = self.peers.get_mut(slot as usize)?;
         let start = buf.len();
         let batch = match &mut channel.state {
-            State::Opening(opening) => {
-                if opening.next_at > cx.now {
-                    return None;
-                }
-                let attempt = opening.attempts;
-                opening.on_sent(cx.now);
-                let local = channel.local;
-                Batch::single(self.write_opening(local, attempt, buf))
-            }
-            State::HalfOpen(half_open) => {
-                if !half_open.reply_due {
-                    return None;
-                }
+            State::HalfOpen(half_open) if half_open.reply_due => {
                 half_open.reply_due = false;
                 half_open.sent += half_open.reply.len() as u64;
                 half_open.replied_at.get_or_insert(cx.now);
                 buf.extend_from_slice(&half_open.reply);
                 Batch::single(half_open.reply.len())
+            }
+            State::Opening(_) | State::HalfOpen(_) => {
+                let local = channel.local;
+                let attempt = channel.opening_mut()?.take_due(cx.now)?;
+                Batch::single(self.write_opening(local, attempt, buf))
             }
             State::Closing(remote) => {
                 let len = write_handshake(&Handshake::closing(), &self.format, *remote, buf);

@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod acks;
+mod admission;
+mod handshake;
 mod net;
+mod raw;
 mod script;
 mod spread;
 mod transfer;
