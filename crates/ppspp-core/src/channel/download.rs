@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use crate::channel::acks::Acks;
 use crate::channel::rate::RateMeter;
-use crate::chunk::{ChunkIndex, ChunkRange, ChunkSize};
+use crate::chunk::{ChunkIndex, ChunkRange, ChunkSize, RangeSet};
 use crate::integrity::{EarlyHashes, PeakClaim};
 use crate::time::Instant;
 
@@ -16,6 +16,9 @@ const ASSUMED_RATE: u64 = 64 * 1024;
 const MIN_REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 /// Chunks asked for at once while more are outstanding.
 const REQUEST_QUANTUM: u32 = 128;
+
+/// Runs remembered of what a peer was asked for in vain.
+const MAX_LATE_RUNS: usize = 256;
 
 /// Chunks asked for together, in the order of asking.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub(crate) struct Download {
     pub(crate) rate: RateMeter,
     pending: VecDeque<PendingChunk>,
     batches: VecDeque<Batch>,
+    /// What was asked for in vain: it may come late, and is taken then.
+    late: RangeSet,
     outstanding: u64,
     /// When a chunk of the oldest batch last arrived, or it became the oldest.
     progress_at: Instant,
@@ -62,6 +67,7 @@ impl Download {
             rate: RateMeter::default(),
             pending: VecDeque::new(),
             batches: VecDeque::new(),
+            late: RangeSet::new(),
             outstanding: 0,
             progress_at: now,
             delivered_at: now,
@@ -141,11 +147,21 @@ impl Download {
     pub(crate) fn take_expired(&mut self) -> Option<ChunkRange> {
         let batch = self.batches.pop_front()?;
         self.outstanding = self.outstanding.saturating_sub(batch.left);
+        if self.late.insert_bounded(batch.range, MAX_LATE_RUNS).is_err() {
+            // The oldest requests are the least likely to be answered still.
+            self.late.clear();
+            self.late.insert(batch.range);
+        }
         match self.batches.front() {
             Some(next) => self.progress_at = next.asked_at.max(self.delivered_at),
             None => self.expired += 1,
         }
         Some(batch.range)
+    }
+
+    /// Whether `chunk` was asked for in vain, so that it may still come.
+    pub(crate) fn may_come_late(&self, chunk: ChunkIndex) -> bool {
+        self.late.contains(chunk)
     }
 
     /// Forgets all requests: the peer will not answer them.

@@ -277,6 +277,7 @@ impl Upload {
         if let Some(sent_at) = acked.rtt_from {
             self.rtt.on_sample(now, now - sent_at);
         }
+        self.rtt.on_progress();
         self.progress_at = now;
         self.probed = false;
         let srtt = self.rtt.srtt_or_default();
@@ -317,6 +318,8 @@ impl Upload {
     /// Queues lost chunks to be sent again while their requests live (R16).
     fn repair(&mut self, now: Instant, lost: &[LostChunk]) {
         let life = MIN_REPAIR_TIME.max(4 * self.rtt.srtt_or_default());
+        // The window may have kept earlier ones waiting for too long.
+        self.resend.retain(|lost| now - lost.first_sent_at < life);
         self.resend.extend(lost.iter().filter(|lost| now - lost.first_sent_at < life));
     }
 

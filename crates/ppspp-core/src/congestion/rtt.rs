@@ -61,6 +61,14 @@ impl RttEstimator {
         });
     }
 
+    /// Ends any back-off: something was acknowledged, if only data sent twice, which gives no sample.
+    ///
+    /// RFC 6817 §2.4.2 computes the timeout anew with every acknowledgement; waiting for a sample instead would let a
+    /// lossy path, where everything is a repeat, fall silent for a minute.
+    pub const fn on_progress(&mut self) {
+        self.back_off = 0;
+    }
+
     /// Doubles the congestion timeout, because it ran out.
     pub fn back_off(&mut self) {
         self.back_off = (self.back_off + 1).min(MAX_BACK_OFF);

@@ -74,7 +74,7 @@ impl Endpoint {
     fn is_ourselves(&mut self, now: Instant, source: ChannelId) -> bool {
         let Some((slot, peer)) = self.demux.find(source) else { return false };
         let Some(swarm) = self.swarms.get_mut(slot as usize) else { return false };
-        if !swarm.peers.get(peer as usize).is_some_and(|channel| channel.opening().is_some()) {
+        if swarm.peers.get(peer as usize).is_none_or(|channel| channel.opening().is_none()) {
             return false;
         }
         swarm.close_channel(&mut cx!(self, now), peer, CloseReason::Ourselves);

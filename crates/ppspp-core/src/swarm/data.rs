@@ -52,10 +52,12 @@ impl Swarm {
         let State::Established(peer) = &mut channel.state else { return Ok(false) };
         let srtt = peer.srtt();
         let Some(download) = &mut peer.download else { return Ok(false) };
-        // DATA that nobody was asked for is not looked at (§12.6.3), unless it completes a group that is begun.
-        let expected = self.content.verifier.has(chunk)
+        // DATA that nobody was asked for is not looked at (§12.6.3), unless it completes a group that is begun. A late
+        // answer counts: dropped, it would be sent again and again while newer requests wait behind it.
+        let expected = self.requests.is_asked(&geometry, chunk)
+            || self.content.verifier.has(chunk)
             || chunk.value() >= geometry.chunk_count()
-            || self.requests.is_asked(&geometry, chunk)
+            || download.may_come_late(chunk)
             || self.content.verifier.group_have(geometry.group_of(chunk)) != 0;
         if !expected {
             cx.stats.dropped.unrequested += 1;

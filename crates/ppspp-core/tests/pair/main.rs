@@ -5,6 +5,7 @@
 mod acks;
 mod admission;
 mod handshake;
+mod loss;
 mod net;
 mod raw;
 mod script;
