@@ -4,6 +4,8 @@
 
 mod acks;
 mod admission;
+mod channels;
+mod flow;
 mod handshake;
 mod loss;
 mod net;
