@@ -32,9 +32,11 @@ pub(crate) enum Mode {
 
 #[derive(Parser, Debug)]
 pub(crate) struct Common {
-    /// Where the content and the downloads go; needs twice the size. A directory is made in it and removed at the end.
-    #[arg(long, default_value_os_t = std::env::temp_dir())]
-    pub(crate) dir: PathBuf,
+    /// Where the content and the download go, in a directory of their own that is removed at the end; needs twice the
+    /// size. On a disk the product also syncs what it stored, the bare loop does not [default for compare: /dev/shm
+    /// where there is one; else the directory for temporary files].
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
     /// The ppspp command to measure [default: the one beside this program].
     #[arg(long)]
     pub(crate) ppspp: Option<PathBuf>,

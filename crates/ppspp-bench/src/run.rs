@@ -1,6 +1,6 @@
 //! What is measured, in which order.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,7 +14,7 @@ use crate::report::{self, Sample};
 /// The bare loop against the product.
 pub(crate) fn compare(args: &CompareArgs) -> Result<()> {
     ensure!(args.rounds > 0, "--rounds must be at least 1");
-    let place = Place::new(&args.common, args.size)?;
+    let place = Place::new(&args.common, &memory_dir(), args.size)?;
     let bare = if args.skip_bare { None } else { Some(Bare::new()?) };
     let product = if args.skip_product { None } else { Some(Product::new(&args.common)?) };
     let mut summary = Vec::new();
@@ -52,7 +52,7 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<()> {
 /// Peak memory of the product in large transfers.
 pub(crate) fn memory(args: &MemoryArgs) -> Result<()> {
     let product = Product::new(&args.common)?;
-    let place = Place::new(&args.common, args.size)?;
+    let place = Place::new(&args.common, &std::env::temp_dir(), args.size)?;
     for &hash in &args.hash {
         let job = place.job(Format { chunk_size: args.chunk_size, hash });
         start_up(&product, &job)?;
@@ -88,23 +88,29 @@ fn print_last(what: &str, job: &Job<'_>, round: &str, samples: &[Sample]) -> Res
 }
 
 fn ratio(chunk_size: u32, bytes: u64, bare: &Sample, product: &Sample) -> String {
+    let cpu = |sample: &Sample| sample.receiver.cpu.as_secs_f64();
+    let of_cpu = cpu(bare) / cpu(product).max(f64::EPSILON);
     let (bare, product) = (report::rate(bytes, bare.elapsed), report::rate(bytes, product.elapsed));
-    format!("chunks of {chunk_size}: bare {bare:.1} MB/s, ppspp {product:.1} MB/s, ratio {:.2}", product / bare)
+    format!(
+        "chunks of {chunk_size}: bare {bare:.1} MB/s, ppspp {product:.1} MB/s, ratio {:.2}; of receivers' processor time \
+         {of_cpu:.2}",
+        product / bare
+    )
 }
 
 /// A directory with the content in it.
 #[derive(Debug)]
 struct Place {
     dir: TempDir,
-    content: std::path::PathBuf,
+    content: PathBuf,
     len: u64,
     patience: Duration,
 }
 
 impl Place {
-    fn new(args: &Common, size: u64) -> Result<Self> {
+    fn new(args: &Common, default: &Path, size: u64) -> Result<Self> {
         ensure!(size > 0, "--size must be at least 1");
-        let dir = in_dir(&args.dir)?;
+        let dir = in_dir(args.dir.as_deref().unwrap_or(default))?;
         let content = dir.path().join("content");
         let len = mebibytes(size);
         content::make(&content, len)?;
@@ -114,6 +120,12 @@ impl Place {
     fn job(&self, format: Format) -> Job<'_> {
         Job { content: &self.content, len: self.len, dir: self.dir.path(), patience: self.patience, format }
     }
+}
+
+/// Files in memory, so that no disk is measured.
+fn memory_dir() -> PathBuf {
+    let shared = Path::new("/dev/shm");
+    if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() }
 }
 
 fn in_dir(dir: &Path) -> Result<TempDir> {
