@@ -92,3 +92,8 @@ pub use node::{FetchRequest, Node, NodeConfig, ShareSource, ShutdownReport};
 pub use progress::{TransferEvent, TransferProgress};
 pub use socket::{BindError, DEFAULT_PORT, Listen, SocketStats};
 pub use transfer::Transfer;
+
+/// Keeps the README's example compiling.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
