@@ -35,6 +35,11 @@ impl PeerMap {
         self.chunks.clip_to(ChunkRange::new(0, total));
     }
 
+    /// Notes that the peer no longer has `range`, or never had.
+    pub fn remove(&mut self, range: ChunkRange) {
+        self.chunks.remove(range);
+    }
+
     /// Whether the peer has `chunk`.
     pub fn has(&self, chunk: ChunkIndex) -> bool {
         self.chunks.contains(chunk)

@@ -85,6 +85,10 @@ impl Download {
     /// R20: at least one chunk, at most max(1 s, 2 RTT) of the peer's rate; half a second of it or two round trips
     /// keep the peer busy. Hysteresis makes for long runs.
     pub(crate) fn allowance(&self, srtt: Duration, chunk_size: ChunkSize, limit: u32) -> u64 {
+        if self.expired > 1 {
+            // A peer that twice answered nothing is asked for one chunk, to find out when it does.
+            return 1_u64.saturating_sub(self.outstanding);
+        }
         let rate = self.rate.rate().unwrap_or(ASSUMED_RATE);
         let span = (2 * srtt).max(Duration::from_millis(500));
         let bytes = u128::from(rate) * u128::from(crate::time::micros(span)) / 1_000_000;

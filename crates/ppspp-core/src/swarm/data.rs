@@ -158,6 +158,11 @@ impl Swarm {
                 self.retry_pending(cx, slot)?;
                 Ok(false)
             }
+            // Without any hashes to claim a size by, one chunk was a guess: the hashes may have been lost on the way.
+            Err(AdoptError::Wrong(_)) if claim.chunks() == 1 => {
+                download.claim = None;
+                Ok(false)
+            }
             Err(AdoptError::Missing(_)) => {
                 // Its hashes may follow; the peer is asked again otherwise.
                 Ok(false)

@@ -204,9 +204,12 @@ impl Swarm {
     pub(crate) fn on_channel_timeout(&mut self, cx: &Cx<'_>, slot: PeerSlot) -> Due {
         let Some(channel) = self.peers.get_mut(slot as usize) else { return Due::Nothing };
         let due = channel.on_timeout(cx.now, cx.config);
-        self.expire_requests(cx, slot);
         self.repeat_announcement(cx, slot);
+        // The latest woken is the first to ask: what this peer left unanswered goes to others if they have room.
         self.wake.push(slot);
+        if self.expire_requests(cx, slot) {
+            self.wake.extend(self.peers.iter().map(|(other, _)| other as PeerSlot).filter(|&other| other != slot));
+        }
         due
     }
 
@@ -219,19 +222,22 @@ impl Swarm {
         peer.announce_at = Some(cx.now);
     }
 
-    /// Frees what `slot` was asked for in vain, so that it is asked for again (R16).
-    fn expire_requests(&mut self, cx: &Cx<'_>, slot: PeerSlot) {
-        let Some(channel) = self.peers.get_mut(slot as usize) else { return };
-        let State::Established(peer) = &mut channel.state else { return };
+    /// Frees what `slot` was asked for in vain, so that it is asked for again (R16); returns whether there was any.
+    fn expire_requests(&mut self, cx: &Cx<'_>, slot: PeerSlot) -> bool {
+        let Some(channel) = self.peers.get_mut(slot as usize) else { return false };
+        let State::Established(peer) = &mut channel.state else { return false };
         let srtt = peer.srtt();
-        let Some(download) = &mut peer.download else { return };
+        let Some(download) = &mut peer.download else { return false };
+        let mut freed = false;
         while download.request_deadline(srtt).is_some_and(|at| at <= cx.now) {
             let Some(range) = download.take_expired() else { break };
+            freed = true;
             if let Some(geometry) = self.content.geometry() {
                 channel.stats.requests_expired += self.requests.release(&geometry, slot, range);
             }
             self.picker.rewind();
         }
+        freed
     }
 
     /// Ends a channel: tells the peer if it may be listening, frees what was asked of it, and reports.

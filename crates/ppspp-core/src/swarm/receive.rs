@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 
 use crate::channel::{Download, Established, State, Upload};
-use crate::chunk::{ChunkRange, Geometry};
+use crate::chunk::{ChunkIndex, ChunkRange, Geometry};
 use crate::context::Cx;
 use crate::event::{CloseReason, Misbehaviour};
 use crate::schedule::PeerSlot;
@@ -127,12 +127,18 @@ impl Swarm {
     }
 
     fn on_request(&mut self, cx: &Cx<'_>, slot: PeerSlot, range: ChunkRange) {
-        if range.is_empty() || self.content.geometry().is_none() {
-            return;
-        }
+        let Some(geometry) = self.content.geometry().filter(|_| !range.is_empty()) else { return };
         let Some(channel) = self.peers.get_mut(slot as usize) else { return };
         let mss = segment_size(&self.format, channel.mtu);
         let State::Established(peer) = &mut channel.state else { return };
+        // What it acknowledged and asks for again it could not keep, nor the hashes within those groups.
+        if peer.acked.intersects(range) {
+            for group in [range.start(), range.end() - 1].map(|chunk| geometry.group_of(ChunkIndex::new(chunk))) {
+                peer.acked.remove(geometry.group_chunks(group));
+            }
+            peer.acked.remove(range);
+            peer.have.remove(range);
+        }
         let rtt = peer.rtt;
         let upload = peer.upload.get_or_insert_with(|| Box::new(Upload::new(cx.config, mss, rtt, cx.now)));
         upload.on_request(range, cx.config.limits.queued_requests);

@@ -14,4 +14,5 @@ mod raw;
 mod rivals;
 mod script;
 mod spread;
+mod storage;
 mod transfer;

@@ -195,14 +195,12 @@ impl Script {
 
     /// The datagrams that came since the last call, keep-alives included.
     pub(crate) fn hears(&self, net: &mut Net) -> Vec<Heard> {
-        self.take_raw(net)
-            .into_iter()
-            .map(|datagram| {
-                let (channel, body) = split_channel(&datagram).unwrap();
-                assert_eq!(channel, self.local, "a datagram for the script's channel");
-                Heard { body: body.to_vec(), format: self.format }
-            })
-            .collect()
+        let heard = self.take_raw(net).into_iter().filter_map(|datagram| {
+            let (channel, body) = split_channel(&datagram).unwrap();
+            // An opening that was repeated before it was answered is of no interest.
+            (channel == self.local).then(|| Heard { body: body.to_vec(), format: self.format })
+        });
+        heard.collect()
     }
 
     /// The same, sorted by kind.

@@ -223,6 +223,23 @@ fn size_is_detected_with_every_addressing() {
     }
 }
 
+/// R1: chunks that arrive without the hashes that went ahead of them neither prove nor disprove anything.
+#[test]
+fn size_is_detected_on_a_bad_network() {
+    for seed in 0..10 {
+        for (function, chunk_size) in [(HashFunction::Sha512, 1024), (HashFunction::Sha256, 8192)] {
+            let sample = Sample::with(300_000, function, ChunkAddressing::Chunk32, chunk_size).without_length();
+            let mut net = Net::new();
+            let seeder = net.seeder(&sample);
+            let leecher = net.leecher(&sample.metadata);
+            net.rule = Some(Box::new(rough(seed)));
+            net.connect(leecher, seeder);
+            net.fetches(leecher, &sample, Duration::from_secs(120));
+            assert!(net.hosts[leecher].closed.iter().all(|reason| *reason == CloseReason::Replaced));
+        }
+    }
+}
+
 /// R1: a lone chunk of two hash lengths could be an interior node; only a trusted length tells.
 #[test]
 fn content_of_two_hash_lengths_needs_its_length() {

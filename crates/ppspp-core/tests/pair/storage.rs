@@ -1,0 +1,167 @@
+//! Storage that is slow, lies or was interrupted, and peers that hold chunks up (R2, R16, R19, R22).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ppspp_core::chunk::{ChunkIndex, ChunkRange};
+use ppspp_core::wire::{Message, Messages, split_channel};
+use ppspp_core::{Checkpoint, Content, EndpointConfig};
+
+use crate::net::{Net, Sample};
+use crate::script::{Script, Summary};
+
+const MS: Duration = Duration::from_millis(1);
+const RTT: Duration = Duration::from_millis(20);
+
+fn run(start: u64, end: u64) -> ChunkRange {
+    ChunkRange::new(start, end)
+}
+
+/// Acknowledges whatever comes until nothing has come for a while; returns the chunks.
+fn take_all(net: &mut Net, script: &Script, first: Summary) -> Vec<u64> {
+    let (mut all, mut next) = (Vec::new(), first.data);
+    for _ in 0..100 {
+        let acks: Vec<_> = next
+            .iter()
+            .map(|&chunk| Message::Ack { range: ChunkRange::single(ChunkIndex::new(chunk)), delay: 10_000 })
+            .collect();
+        all.append(&mut next);
+        script.say(net, &acks);
+        net.run_for(RTT / 2);
+        next = script.summary(net).data;
+    }
+    all
+}
+
+/// R19 between endpoints: a driver that is slow to store slows the transfer down and loses nothing.
+#[test]
+fn a_slow_disk_is_waited_for() {
+    let sample = Sample::new(1 << 20);
+    let mut net = Net::new();
+    let seeder = net.seeder(&sample);
+    let mut config = EndpointConfig::default();
+    config.limits.unconfirmed_bytes = 64 * 1024;
+    let leecher = net.add_with(config, sample.metadata.clone(), Content::Fetch, Vec::new());
+    net.connect(leecher, seeder);
+    for _ in 0..400 {
+        net.hosts[leecher].disk.hold_writes = true;
+        net.run_for(50 * MS);
+        let held: u64 = net.hosts[leecher].disk.held.iter().map(|(_, range)| range.count() * 1024).sum();
+        assert!(held <= 65 * 1024, "{held} bytes are unconfirmed");
+        let now = net.now;
+        net.hosts[leecher].release_writes(now);
+    }
+    net.fetches(leecher, &sample, Duration::from_secs(60));
+}
+
+/// R2: no more groups than allowed are begun.
+#[test]
+fn open_groups_are_bounded() {
+    let sample = Sample::new(1 << 20);
+    let mut net = Net::new();
+    let mut config = EndpointConfig::default();
+    config.limits.open_groups = 1;
+    let leecher = net.add_with(config, sample.metadata.clone(), Content::Fetch, Vec::new());
+    let (script, _) = Script::answers(&mut net, leecher, &sample.metadata, 1, RTT);
+    script.has_all(&mut net, &sample);
+    assert_eq!(script.summary(&mut net).requests, [run(0, 16)]);
+    let seeder = net.seeder(&sample);
+    net.connect(leecher, seeder);
+    net.fetches(leecher, &sample, Duration::from_secs(60));
+}
+
+/// What changed on a leecher's disk is not sent either, and fetched again, hashes included.
+#[test]
+fn what_changed_on_a_leechers_disk_is_fetched_again() {
+    let sample = Sample::new(1 << 20);
+    let mut net = Net::new();
+    let seeder = net.seeder(&sample);
+    let leecher = net.leecher(&sample.metadata);
+    net.connect(leecher, seeder);
+    assert!(net.run(Duration::from_secs(20), |net| net.hosts[leecher].progress().unwrap().bytes_stored >= 200 * 1024));
+    net.keep_log = true;
+    net.hosts[leecher].disk.bytes[33 * 1024] ^= 1;
+    net.hosts[leecher].disk.bytes[5] ^= 1;
+    let script = Script::opens(&mut net, leecher, &sample.metadata, 1, RTT);
+    script.say(&mut net, &[Message::Request(run(0, 64))]);
+    let sent = script.summary(&mut net);
+    // R13: on the same channel, whose other end had taken the hashes for known.
+    net.fetches(leecher, &sample, Duration::from_secs(3));
+    assert_eq!(net.hosts[leecher].changed, [run(0, 16), run(32, 48)]);
+    let sent = take_all(&mut net, &script, sent);
+    assert!(sent.contains(&20) && sent.contains(&3), "{sent:?}");
+    let told = net.log.iter().filter(|(from, to, _)| *from == leecher && *to == usize::MAX);
+    for (.., datagram) in told {
+        let (_, body) = split_channel(datagram).unwrap();
+        for message in Messages::new(body, &script.format).map(Result::unwrap) {
+            if let Message::Data { chunk, payload, .. } = message {
+                assert!(payload == sample.chunk(chunk.value()), "wrong bytes of chunk {chunk:?} were sent");
+            }
+        }
+    }
+}
+
+/// R16: what a silent peer was asked for goes to others; it is asked for one chunk at a time, to find out.
+#[test]
+fn a_silent_peer_holds_nothing_up() {
+    let sample = Sample::new(1 << 20);
+    let mut net = Net::new();
+    let leecher = net.leecher(&sample.metadata);
+    let silent: Vec<Script> = (1..=5)
+        .map(|number| {
+            let (script, _) = Script::answers(&mut net, leecher, &sample.metadata, number, RTT);
+            script.has_all(&mut net, &sample);
+            assert_eq!(script.summary(&mut net).requested().len(), 32);
+            script
+        })
+        .collect();
+    let seeder = net.seeder(&sample);
+    net.connect(leecher, seeder);
+    net.fetches(leecher, &sample, Duration::from_secs(5));
+    for script in silent {
+        assert!(script.summary(&mut net).requested().len() <= 32 + 4);
+    }
+}
+
+/// R22: whenever a download is cut short, it is resumed from what was saved, never with a wrong byte.
+#[test]
+fn a_download_is_resumed_from_any_point() {
+    let sample = Sample::new(150_000);
+    let mut net = Net::new();
+    let seeder = net.seeder(&sample);
+    let leecher = net.leecher(&sample.metadata);
+    net.connect(leecher, seeder);
+    let mut pages = BTreeMap::new();
+    let mut points = 0;
+    while !net.hosts[leecher].complete {
+        net.run_for(5 * MS);
+        if net.hosts[leecher].size.is_none() {
+            continue;
+        }
+        let mut saved: Checkpoint = net.hosts[leecher].checkpoint();
+        pages.extend(std::mem::take(&mut saved.pages));
+        saved.pages = pages.iter().map(|(page, bytes): (&u64, &Vec<u8>)| (*page, bytes.clone())).collect();
+        if saved.peaks.is_empty() {
+            continue;
+        }
+        points += 1;
+        let mut bytes = net.hosts[leecher].disk.bytes.clone();
+        // At every second point, a byte of what was stored is not what it was.
+        let stored = saved.stored.count();
+        let spoilt = points % 2 == 0 && stored > 0;
+        if spoilt {
+            let run = saved.stored.runs().next().unwrap();
+            bytes[(run.end() * 1024 - 7) as usize] ^= 0x10;
+        }
+        let mut later = Net::new();
+        let seeder = later.seeder(&sample);
+        let resumed = later.resumed(&sample.metadata, &saved, bytes);
+        later.hosts[resumed].truth = sample.bytes.clone();
+        later.connect(resumed, seeder);
+        later.fetches(resumed, &sample, Duration::from_secs(30));
+        assert_eq!(later.hosts[resumed].changed.is_empty(), !spoilt);
+        let fetched = later.hosts[resumed].stats().chunks_received;
+        assert!(fetched <= 147 - stored + if spoilt { 16 } else { 0 }, "{fetched} fetched with {stored} stored");
+    }
+    assert!(points > 10, "{points} points");
+}
