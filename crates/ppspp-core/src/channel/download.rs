@@ -14,6 +14,8 @@ use crate::time::Instant;
 const ASSUMED_RATE: u64 = 64 * 1024;
 /// A request unanswered for this long, or four round trips, is made again (R16).
 const MIN_REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
+/// A batch that arrives chunk by chunk is waited for this many times as long: R20 bounds it to a second's worth.
+const MAX_TRICKLE: u32 = 4;
 /// Chunks asked for at once while more are outstanding.
 const REQUEST_QUANTUM: u32 = 128;
 
@@ -107,6 +109,7 @@ impl Download {
         if let Some(last) = self.batches.back_mut()
             && last.range.end() == range.start()
             && last.range.count() < u64::from(REQUEST_QUANTUM)
+            && now - last.asked_at < MIN_REQUEST_TIMEOUT
         {
             last.range = ChunkRange::new(last.range.start(), range.end());
             last.left += range.count();
@@ -115,10 +118,10 @@ impl Download {
         }
     }
 
-    /// Records that `chunk`, asked for here, arrived or is not wanted from this peer any more.
-    pub(crate) fn on_settled(&mut self, now: Instant, chunk: ChunkIndex) {
+    /// Records that `chunk` arrived or is not wanted from this peer any more; returns whether it was asked for.
+    pub(crate) fn on_settled(&mut self, now: Instant, chunk: ChunkIndex) -> bool {
         let Some(place) = self.batches.iter().position(|batch| batch.left > 0 && batch.range.contains(chunk)) else {
-            return;
+            return false;
         };
         self.outstanding = self.outstanding.saturating_sub(1);
         self.batches[place].left -= 1;
@@ -133,6 +136,7 @@ impl Download {
         if self.batches.is_empty() {
             self.rate.pause(now);
         }
+        true
     }
 
     /// Notes that the peer delivers.
@@ -143,7 +147,7 @@ impl Download {
     /// When the oldest request is to be made again; each expiry in a row doubles the wait.
     pub(crate) fn request_deadline(&self, srtt: Duration) -> Option<Instant> {
         let timeout = MIN_REQUEST_TIMEOUT.max(4 * srtt) * (1 << self.expired.min(3));
-        (!self.batches.is_empty()).then(|| self.progress_at + timeout)
+        self.batches.front().map(|oldest| (self.progress_at + timeout).min(oldest.asked_at + MAX_TRICKLE * timeout))
     }
 
     /// Takes the oldest batch, whose request went unanswered. The next one's wait began when it was asked for, or with

@@ -137,7 +137,10 @@ impl Swarm {
         let root = *self.content.verifier.tree().root();
         let limit = cx.config.limits.pending_chunks;
         let Some(download) = self.download_mut(cx, slot) else { return Ok(false) };
-        download.on_settled(cx.now, chunk);
+        if !download.on_settled(cx.now, chunk) && !download.may_come_late(chunk) {
+            cx.stats.dropped.unrequested += 1;
+            return Ok(false);
+        }
         if download.claim.is_none() {
             let candidates: Vec<_> = download.early.iter().map(|(bin, hash)| (bin, *hash)).collect();
             download.claim = PeakClaim::find(params, &root, &candidates)

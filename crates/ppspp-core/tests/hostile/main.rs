@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod data;
 mod handshake;
 #[expect(dead_code, reason = "shared with the pairs, which use all of it")]
 #[path = "../pair/net.rs"]
@@ -9,3 +10,6 @@ mod net;
 #[expect(dead_code, reason = "shared with the pairs, which use all of it")]
 #[path = "../pair/raw.rs"]
 mod raw;
+#[expect(dead_code, reason = "shared with the pairs, which use all of it")]
+#[path = "../pair/script.rs"]
+mod script;

@@ -10,6 +10,7 @@ mod handshake;
 mod lifetime;
 mod loss;
 mod net;
+mod older;
 mod raw;
 mod rivals;
 mod script;
