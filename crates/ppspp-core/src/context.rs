@@ -2,6 +2,8 @@
 
 use alloc::collections::VecDeque;
 
+use rand_chacha::ChaCha12Rng;
+
 use crate::config::EndpointConfig;
 use crate::event::{Event, SwarmId};
 use crate::stats::EndpointStats;
@@ -12,6 +14,9 @@ use crate::time::Instant;
 pub(crate) struct Cx<'a> {
     pub(crate) now: Instant,
     pub(crate) config: &'a EndpointConfig,
+    /// For choices among equals. Channel ids, which must not be guessed, have a stream of their own.
+    #[expect(dead_code, reason = "rooms that choose among equals draw from it")]
+    pub(crate) rng: &'a mut ChaCha12Rng,
     pub(crate) events: &'a mut EventQueue,
     pub(crate) stats: &'a mut EndpointStats,
 }

@@ -31,6 +31,8 @@ use crate::time::Instant;
 
 /// Smallest UDP payload of a path, for [`Endpoint::set_path_mtu`]: what IPv4 hosts must be able to receive.
 const MIN_MTU: u16 = 548;
+/// Stream of the generator that choices are drawn from; channel ids are drawn from stream 0.
+const CHOICES: u64 = 1;
 
 /// A PPSPP peer without its sockets, files and clock: it speaks in many swarms, with many peers in each.
 ///
@@ -49,6 +51,7 @@ const MIN_MTU: u16 = 548;
 pub struct Endpoint {
     config: Arc<EndpointConfig>,
     demux: Demux,
+    rng: ChaCha12Rng,
     swarms: Slab<Swarm>,
     by_root: BTreeMap<Vec<u8>, SwarmSlot>,
     swarm_serial: u32,
@@ -63,7 +66,13 @@ pub struct Endpoint {
 /// Splits an endpoint into a context and the rest, so that both can be borrowed.
 macro_rules! cx {
     ($endpoint:ident, $now:expr) => {
-        Cx { now: $now, config: &$endpoint.config, events: &mut $endpoint.events, stats: &mut $endpoint.stats }
+        Cx {
+            now: $now,
+            config: &$endpoint.config,
+            rng: &mut $endpoint.rng,
+            events: &mut $endpoint.events,
+            stats: &mut $endpoint.stats,
+        }
     };
 }
 pub(crate) use cx;
@@ -73,9 +82,12 @@ impl Endpoint {
     /// channel ids are drawn from it, and may be fixed in tests.
     pub fn new(config: Arc<EndpointConfig>, seed: [u8; 32], now: Instant) -> Self {
         let events = EventQueue::new(config.limits.queued_events);
+        let mut rng = ChaCha12Rng::from_seed(seed);
+        rng.set_stream(CHOICES);
         Self {
             config,
             demux: Demux::new(ChaCha12Rng::from_seed(seed)),
+            rng,
             swarms: Slab::new(),
             by_root: BTreeMap::new(),
             swarm_serial: 0,
