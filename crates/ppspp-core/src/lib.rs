@@ -146,6 +146,6 @@ pub use event::{
 };
 pub use io::{BatchLimit, DatagramMeta, Transmit};
 pub use progress::{Checkpoint, Progress};
-pub use stats::{DropStats, EndpointStats, TransferStats};
+pub use stats::{DropStats, EndpointStats, MessageCount, MessageCounts, Traffic, TrafficStats, TransferStats};
 pub use swarm::{PeerView, SwarmView};
 pub use time::Instant;

@@ -1,5 +1,7 @@
 //! Counters. They only grow; units are in the names.
 
+use crate::wire::{CHANNEL_ID_LEN, Format, Message, MessageType, Messages};
+
 /// Datagrams and messages of an endpoint since it was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
@@ -77,5 +79,144 @@ impl TransferStats {
         self.integrity_received += other.integrity_received;
         self.chunks_requested += other.chunks_requested;
         self.requests_expired += other.requests_expired;
+    }
+}
+
+/// What one swarm sent and received since it was joined, on all its channels.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct TrafficStats {
+    /// What left.
+    pub sent: Traffic,
+    /// What came.
+    pub received: Traffic,
+}
+
+/// What went one way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// Datagrams.
+    pub datagrams: u64,
+    /// UDP payload bytes: messages, channel ids, and whatever did not decode.
+    pub bytes: u64,
+    /// The messages in them.
+    pub messages: MessageCounts,
+}
+
+/// Messages of one type.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct MessageCount {
+    /// How many.
+    pub count: u64,
+    /// Their bytes, from the type octet to the end of the payload.
+    pub bytes: u64,
+}
+
+/// Messages by type.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MessageCounts([MessageCount; MessageType::ALL.len()]);
+
+impl MessageCounts {
+    /// The messages of type `message`.
+    pub const fn of(&self, message: MessageType) -> MessageCount {
+        self.0[message.code() as usize]
+    }
+
+    /// Every type with its messages, by code, also those that never occurred.
+    pub fn iter(&self) -> impl Iterator<Item = (MessageType, MessageCount)> {
+        MessageType::ALL.into_iter().map(|message| (message, self.of(message)))
+    }
+
+    /// Bytes of all messages.
+    pub fn bytes(&self) -> u64 {
+        self.0.iter().map(|messages| messages.bytes).sum()
+    }
+
+    const fn add(&mut self, message: MessageType, count: u64, bytes: u64) {
+        let messages = &mut self.0[message.code() as usize];
+        messages.count += count;
+        messages.bytes += bytes;
+    }
+}
+
+impl Traffic {
+    /// Counts datagrams of `bytes` bytes together, without the messages in them.
+    pub(crate) const fn on_datagrams(&mut self, datagrams: usize, bytes: usize) {
+        self.datagrams += datagrams as u64;
+        self.bytes += bytes as u64;
+    }
+
+    /// Counts one message.
+    pub(crate) fn on_message(&mut self, message: &Message<'_>, format: &Format) {
+        self.messages.add(message.message_type(), 1, message.encoded_len(format) as u64);
+    }
+
+    /// Counts `count` messages of one type, of `bytes` bytes together.
+    pub(crate) const fn on_messages(&mut self, message: MessageType, count: u64, bytes: usize) {
+        self.messages.add(message, count, bytes as u64);
+    }
+
+    /// Counts the messages of one datagram by reading it. For the few that carry no content.
+    pub(crate) fn on_control(&mut self, datagram: &[u8], format: &Format) {
+        let body = datagram.get(CHANNEL_ID_LEN..).unwrap_or_default();
+        for message in Messages::new(body, format).map_while(Result::ok) {
+            self.on_message(&message, format);
+        }
+    }
+
+    /// Counts the messages of DATA datagrams: `chunks` of `content` bytes together, and `hashes`.
+    pub(crate) fn on_chunks(&mut self, format: &Format, chunks: u64, content: u64, hashes: u64) {
+        self.messages.add(MessageType::Data, chunks, content + chunks * format.data_overhead() as u64);
+        self.messages.add(MessageType::Integrity, hashes, hashes * format.integrity_len() as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::chunk::{ChunkAddressing, ChunkIndex, ChunkRange, ChunkSize};
+    use crate::wire::{ChannelId, DatagramBuilder};
+
+    #[test]
+    fn a_datagram_is_its_channel_and_its_messages() {
+        let format = Format::new(ChunkAddressing::Chunk32, ChunkSize::DEFAULT, 32, 0);
+        let mut bytes = Vec::new();
+        let mut datagram = DatagramBuilder::new(&mut bytes, 2000, ChannelId::new(1), format);
+        for message in [
+            Message::Have(ChunkRange::new(0, 2)),
+            Message::Have(ChunkRange::new(4, 6)),
+            Message::Choke,
+            Message::Data { chunk: ChunkIndex::new(9), timestamp: 1, payload: &[7; 100] },
+        ] {
+            datagram.push(&message).unwrap();
+        }
+        datagram.finish();
+        let mut traffic = Traffic::default();
+        traffic.on_datagrams(1, bytes.len());
+        traffic.on_control(&bytes, &format);
+        assert_eq!(traffic.messages.of(MessageType::Have), MessageCount { count: 2, bytes: 18 });
+        assert_eq!(traffic.messages.of(MessageType::Choke), MessageCount { count: 1, bytes: 1 });
+        assert_eq!(traffic.messages.of(MessageType::Data), MessageCount { count: 1, bytes: 117 });
+        assert_eq!(traffic.messages.bytes() + CHANNEL_ID_LEN as u64, traffic.bytes);
+        // By sums instead of one by one, the same.
+        let mut sums = Traffic::default();
+        sums.on_chunks(&format, 1, 100, 0);
+        assert_eq!(sums.messages.of(MessageType::Data), traffic.messages.of(MessageType::Data));
+        assert_eq!(sums.messages.iter().map(|(_, messages)| messages.count).sum::<u64>(), 1);
+    }
+
+    #[test]
+    fn what_does_not_decode_counts_in_the_bytes_alone() {
+        let format = Format::new(ChunkAddressing::Chunk32, ChunkSize::DEFAULT, 32, 0);
+        let mut traffic = Traffic::default();
+        for datagram in [&[][..], &[0, 0], &[0, 0, 0, 1], &[0, 0, 0, 1, 0xff, 10], &[0, 0, 0, 1, 10, 0xff]] {
+            traffic.on_datagrams(1, datagram.len());
+            traffic.on_control(datagram, &format);
+        }
+        assert_eq!((traffic.datagrams, traffic.bytes, traffic.messages.bytes()), (5, 18, 1));
     }
 }

@@ -10,7 +10,7 @@ use crate::io::DatagramMeta;
 use crate::schedule::PeerSlot;
 use crate::swarm::{Admission, Swarm};
 use crate::time::Instant;
-use crate::wire::{ChannelId, Handshake, read_handshake, split_channel};
+use crate::wire::{CHANNEL_ID_LEN, ChannelId, Handshake, MessageType, read_handshake, split_channel};
 
 /// First octet of a HANDSHAKE message.
 const HANDSHAKE: u8 = 0;
@@ -59,6 +59,8 @@ impl Endpoint {
         }
         let local = self.demux.fresh_id();
         let swarm = &mut self.swarms[slot as usize];
+        swarm.traffic.received.on_datagrams(1, len);
+        swarm.traffic.received.on_messages(MessageType::Handshake, 1, body.len() - rest.len());
         match swarm.on_opening(&mut cx!(self, now), local, remote, &handshake, rest, len) {
             Admission::Refused => self.stats.dropped.refused_handshake += 1,
             Admission::Known(_) => {}
@@ -119,6 +121,10 @@ fn on_channel(swarm: &mut Swarm, cx: &mut Cx<'_>, slot: PeerSlot, remote: Socket
         _ => None,
     };
     channel.on_received(cx.now);
+    swarm.traffic.received.on_datagrams(1, CHANNEL_ID_LEN + body.len());
+    if let Some((_, rest)) = &handshake {
+        swarm.traffic.received.on_messages(MessageType::Handshake, 1, body.len() - rest.len());
+    }
     match &channel.state {
         State::Opening(_) => {
             // The reply starts with a HANDSHAKE.

@@ -28,7 +28,7 @@ use crate::event::{CloseReason, Event, PeerId, StoreError, SwarmId};
 use crate::integrity::{Hash, SavedGroup, Tree};
 use crate::progress::Checkpoint;
 use crate::schedule::{PeerSlot, Picker, Requests};
-use crate::stats::TransferStats;
+use crate::stats::{TrafficStats, TransferStats};
 use crate::swarm::content::ContentState;
 use crate::swarm::uploads::Uploads;
 use crate::time::Instant;
@@ -55,6 +55,7 @@ pub(crate) struct Swarm {
     peer_serial: u32,
     /// What channels that are gone have moved.
     past: TransferStats,
+    pub(crate) traffic: TrafficStats,
     /// Channels that may have something to send.
     pub(crate) wake: Vec<PeerSlot>,
     /// Channels that are gone: their ids are free again, their timers are to be stopped.
@@ -91,6 +92,7 @@ impl Swarm {
             half_open: BTreeMap::new(),
             peer_serial: 0,
             past: TransferStats::default(),
+            traffic: TrafficStats::default(),
             wake: Vec::new(),
             released: Vec::new(),
             leaving: false,

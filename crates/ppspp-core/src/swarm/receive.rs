@@ -19,6 +19,9 @@ impl Swarm {
         let mut brought_hashes = false;
         let mut brought_acks = false;
         for message in Messages::new(body, &self.format).take(cx.config.limits.messages_per_datagram) {
+            if let Ok(message) = &message {
+                self.traffic.received.on_message(message, &self.format);
+            }
             let outcome = match message {
                 Ok(Message::Data { chunk, timestamp, payload }) => {
                     self.on_data(cx, slot, chunk, timestamp, payload, brought_hashes)

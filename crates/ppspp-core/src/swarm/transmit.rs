@@ -55,12 +55,25 @@ impl Swarm {
                     return None;
                 }
                 channel.on_sent(cx.now, batch.datagrams, calling);
-                return Some(transmit(channel, &batch, buf.len() - start));
+                let transmit = transmit(channel, &batch, buf.len() - start);
+                self.count_sent(&batch, &buf[start..]);
+                return Some(transmit);
             }
         };
         let channel = self.peers.get_mut(slot as usize)?;
         channel.on_sent(cx.now, 1, false);
-        Some(transmit(channel, &batch, buf.len() - start))
+        let transmit = transmit(channel, &batch, buf.len() - start);
+        self.count_sent(&batch, &buf[start..]);
+        Some(transmit)
+    }
+
+    /// Counts what leaves. The messages of a batch of chunks are counted where it is written, by sums.
+    fn count_sent(&mut self, batch: &Batch, bytes: &[u8]) {
+        let sent = &mut self.traffic.sent;
+        sent.on_datagrams(batch.datagrams, bytes.len());
+        if batch.segment.is_none() {
+            sent.on_control(bytes, &self.format);
+        }
     }
 
     /// Control messages first, then chunks, then a keep-alive if one is due. Tells whether an answer is called for.
@@ -81,8 +94,16 @@ impl Swarm {
         if buf.len() > start {
             return (Batch::single(buf.len() - start), calling);
         }
+        let before = self.peers[slot as usize].stats;
         let batch = self.write_chunks(cx, slot, limit, buf);
         if batch.datagrams > 0 {
+            let after = &self.peers[slot as usize].stats;
+            self.traffic.sent.on_chunks(
+                &self.format,
+                after.chunks_sent - before.chunks_sent,
+                after.content_bytes_sent - before.content_bytes_sent,
+                after.integrity_sent - before.integrity_sent,
+            );
             return (batch, true);
         }
         let channel = &mut self.peers[slot as usize];

@@ -8,7 +8,7 @@ use crate::chunk::Geometry;
 use crate::config::Metadata;
 use crate::event::PeerId;
 use crate::progress::Progress;
-use crate::stats::TransferStats;
+use crate::stats::{TrafficStats, TransferStats};
 use crate::swarm::Swarm;
 
 /// A swarm as it stands.
@@ -84,6 +84,11 @@ impl<'a> SwarmView<'a> {
             sum.add(&channel.stats);
         }
         sum
+    }
+
+    /// Datagrams and messages of all channels, also those that are gone.
+    pub const fn traffic(&self) -> &'a TrafficStats {
+        &self.swarm.traffic
     }
 
     /// The channels to other peers, established or being opened.

@@ -16,4 +16,5 @@ mod rivals;
 mod script;
 mod spread;
 mod storage;
+mod traffic;
 mod transfer;
