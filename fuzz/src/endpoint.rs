@@ -188,8 +188,8 @@ impl Subject {
             place = place.and_then(Bin::parent);
         }
         let kept = usize::from(input.u8());
-        let hashes = hashes.into_iter().take(if kept < 128 { usize::MAX } else { kept % 8 });
-        let _ = builder.push_data(hashes, chunk, input.u64(), &payload);
+        hashes.truncate(if kept < 128 { usize::MAX } else { kept % 8 });
+        let _ = builder.push_data(&hashes, chunk, input.u64(), &payload);
     }
 
     /// Lets the endpoint act on everything it has; returns what it sent.

@@ -52,6 +52,8 @@ pub(crate) struct Download {
     /// What was asked for in vain: it may come late, and is taken then.
     late: RangeSet,
     outstanding: u64,
+    /// Place of the batch that was looked for last.
+    latest: usize,
     /// When a chunk of the oldest batch last arrived, or it became the oldest.
     progress_at: Instant,
     /// When any chunk that was asked for last arrived.
@@ -71,6 +73,7 @@ impl Download {
             batches: VecDeque::new(),
             late: RangeSet::new(),
             outstanding: 0,
+            latest: 0,
             progress_at: now,
             delivered_at: now,
             expired: 0,
@@ -120,9 +123,7 @@ impl Download {
 
     /// Records that `chunk` arrived or is not wanted from this peer any more; returns whether it was asked for.
     pub(crate) fn on_settled(&mut self, now: Instant, chunk: ChunkIndex) -> bool {
-        let Some(place) = self.batches.iter().position(|batch| batch.left > 0 && batch.range.contains(chunk)) else {
-            return false;
-        };
+        let Some(place) = self.batch_of(chunk) else { return false };
         self.outstanding = self.outstanding.saturating_sub(1);
         self.batches[place].left -= 1;
         self.delivered_at = now;
@@ -137,6 +138,15 @@ impl Download {
             self.rate.pause(now);
         }
         true
+    }
+
+    /// The batch with `chunk`; chunks of one batch mostly arrive together.
+    fn batch_of(&mut self, chunk: ChunkIndex) -> Option<usize> {
+        let holds = |batch: &Batch| batch.left > 0 && batch.range.contains(chunk);
+        if !self.batches.get(self.latest).is_some_and(holds) {
+            self.latest = self.batches.iter().position(holds)?;
+        }
+        Some(self.latest)
     }
 
     /// Notes that the peer delivers.

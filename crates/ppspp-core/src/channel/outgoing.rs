@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use crate::availability::PeerMap;
 use crate::channel::upload::{NextChunk, Upload};
 use crate::chunk::{Bin, ChunkIndex, ChunkRange, Geometry};
-use crate::integrity::{MAX_PROOF, peaks_needed, uncles};
+use crate::integrity::{MAX_PROOF, peaks_needed, push_uncles};
 use crate::stats::TransferStats;
 use crate::time::Instant;
 use crate::wire::{ChannelId, DatagramBuilder, Format, Message};
@@ -132,19 +132,19 @@ impl<S: ChunkSource> Writer<'_, S> {
 
     /// The hashes that must accompany `next`: peaks for a newcomer, then uncles, without those sent ahead.
     fn hashes(&self, next: NextChunk) -> Hashes {
-        let knows = |range: ChunkRange| {
-            self.known.iter().any(|map| map.intersects(range)) || self.upload.sent_in_run(range, next)
-        };
+        let upload = &*self.upload;
+        // The run first: its answer is a bit mask, and nearly always yes.
+        let knows =
+            |range: ChunkRange| upload.sent_in_run(range, next) || self.known.iter().any(|map| map.intersects(range));
         // RFC 7574 §5.6.2: the first DATA to a newcomer brings all peaks.
         let newcomer =
-            self.known.iter().all(|map| map.as_set().is_empty()) && !self.upload.sent_in_run(self.geometry.all(), next);
-        let mut hashes: Hashes = peaks_needed(self.geometry, !newcomer).take(MAX_PROOF).collect();
-        for bin in uncles(self.geometry, next.chunk, knows) {
-            if hashes.try_push(bin).is_err() {
-                break;
-            }
+            self.known.iter().all(|map| map.as_set().is_empty()) && !upload.sent_in_run(self.geometry.all(), next);
+        let mut hashes = Hashes::new();
+        if newcomer {
+            hashes.extend(peaks_needed(self.geometry, false).take(MAX_PROOF));
         }
-        if let Some((chunk, ahead)) = &self.upload.ahead
+        push_uncles(self.geometry, next.chunk, knows, &mut hashes);
+        if let Some((chunk, ahead)) = &upload.ahead
             && *chunk == next.chunk
         {
             hashes.retain(|bin| !ahead.contains(bin));
@@ -173,9 +173,10 @@ impl<S: ChunkSource> Writer<'_, S> {
     ) -> bool {
         let mut datagram = DatagramBuilder::new(buf, size, self.path.channel, self.path.format);
         let source = self.source;
-        let nodes = hashes.iter().filter_map(|&bin| source.node(bin).map(|hash| (bin, hash)));
-        let written = nodes.clone().count() == hashes.len()
-            && datagram.push_data(nodes, next.chunk, now.as_micros(), payload).is_ok();
+        let nodes: ArrayVec<(Bin, &[u8]), MAX_HASHES> =
+            hashes.iter().map_while(|&bin| source.node(bin).map(|hash| (bin, hash))).collect();
+        let written =
+            nodes.len() == hashes.len() && datagram.push_data(&nodes, next.chunk, now.as_micros(), payload).is_ok();
         if !written {
             datagram.discard();
             return false;

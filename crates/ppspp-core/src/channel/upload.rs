@@ -36,6 +36,8 @@ pub(crate) struct Upload {
     queue: VecDeque<ChunkRange>,
     run: Option<Run>,
     next_run: Option<Run>,
+    /// Whether what is planned was looked up since it last changed.
+    prepared: bool,
     /// What was planned for this peer before.
     served: RangeSet,
     resend: VecDeque<LostChunk>,
@@ -69,6 +71,7 @@ impl Upload {
             queue: VecDeque::new(),
             run: None,
             next_run: None,
+            prepared: false,
             served: RangeSet::new(),
             resend: VecDeque::new(),
             in_flight: InFlight::default(),
@@ -151,6 +154,16 @@ impl Upload {
         resend.into_iter().chain(runs).filter(|range| !range.is_empty())
     }
 
+    /// Whether [`Upload::upcoming`] is to be looked up, once: after it changed, or after something was not there.
+    pub(crate) const fn take_unprepared(&mut self) -> bool {
+        !core::mem::replace(&mut self.prepared, true)
+    }
+
+    /// Notes that something to be sent was not at hand.
+    pub(crate) const fn on_missing(&mut self) {
+        self.prepared = false;
+    }
+
     /// Whether the window has room: without it nothing needs to be read.
     pub(crate) fn has_window(&self) -> bool {
         self.in_flight.bytes() < self.controller.window()
@@ -170,6 +183,7 @@ impl Upload {
             spread.note(part);
             self.served.insert(part);
             self.next_run = Some(Run::split_from(part, length).0);
+            self.prepared = false;
         }
     }
 

@@ -41,8 +41,8 @@ impl ChunkSize {
 
     /// Layer of a whole group in the chunk tree: a group holds `1 << layer` chunks.
     pub const fn group_layer(self) -> u8 {
-        let chunks = GROUP_BYTES / self.0;
-        if chunks == 0 { 0 } else { chunks.ilog2() as u8 }
+        // Without a division: this is asked several times for every chunk.
+        (GROUP_BYTES.ilog2() as u8).saturating_sub((32 - (self.0 - 1).leading_zeros()) as u8)
     }
 }
 

@@ -25,6 +25,7 @@ pub use group::{GroupNodes, SavedGroup};
 pub use hash::{Hash, HashFunction, MAX_HASH_LEN};
 pub use page::PAGE_NODES;
 pub use peaks::{MAX_CLAIM_CANDIDATES, PeakClaim, PeaksError, root_from_peaks};
+pub(crate) use proof::push_uncles;
 pub use proof::{MAX_PROOF, peaks_needed, uncles};
 pub use tree::{Tree, TreeParams};
 pub use verifier::{AdoptError, OpenGroup, Verdict, Verifier};

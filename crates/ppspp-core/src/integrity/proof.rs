@@ -16,19 +16,39 @@ pub const MAX_PROOF: usize = 64;
 pub fn uncles(
     geometry: &Geometry,
     chunk: ChunkIndex,
-    mut knows: impl FnMut(ChunkRange) -> bool,
+    knows: impl FnMut(ChunkRange) -> bool,
 ) -> ArrayVec<Bin, MAX_PROOF> {
     let mut out = ArrayVec::new();
-    let (Some(peak), Some(mut bin)) = (geometry.peak_of(chunk), Bin::leaf(chunk)) else { return out };
-    while bin != peak {
+    push_uncles(geometry, chunk, knows, &mut out);
+    out
+}
+
+/// Appends [`uncles`] to `out`, as far as it has room.
+pub(crate) fn push_uncles<const ROOM: usize>(
+    geometry: &Geometry,
+    chunk: ChunkIndex,
+    mut knows: impl FnMut(ChunkRange) -> bool,
+    out: &mut ArrayVec<Bin, ROOM>,
+) {
+    if chunk.value() >= geometry.chunk_count() {
+        return;
+    }
+    let first = out.len();
+    let mut place = Bin::leaf(chunk);
+    while let Some(bin) = place {
         let (Some(parent), Some(sibling)) = (bin.parent(), bin.sibling()) else { break };
-        if knows(parent.base_range()) || out.try_push(sibling).is_err() {
+        // A node within the content whose parent reaches past it is a peak.
+        if parent.base_range().end() > geometry.chunk_count()
+            || knows(parent.base_range())
+            || out.try_push(sibling).is_err()
+        {
             break;
         }
-        bin = parent;
+        place = Some(parent);
     }
-    out.reverse();
-    out
+    if let Some(pushed) = out.get_mut(first..) {
+        pushed.reverse();
+    }
 }
 
 /// The peaks to send, left to right and so highest first, ahead of the uncles of the first chunk (RFC 7574 §5.6.2).

@@ -3,6 +3,7 @@
 mod assembly;
 mod content;
 mod data;
+mod group_cache;
 mod open;
 mod receive;
 mod resume;

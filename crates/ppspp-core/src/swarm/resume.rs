@@ -10,6 +10,7 @@ use crate::event::{Event, MAX_READ, ReadError};
 use crate::integrity::{EarlyHashes, GroupNodes, Verdict};
 use crate::schedule::mask;
 use crate::swarm::Swarm;
+use crate::swarm::group_cache::CachedGroup;
 use crate::swarm::uploads::{Purpose, Read};
 
 impl Swarm {
@@ -81,8 +82,8 @@ impl Swarm {
             if !self.content.verifier.verify_group(group, &nodes) {
                 return false;
             }
-            let all = mask(part, part);
-            self.uploads.keep(group, part, all, piece, nodes, limit);
+            let chunks = mask(part, part);
+            self.uploads.keep(group, CachedGroup { range: part, chunks, data: piece, nodes }, limit);
             return true;
         }
         // R2: an incomplete group is served chunk by chunk against its leaf hashes, which its open nodes hold.
@@ -101,7 +102,8 @@ impl Swarm {
                 self.on_changed(cx, single, Purpose::Serve);
             }
         }
-        self.uploads.keep(group, part, good, piece, GroupNodes::empty(function, chunks), limit);
+        let nodes = GroupNodes::empty(function, chunks);
+        self.uploads.keep(group, CachedGroup { range: part, chunks: good, data: piece, nodes }, limit);
         true
     }
 

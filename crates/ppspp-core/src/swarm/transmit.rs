@@ -234,10 +234,13 @@ impl Swarm {
                 break;
             }
             upload.plan(&mut self.spread, length);
-            for range in upload.upcoming() {
-                self.uploads.prepare(cx, self.id, &self.content, &geometry, range, slot);
+            let prepared = upload.take_unprepared();
+            if prepared {
+                for range in upload.upcoming() {
+                    self.uploads.prepare(cx, self.id, &self.content, &geometry, range, slot);
+                }
             }
-            let source = Source { uploads: &self.uploads, content: &self.content, geometry: &geometry };
+            let source = Source::new(&self.uploads, &self.content, &geometry);
             let (batch, blocked) = Writer {
                 upload,
                 source: &source,
@@ -248,8 +251,13 @@ impl Swarm {
             }
             .write(cx.now, buf);
             peer.blocked = blocked;
-            // All that was planned may have been in flight already: then there is more to plan.
-            if batch.datagrams > 0 || blocked != Blocked::Idle {
+            if blocked == Blocked::Reading {
+                upload.on_missing();
+            }
+            // All that was planned may have been in flight already: then there is more to plan. What was at hand when
+            // it was planned may have left the cache: then it is read again.
+            let again = blocked == Blocked::Idle || blocked == Blocked::Reading && !prepared;
+            if batch.datagrams > 0 || !again {
                 return batch;
             }
         }

@@ -2,16 +2,18 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-
-use bytes::Bytes;
+use core::cell::Cell;
 
 use crate::channel::ChunkSource;
 use crate::chunk::{Bin, ChunkIndex, ChunkRange, Geometry, GroupIndex};
 use crate::context::Cx;
 use crate::event::{Event, MAX_READ, ReadToken, SwarmId};
-use crate::integrity::GroupNodes;
 use crate::schedule::{PeerSlot, mask};
 use crate::swarm::content::ContentState;
+use crate::swarm::group_cache::{CachedGroup, GroupCache};
+
+/// Groups that a [`Source`] remembers: the default run has eight.
+const FOUND: usize = 16;
 
 /// What a read is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,25 +31,12 @@ pub(crate) struct Read {
     pub(crate) purpose: Purpose,
 }
 
-/// Verified bytes of a group, with the nodes below the group hash.
-#[derive(Debug)]
-struct CachedGroup {
-    /// What `data` spans: the group, or of an incomplete one the part from its first stored chunk to its last.
-    range: ChunkRange,
-    /// The chunks in it that are verified: bit n is the group's n-th chunk.
-    chunks: u32,
-    data: Bytes,
-    nodes: GroupNodes,
-    used: u64,
-}
-
 /// Groups at hand and reads in progress.
 #[derive(Debug, Default)]
 pub(crate) struct Uploads {
-    cache: BTreeMap<GroupIndex, CachedGroup>,
+    cache: GroupCache,
     reads: BTreeMap<u64, Read>,
     serial: u64,
-    clock: u64,
     /// Channels that wait for a read.
     waiting: Vec<PeerSlot>,
 }
@@ -96,7 +85,6 @@ impl Uploads {
         range: ChunkRange,
         peer: PeerSlot,
     ) {
-        self.clock += 1;
         let mut together = ChunkRange::EMPTY;
         let mut reading = false;
         for group in geometry.groups_touching(range) {
@@ -133,35 +121,17 @@ impl Uploads {
     }
 
     fn is_at_hand(&mut self, group: GroupIndex, asked: u32) -> bool {
-        let clock = self.clock;
-        self.cache.get_mut(&group).is_some_and(|cached| {
-            cached.used = clock;
-            asked & !cached.chunks == 0
-        })
+        self.cache.touch(group).is_some_and(|cached| asked & !cached.chunks == 0)
     }
 
-    /// Keeps verified bytes of `group`, of which `chunks` are good; the group unused for longest goes when `limit` are
-    /// kept.
-    pub(crate) fn keep(
-        &mut self,
-        group: GroupIndex,
-        range: ChunkRange,
-        chunks: u32,
-        data: Bytes,
-        nodes: GroupNodes,
-        limit: usize,
-    ) {
-        while self.cache.len() >= limit.max(1) && !self.cache.contains_key(&group) {
-            let oldest = self.cache.iter().min_by_key(|(_, cached)| cached.used).map(|(&group, _)| group);
-            let Some(oldest) = oldest else { break };
-            self.cache.remove(&oldest);
-        }
-        self.cache.insert(group, CachedGroup { range, chunks, data, nodes, used: self.clock });
+    /// Keeps verified bytes of `group`; at most `limit` groups are kept.
+    pub(crate) fn keep(&mut self, group: GroupIndex, cached: CachedGroup, limit: usize) {
+        self.cache.keep(group, cached, limit);
     }
 
     /// Drops `group`: its bytes changed, or are about to.
     pub(crate) fn drop_group(&mut self, group: GroupIndex) {
-        self.cache.remove(&group);
+        self.cache.drop_group(group);
     }
 
     /// The channels to wake after a read ended.
@@ -173,14 +143,29 @@ impl Uploads {
 /// The content as channels see it.
 #[derive(Debug)]
 pub(crate) struct Source<'a> {
-    pub(crate) uploads: &'a Uploads,
-    pub(crate) content: &'a ContentState,
-    pub(crate) geometry: &'a Geometry,
+    uploads: &'a Uploads,
+    content: &'a ContentState,
+    geometry: &'a Geometry,
+    /// Groups found before, by the low bits of their index: those of a run are asked for over and over.
+    found: [Cell<Option<(GroupIndex, &'a CachedGroup)>>; FOUND],
 }
 
-impl Source<'_> {
-    fn cached(&self, group: GroupIndex) -> Option<&CachedGroup> {
-        self.uploads.cache.get(&group)
+impl<'a> Source<'a> {
+    pub(crate) fn new(uploads: &'a Uploads, content: &'a ContentState, geometry: &'a Geometry) -> Self {
+        Self { uploads, content, geometry, found: [const { Cell::new(None) }; FOUND] }
+    }
+
+    #[inline]
+    fn cached(&self, group: GroupIndex) -> Option<&'a CachedGroup> {
+        let place = &self.found[group.value() as usize % FOUND];
+        match place.get() {
+            Some((found, cached)) if found == group => Some(cached),
+            _ => {
+                let cached = self.uploads.cache.get(group)?;
+                place.set(Some((group, cached)));
+                Some(cached)
+            }
+        }
     }
 }
 

@@ -190,10 +190,9 @@ impl<'b> DatagramBuilder<'b> {
     /// # Errors
     /// [`PushError`] says why nothing was added.
     #[inline]
-    #[expect(single_use_lifetimes, reason = "an `impl Trait` argument cannot leave its lifetime out")]
-    pub fn push_data<'h>(
+    pub fn push_data(
         &mut self,
-        hashes: impl Iterator<Item = (Bin, &'h [u8])> + Clone,
+        hashes: &[(Bin, &[u8])],
         chunk: ChunkIndex,
         timestamp: u64,
         payload: &[u8],
@@ -202,7 +201,7 @@ impl<'b> DatagramBuilder<'b> {
             return Err(PushError::AfterData);
         }
         let data = Message::Data { chunk, timestamp, payload };
-        let integrity = hashes.clone().count().saturating_mul(self.format.integrity_len());
+        let integrity = hashes.len().saturating_mul(self.format.integrity_len());
         let needed = integrity.saturating_add(data.encoded_len(&self.format));
         if needed > self.remaining() {
             return Err(PushError::Full);
@@ -210,7 +209,8 @@ impl<'b> DatagramBuilder<'b> {
         self.buf.reserve(needed);
         let before = self.buf.len();
         let written = hashes
-            .map(|(node, hash)| Message::Integrity { node, hash })
+            .iter()
+            .map(|&(node, hash)| Message::Integrity { node, hash })
             .chain(core::iter::once(data))
             .try_for_each(|message| message.encode(&self.format, self.buf));
         if written.is_err() {
@@ -272,7 +272,7 @@ mod tests {
         for (budget, expected) in [(needed - 1, Err(PushError::Full)), (needed, Ok(()))] {
             let mut buf = Vec::from(&b"earlier"[..]);
             let mut builder = DatagramBuilder::new(&mut buf, budget, ChannelId::new(7), format);
-            let pushed = builder.push_data(hashes.into_iter(), ChunkIndex::new(2), 5, &[1; 1024]);
+            let pushed = builder.push_data(&hashes, ChunkIndex::new(2), 5, &[1; 1024]);
             assert_eq!(pushed, expected);
             if pushed.is_ok() {
                 assert_eq!(builder.push(&Message::Choke), Err(PushError::AfterData));
@@ -299,18 +299,18 @@ mod tests {
         let chunk = ChunkIndex::new(0);
         let short_hash = [(node, &[0_u8; 20][..]), (node, &[0; 19])];
         let refused = Err(PushError::Unrepresentable);
-        assert_eq!(builder.push_data(short_hash.into_iter(), chunk, 0, &[0]), refused);
-        assert_eq!(builder.push_data(core::iter::empty(), ChunkIndex::new(1 << 32), 0, &[0]), refused);
-        assert_eq!(builder.push_data(core::iter::empty(), chunk, 0, &[]), refused);
-        assert_eq!(builder.push_data(core::iter::empty(), chunk, 0, &[0; 1025]), refused);
+        assert_eq!(builder.push_data(&short_hash, chunk, 0, &[0]), refused);
+        assert_eq!(builder.push_data(&[], ChunkIndex::new(1 << 32), 0, &[0]), refused);
+        assert_eq!(builder.push_data(&[], chunk, 0, &[]), refused);
+        assert_eq!(builder.push_data(&[], chunk, 0, &[0; 1025]), refused);
         assert_eq!(builder.push(&Message::Have(ChunkRange::EMPTY)), refused);
         assert!(builder.is_bare());
         assert_eq!(builder.push(&Message::Choke), Ok(()));
         let handshake = Message::Handshake(crate::wire::Handshake::closing());
         assert_eq!(builder.push(&handshake), Err(PushError::HandshakeNotFirst));
-        assert_eq!(builder.push_data(core::iter::empty(), chunk, 0, &[0]), Ok(()));
+        assert_eq!(builder.push_data(&[], chunk, 0, &[0]), Ok(()));
         assert_eq!(builder.push(&Message::Choke), Err(PushError::AfterData));
-        assert_eq!(builder.push_data(core::iter::empty(), chunk, 0, &[0]), Err(PushError::AfterData));
+        assert_eq!(builder.push_data(&[], chunk, 0, &[0]), Err(PushError::AfterData));
         let range = ChunkRange::new(3, 9);
         assert_eq!(builder.push_range(RangeMessage::Request, range), range);
         assert_eq!(builder.finish(), 4 + 1 + format.data_overhead() + 1);

@@ -1,0 +1,126 @@
+//! Groups at hand for upload: a bounded cache with second chances.
+
+use alloc::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::chunk::{ChunkRange, GroupIndex};
+use crate::integrity::GroupNodes;
+
+/// Verified bytes of a group, with the nodes below the group hash.
+#[derive(Debug)]
+pub(crate) struct CachedGroup {
+    /// What `data` spans: the group, or of an incomplete one the part from its first stored chunk to its last.
+    pub(crate) range: ChunkRange,
+    /// The chunks in it that are verified: bit n is the group's n-th chunk.
+    pub(crate) chunks: u32,
+    pub(crate) data: Bytes,
+    pub(crate) nodes: GroupNodes,
+}
+
+#[derive(Debug)]
+struct Entry {
+    group: CachedGroup,
+    /// Names the entry's place in the queue.
+    serial: u64,
+    /// Used since it came, or since it was last passed over.
+    used: bool,
+}
+
+/// Keeps the groups used lately: when room is needed the oldest goes, unless it was used since it was last looked at.
+/// Every operation takes constant time on average, the look-up aside.
+#[derive(Debug, Default)]
+pub(crate) struct GroupCache {
+    groups: BTreeMap<GroupIndex, Entry>,
+    /// In order of arrival; an entry that was dropped or replaced stays until it comes to the front.
+    queue: VecDeque<(GroupIndex, u64)>,
+    serial: u64,
+}
+
+impl GroupCache {
+    /// The bytes of `group`.
+    pub(crate) fn get(&self, group: GroupIndex) -> Option<&CachedGroup> {
+        self.groups.get(&group).map(|entry| &entry.group)
+    }
+
+    /// The same, for a use that earns it a second chance.
+    pub(crate) fn touch(&mut self, group: GroupIndex) -> Option<&CachedGroup> {
+        let entry = self.groups.get_mut(&group)?;
+        entry.used = true;
+        Some(&entry.group)
+    }
+
+    /// Keeps `cached` as the bytes of `group`; at most `limit` groups are kept, at least one.
+    pub(crate) fn keep(&mut self, group: GroupIndex, cached: CachedGroup, limit: usize) {
+        self.groups.remove(&group);
+        while self.groups.len() >= limit.max(1) {
+            let Some((oldest, serial)) = self.queue.pop_front() else { break };
+            match self.groups.get_mut(&oldest) {
+                Some(entry) if entry.serial != serial => {}
+                Some(entry) if entry.used => {
+                    entry.used = false;
+                    self.queue.push_back((oldest, serial));
+                }
+                _ => {
+                    self.groups.remove(&oldest);
+                }
+            }
+        }
+        self.serial += 1;
+        self.groups.insert(group, Entry { group: cached, serial: self.serial, used: false });
+        self.queue.push_back((group, self.serial));
+        if self.queue.len() > 2 * limit.max(1) {
+            let groups = &self.groups;
+            self.queue.retain(|(group, serial)| groups.get(group).is_some_and(|entry| entry.serial == *serial));
+        }
+    }
+
+    /// Drops `group`: its bytes changed, or are about to.
+    pub(crate) fn drop_group(&mut self, group: GroupIndex) {
+        self.groups.remove(&group);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::integrity::HashFunction;
+
+    fn cached() -> CachedGroup {
+        let nodes = GroupNodes::empty(HashFunction::Sha256, ChunkRange::EMPTY);
+        CachedGroup { range: ChunkRange::EMPTY, chunks: 0, data: Bytes::new(), nodes }
+    }
+
+    fn group(index: u64) -> GroupIndex {
+        GroupIndex::new(index)
+    }
+
+    #[test]
+    fn the_oldest_unused_makes_room() {
+        let mut cache = GroupCache::default();
+        for index in 0..3 {
+            cache.keep(group(index), cached(), 3);
+        }
+        assert!(cache.touch(group(0)).is_some());
+        cache.keep(group(3), cached(), 3);
+        assert!(cache.get(group(0)).is_some() && cache.get(group(1)).is_none() && cache.get(group(2)).is_some());
+        // One second chance for each use.
+        cache.keep(group(4), cached(), 3);
+        cache.keep(group(5), cached(), 3);
+        assert!(cache.get(group(0)).is_none() && cache.get(group(4)).is_some());
+    }
+
+    #[test]
+    fn nothing_grows_beyond_the_limit() {
+        let mut cache = GroupCache::default();
+        for round in 0..1000 {
+            cache.keep(group(round % 7), cached(), 4);
+            if round % 3 == 0 {
+                cache.drop_group(group(round % 5));
+            }
+            assert!(cache.groups.len() <= 4 && cache.queue.len() <= 8, "{round}");
+        }
+        cache.keep(group(9), cached(), 0);
+        assert_eq!(cache.groups.len(), 1, "room for one");
+    }
+}
