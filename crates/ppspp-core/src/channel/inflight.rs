@@ -156,6 +156,13 @@ impl InFlight {
         }
     }
 
+    /// Drops the chunks of `range` that are in flight: they arrived, but nothing follows from it for others.
+    pub(crate) fn forget(&mut self, range: ChunkRange) {
+        let newest = self.newest_acked;
+        self.on_ack(range, &mut Acked::default());
+        self.newest_acked = newest;
+    }
+
     fn drop_empty_blocks(&mut self, range: ChunkRange) {
         while let Some(number) = self
             .blocks

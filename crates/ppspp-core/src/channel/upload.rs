@@ -48,6 +48,8 @@ pub(crate) struct Upload {
     /// Hashes that went ahead of a chunk because they do not fit into its datagram.
     pub(crate) ahead: Option<(ChunkIndex, Vec<Bin>)>,
     acked: Acked,
+    /// What a draft-10 peer announced in the datagram at hand.
+    announced: RangeSet,
     in_flight_before: u64,
     delay: Option<u64>,
     /// Whether sending last stopped for want of something to send.
@@ -80,6 +82,7 @@ impl Upload {
             pacer: Pacer::new(now, mss),
             ahead: None,
             acked: Acked::default(),
+            announced: RangeSet::new(),
             in_flight_before: 0,
             delay: None,
             app_limited: false,
@@ -307,6 +310,23 @@ impl Upload {
                 newest_acked_sent_at,
             },
         );
+    }
+
+    /// Takes in a HAVE of a draft-10 peer, which answers DATA that it has already with HAVE in place of ACK.
+    pub(crate) fn on_have(&mut self, range: ChunkRange) {
+        self.announced.insert(range);
+    }
+
+    /// Forgets the transmissions that HAVE messages answered: they are neither lost nor a sample. To be called after
+    /// [`Upload::finish_acks`], since libswift puts HAVE before the ACK of the same chunk.
+    pub(crate) fn finish_haves(&mut self, now: Instant) {
+        if self.announced.is_empty() {
+            return;
+        }
+        for range in core::mem::take(&mut self.announced).runs() {
+            self.in_flight.forget(range);
+        }
+        self.progress_at = now;
     }
 
     /// Finds what is lost among the chunks in flight; to be called once all received datagrams are handled, since

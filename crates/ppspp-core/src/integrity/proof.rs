@@ -54,10 +54,9 @@ pub(crate) fn push_uncles<const ROOM: usize>(
 /// The peaks to send, left to right and so highest first, ahead of the uncles of the first chunk (RFC 7574 §5.6.2).
 ///
 /// `acknowledged` says whether the receiver has acknowledged any chunk: then it has them. A content of one chunk has
-/// none to send, since its hash is the root.
+/// its root for a peak: the hash tells a receiver nothing new, the size does (libswift takes no chunk before it knows).
 pub fn peaks_needed(geometry: &Geometry, acknowledged: bool) -> impl Iterator<Item = Bin> {
-    let needed = !acknowledged && geometry.chunk_count() > 1;
-    geometry.peaks().filter(move |_| needed)
+    geometry.peaks().filter(move |_| !acknowledged)
 }
 
 #[cfg(test)]
@@ -105,7 +104,7 @@ mod tests {
     fn peaks_go_to_who_has_acknowledged_nothing() {
         assert_eq!(numbers(peaks_needed(&of_chunks(7), false)), [3, 9, 12]);
         assert_eq!(numbers(peaks_needed(&of_chunks(8), false)), [7]);
-        assert_eq!(numbers(peaks_needed(&of_chunks(1), false)), []);
+        assert_eq!(numbers(peaks_needed(&of_chunks(1), false)), [0]);
         assert_eq!(numbers(peaks_needed(&of_chunks(7), true)), []);
         assert!(uncles(&of_chunks(1), ChunkIndex::new(0), |_| false).is_empty());
         assert!(uncles(&of_chunks(7), ChunkIndex::new(7), |_| false).is_empty());

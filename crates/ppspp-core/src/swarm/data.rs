@@ -107,9 +107,10 @@ impl Swarm {
         let Some(download) = &mut peer.download else { return };
         download.on_delivery();
         download.rate.on_bytes(cx.now, payload.len() as u64, srtt);
-        // R14: the last requested chunk is acknowledged at once.
-        let last = download.outstanding() == 0;
-        download.acks.on_data(cx.now, chunk, timestamp, srtt, last);
+        // R14: the last requested chunk is acknowledged at once, as is every chunk of a draft-10 peer, whose window
+        // opens with each ACK.
+        let urgent = download.outstanding() == 0 || peer.session.older;
+        download.acks.on_data(cx.now, chunk, timestamp, srtt, urgent);
     }
 
     /// Tries the chunks again that were kept for want of hashes (R17).

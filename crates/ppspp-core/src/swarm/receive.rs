@@ -49,8 +49,11 @@ impl Swarm {
                 return;
             }
         }
-        if brought_acks && let Some(upload) = self.upload_mut(slot) {
-            upload.finish_acks(cx.now);
+        if let Some(upload) = self.upload_mut(slot) {
+            if brought_acks {
+                upload.finish_acks(cx.now);
+            }
+            upload.finish_haves(cx.now);
         }
         self.wake.push(slot);
     }
@@ -99,6 +102,9 @@ impl Swarm {
                 // RFC 7574 §3.8, R18: a HAVE is an implicit CANCEL.
                 if let Some(upload) = &mut peer.upload {
                     upload.cancel(range, limits.queued_requests);
+                    if peer.session.older {
+                        upload.on_have(range);
+                    }
                 }
             }
             Message::Ack { range, delay } => {

@@ -127,7 +127,7 @@ impl Swarm {
         if let Some(download) = &mut peer.download
             && download.acks.due().is_some_and(|due| due <= cx.now)
         {
-            write_acks(&mut datagram, download, &mut self.content.acknowledged);
+            write_acks(&mut datagram, download, &mut self.content.acknowledged, peer.session.older);
         }
         let total = self.content.geometry().map_or(u64::MAX, Geometry::chunk_count);
         if peer.have.is_complete(total) {
@@ -292,15 +292,28 @@ fn may_request(peer: &Established) -> bool {
 }
 
 /// Acknowledges what waits, each run as part of the biggest interval around it (RFC 7574 §4.3.2).
+///
+/// `singly` for draft-10 peers: libswift takes an ACK for that of one transmission and opens its window by one chunk.
 fn write_acks(
     datagram: &mut DatagramBuilder<'_>,
     download: &mut crate::channel::Download,
     acknowledged: &mut RangeSet,
+    singly: bool,
 ) {
     for run in download.acks.pending().runs() {
         acknowledged.insert(run);
     }
     let delay = download.acks.delay();
+    if singly {
+        let unfit = download
+            .acks
+            .pending()
+            .runs()
+            .flat_map(ChunkRange::iter)
+            .find(|&chunk| !datagram.push_range(RangeMessage::Ack { delay }, ChunkRange::single(chunk)).is_empty());
+        download.acks.on_sent(unfit.map_or(u64::MAX, ChunkIndex::value));
+        return;
+    }
     let mut done = 0;
     let mut fits = true;
     for run in download.acks.pending().runs() {

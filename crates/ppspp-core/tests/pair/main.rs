@@ -12,6 +12,7 @@ mod loss;
 mod net;
 mod older;
 mod raw;
+mod replay;
 mod rivals;
 mod script;
 mod spread;

@@ -1,5 +1,7 @@
 //! A draft-10 peer as libswift is one: SHA-1, no options 8 and 9, an ACK for each chunk, HAVE before ACK (R6, R7).
 
+pub(crate) mod tree;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
