@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use mio::Waker;
-use ppspp_core::{EndpointStats, JoinError, SwarmConfig, SwarmId};
+use ppspp_core::{EndpointStats, JoinError, PeerView, SwarmConfig, SwarmId};
 
 use crate::content::Content;
 use crate::error::{NodeStopped, PeerError};
@@ -52,6 +52,10 @@ pub(crate) enum Command {
     Finished {
         swarm: SwarmId,
         result: Result<PathBuf, FileError>,
+    },
+    Peers {
+        swarm: SwarmId,
+        reply: SyncSender<Vec<PeerView>>,
     },
     NetworkChanged,
     Stats {

@@ -392,6 +392,11 @@ impl EventLoop {
                     }
                 }
             }
+            Command::Peers { swarm, reply } => {
+                let peers = self.endpoint.swarm(swarm).map(|view| view.peers().collect()).unwrap_or_default();
+                // Whoever asked may have gone.
+                let _ = reply.try_send(peers);
+            }
             Command::NetworkChanged => self.endpoint.network_changed(now),
             Command::Stats { reply } => {
                 let stats = NodeStats { endpoint: self.endpoint.stats(), socket: self.socket.stats() };

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ppspp_core::{CloseReason, TransferStats};
+use ppspp_core::{CloseReason, TrafficStats, TransferStats};
 
 use crate::error::TransferError;
 
@@ -35,8 +35,10 @@ pub struct TransferProgress {
     pub peers: usize,
     /// Those of them that have everything.
     pub seeders: usize,
-    /// Chunk and message counters.
+    /// Counters of chunks and requests.
     pub stats: TransferStats,
+    /// Counters of datagrams and of messages by type.
+    pub traffic: TrafficStats,
     /// Whether the whole content is there, verified, and under its final name.
     pub complete: bool,
     /// Why the transfer failed, if it did.

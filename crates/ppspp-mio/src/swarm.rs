@@ -196,6 +196,7 @@ impl Swarm {
             peers: core.peers,
             seeders: core.seeders,
             stats,
+            traffic: *view.traffic(),
             complete: self.complete,
             failure: last.failure.clone(),
             closed: last.closed,

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use ppspp_core::SwarmId;
+use ppspp_core::{PeerView, SwarmId};
 
 use crate::command::{Command, Mailbox};
+use crate::error::NodeStopped;
 use crate::progress::{Snapshot, TransferEvent, TransferProgress};
 use crate::store::StoreWarning;
 
@@ -52,6 +53,14 @@ impl Transfer {
     /// At most 256 events wait; while nobody reads them, those that can be missed are dropped.
     pub fn events(&self) -> &Receiver<TransferEvent> {
         &self.events
+    }
+
+    /// The peers as they are now, established or being opened; none once the transfer has ended.
+    ///
+    /// # Errors
+    /// [`NodeStopped`] if the node no longer runs.
+    pub fn peers(&self) -> Result<Vec<PeerView>, NodeStopped> {
+        self.mailbox.ask(|reply| Command::Peers { swarm: self.swarm, reply })
     }
 
     /// Adds a peer. One that cannot be talked to is logged and otherwise ignored, as is one already known.
