@@ -35,17 +35,20 @@ pub(crate) enum Command {
     Decode(DecodeArgs),
 }
 
-/// Share a file until Ctrl-C; the first line on standard output is its link
+/// Share files until Ctrl-C; the first lines on standard output are their links, one for each file in order
 #[derive(Args, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct SeedArgs {
-    /// The file to share; it must not change meanwhile, what does is not served
-    pub(crate) path: PathBuf,
+    /// The files to share; they must not change meanwhile, what does is not served
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) socket: SocketArgs,
-    /// Where peers find this machine, for the link; default: an address of this machine
+    /// Where peers find this machine, for the links; default: an address of this machine
     #[arg(long, value_name = "HOST:PORT", env = "PPSPP_ADVERTISE")]
     pub(crate) advertise: Option<HostPort>,
+    #[command(flatten)]
+    pub(crate) exchange: ExchangeArgs,
     #[command(flatten)]
     pub(crate) metadata: MetadataArgs,
     #[command(flatten)]
@@ -90,6 +93,8 @@ pub(crate) struct GetArgs {
         value_parser = units::positive_duration
     )]
     pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) exchange: ExchangeArgs,
     #[command(flatten)]
     pub(crate) messages: OutputArgs,
 }
@@ -161,6 +166,14 @@ pub(crate) struct SocketArgs {
     /// that one is taken
     #[arg(long, value_name = "ADDR:PORT", env = "PPSPP_LISTEN", value_parser = listen_address)]
     pub(crate) listen: Option<SocketAddr>,
+}
+
+/// How content is exchanged with peers.
+#[derive(Args, Debug)]
+pub(crate) struct ExchangeArgs {
+    /// Sum up at the end what was sent and received: messages by kind, overhead, repeats, windows and delays
+    #[arg(long, env = "PPSPP_STATS", value_parser = FalseyValueParser::new())]
+    pub(crate) stats: bool,
 }
 
 /// How a content is cut, hashed and addressed.

@@ -42,14 +42,12 @@ impl Console {
 
     /// A progress bar over bytes. It shows nothing where bars are not drawn.
     pub(crate) fn bar(self, what: &'static str) -> Bar {
-        let template =
-            "{prefix} [{wide_bar}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta} left{msg}";
-        self.draw(what, template)
+        self.draw(what, "{prefix} [{bar:12}] {percent}% of {decimal_total_bytes}, {eta} left{wide_msg}")
     }
 
     /// A line that is written over and over. It shows nothing where bars are not drawn.
     pub(crate) fn status(self, what: &'static str) -> Bar {
-        self.draw(what, "{spinner} {prefix}{msg}")
+        self.draw(what, "{spinner} {prefix}{wide_msg}")
     }
 
     fn draw(self, what: &'static str, template: &str) -> Bar {
@@ -124,7 +122,23 @@ pub(crate) fn rate(bytes: u64, time: Duration) -> String {
 
 /// `1 peer`, `2 peers`.
 pub(crate) fn peers(count: usize) -> String {
-    if count == 1 { "1 peer".to_owned() } else { format!("{count} peers") }
+    counted(count, "peer")
+}
+
+/// `2 seeders, 1 leecher`, or `no peers`.
+pub(crate) fn swarm(peers: usize, seeders: usize) -> String {
+    let leechers = peers.saturating_sub(seeders);
+    match (seeders, leechers) {
+        (0, 0) => "no peers".to_owned(),
+        (_, 0) => counted(seeders, "seeder"),
+        (0, _) => counted(leechers, "leecher"),
+        _ => format!("{}, {}", counted(seeders, "seeder"), counted(leechers, "leecher")),
+    }
+}
+
+/// A number and what it counts, in the plural unless it is one.
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 #[cfg(test)]
@@ -136,6 +150,20 @@ mod tests {
         assert_eq!(rate(5_000_000, Duration::from_secs(2)), "2.50 MB/s");
         assert_eq!(rate(0, Duration::ZERO), "0 B/s");
         assert_eq!(rate(u64::MAX, Duration::ZERO), rate(u64::MAX, Duration::from_micros(1)));
+    }
+
+    #[test]
+    fn peers_are_told_apart() {
+        let cases = [
+            (0, 0, "no peers"),
+            (1, 1, "1 seeder"),
+            (2, 0, "2 leechers"),
+            (3, 2, "2 seeders, 1 leecher"),
+            (0, 1, "1 seeder"),
+        ];
+        for (peers, seeders, told) in cases {
+            assert_eq!(swarm(peers, seeders), told);
+        }
     }
 
     #[test]

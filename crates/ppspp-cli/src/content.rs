@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use anyhow::Context as _;
 use ppspp_core::Metadata;
 use ppspp_core::chunk::Geometry;
 use ppspp_core::integrity::{Tree, TreeParams};
@@ -34,6 +35,14 @@ pub(crate) fn cache(args: &CacheArgs) -> Option<TreeCache> {
     args.cache_dir.as_ref().map_or_else(TreeCache::of_user, |dir| Some(TreeCache::new(dir)))
 }
 
+/// Refuses a file that cannot be shared, before any is hashed in vain (R3); returns its length in bytes.
+pub(crate) fn check(path: &Path, args: &MetadataArgs) -> Outcome<u64> {
+    let length = FileSource::open(path).map_err(file_failure)?.len();
+    let fits = Geometry::new(length, args.chunk_size).and_then(|geometry| geometry.check_addressing(args.addressing));
+    fits.with_context(|| format!("cannot share {}", path.display())).or_exit(Exit::Usage)?;
+    Ok(length)
+}
+
 /// Hashes a file, or takes its tree from the cache.
 pub(crate) fn prepare(
     path: &Path,
@@ -43,11 +52,7 @@ pub(crate) fn prepare(
     interrupt: &Interrupt,
 ) -> Outcome<Prepared> {
     let MetadataArgs { chunk_size, hash: function, addressing } = *args;
-    let length = FileSource::open(path).map_err(file_failure)?.len();
-    // R3: said before a large file is hashed in vain.
-    let geometry = Geometry::new(length, chunk_size).or_exit(Exit::Usage)?;
-    geometry.check_addressing(addressing).or_exit(Exit::Usage)?;
-
+    let length = check(path, args)?;
     let bar = console.bar("hashing");
     let show = |done, total| bar.show(done, total);
     let params = TreeParams { function, chunk_size };

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use indicatif::DecimalBytes;
-use ppspp_mio::{FetchRequest, Node, ShareSource, Transfer, TransferEvent};
+use ppspp_core::CloseReason;
+use ppspp_mio::{FetchRequest, Node, ShareSource, Transfer, TransferEvent, TransferProgress};
 use tempfile::TempDir;
 
 use crate::args::DemoArgs;
@@ -22,6 +23,7 @@ use crate::output::Output;
 use crate::patience::{Patience, Verdict};
 use crate::report::{self, Report};
 use crate::signals::Interrupt;
+use crate::units::as_f64;
 
 /// Any free port of the loopback.
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -59,7 +61,7 @@ pub(crate) fn run(args: &DemoArgs, logging: bool) -> Outcome<Exit> {
             output: dir.path().join(format!("copy-{number}")),
             force: false,
         };
-        leechers.push(Leecher::start(number, request, console)?);
+        leechers.push(Leecher::start(number, seeder.local_address(), request, console)?);
     }
     watch(&mut leechers, length, console, &interrupt)?;
     let time = started.elapsed();
@@ -79,20 +81,21 @@ pub(crate) fn run(args: &DemoArgs, logging: bool) -> Outcome<Exit> {
 /// One peer that fetches the file.
 struct Leecher {
     number: usize,
+    seeder: SocketAddr,
     output: PathBuf,
     node: Node,
     transfer: Transfer,
     started: Instant,
-    /// Until complete, and UDP payload bytes received until then.
-    done: Option<(Duration, u64)>,
+    /// How long it took, and how the transfer stood then.
+    done: Option<(Duration, TransferProgress)>,
 }
 
 impl Leecher {
-    fn start(number: usize, request: FetchRequest, console: Console) -> Outcome<Self> {
+    fn start(number: usize, seeder: SocketAddr, request: FetchRequest, console: Console) -> Outcome<Self> {
         let (output, started) = (request.output.clone(), Instant::now());
         let node = node::start(Some(LOOPBACK), console)?;
         let transfer = node.fetch(request).or_exit(Exit::Failed)?;
-        Ok(Self { number, output, node, transfer, started, done: None })
+        Ok(Self { number, seeder, output, node, transfer, started, done: None })
     }
 
     /// Handles what happened since the last look.
@@ -100,11 +103,12 @@ impl Leecher {
         loop {
             match self.transfer.events().try_recv() {
                 Ok(TransferEvent::Complete { .. }) => {
-                    let stats = self.node.stats().or_exit(Exit::Failed)?;
-                    self.done = Some((self.started.elapsed(), stats.endpoint.bytes_received));
+                    self.done = Some((self.started.elapsed(), self.transfer.progress()));
                 }
                 Ok(TransferEvent::Failed(error)) => return Err(error).or_exit(Exit::Failed),
-                Ok(TransferEvent::PeerClosed { reason, .. }) if self.done.is_none() => {
+                Ok(TransferEvent::PeerClosed { address, reason })
+                    if address == self.seeder && self.done.is_none() && reason != CloseReason::Replaced =>
+                {
                     let number = self.number;
                     return Err(Stop::new(Exit::Failed, format!("leecher {number} lost the seeder: {reason}")));
                 }
@@ -159,18 +163,29 @@ fn watch(leechers: &mut [Leecher], length: u64, console: Console, interrupt: &In
 fn print(args: &DemoArgs, leechers: &[Leecher], length: u64, time: Duration) -> Outcome {
     let mut out = Output::stdout();
     if !args.output.json {
-        out.queue("leecher       bytes   seconds        MB/s  overhead")?;
+        out.queue("leecher       bytes   seconds        MB/s  overhead  peers  chunks twice     bytes sent")?;
     }
     for Leecher { number, done, .. } in leechers {
-        let (time, received) = done.unwrap_or_default();
+        let Some((time, progress)) = done else { continue };
         let seconds = time.as_secs_f64();
-        let overhead = as_f64(received) / as_f64(length) - 1.0;
+        let overhead = as_f64(progress.traffic.received.bytes) / as_f64(length) - 1.0;
+        let (peers, twice, sent) = (progress.peers, progress.stats.duplicate_chunks, progress.bytes_up);
         if args.output.json {
-            out.object(&Report::Leecher(report::Leecher { number: *number, bytes: length, seconds, overhead }))?;
+            out.object(&Report::Leecher(report::Leecher {
+                number: *number,
+                bytes: length,
+                bytes_up: sent,
+                seconds,
+                overhead,
+                peers,
+                duplicate_chunks: twice,
+            }))?;
         } else {
             let speed = as_f64(length) / seconds / 1e6;
             let percent = overhead * 100.0;
-            out.queue(format_args!("{number:>7} {length:>11} {seconds:>9.2} {speed:>11.1} {percent:>8.2}%"))?;
+            out.queue(format_args!(
+                "{number:>7} {length:>11} {seconds:>9.2} {speed:>11.1} {percent:>8.2}% {peers:>6} {twice:>13} {sent:>14}"
+            ))?;
         }
     }
     let (count, seconds) = (leechers.len(), time.as_secs_f64());
@@ -179,12 +194,6 @@ fn print(args: &DemoArgs, leechers: &[Leecher], length: u64, time: Duration) -> 
     }
     let speed = rate(length.saturating_mul(count as u64), time);
     out.line(format_args!("{} in {seconds:.2} s, {speed} together, every copy equal", peers(count)))
-}
-
-/// For ratios that are shown with a few digits.
-#[expect(clippy::cast_precision_loss, reason = "16 digits are more than are shown")]
-const fn as_f64(bytes: u64) -> f64 {
-    bytes as f64
 }
 
 /// Makes a file of pseudo-random bytes, the same at every run.

@@ -11,21 +11,26 @@ use ppspp_mio::store::StoreOpenError;
 use ppspp_mio::{FetchError, FetchRequest, Node, PeerError, Transfer, TransferEvent, TransferProgress};
 
 use crate::args::GetArgs;
-use crate::console::{Bar, Console, peers, rate};
+use crate::console::{Bar, Console, peers, rate, swarm};
 use crate::content::{file_failure, hash_failure};
 use crate::exit::{Exit, OrExit as _, Outcome, Stop};
 use crate::hex::Hex;
+use crate::meter::{Meter, Rates};
 use crate::node::{self, GRACE, TURN};
 use crate::output::Output;
 use crate::patience::{Patience, Verdict};
-use crate::report::{Report, Summary};
+use crate::report::{self, Progress, Report, Summary};
 use crate::signals::Interrupt;
+use crate::stats::{Sampler, Stats};
 
 /// How often figures are printed with `--json`.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often peers are asked again while none is connected.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// Reasons for which peers went that are told when a fetch fails: more would not help.
+const REASONS: usize = 3;
 
 /// Fetches the content, and shares it afterwards if asked to.
 pub(crate) fn run(args: &GetArgs, logging: bool) -> Outcome<Exit> {
@@ -54,12 +59,15 @@ pub(crate) fn run(args: &GetArgs, logging: bool) -> Outcome<Exit> {
         console,
         out: Output::stdout(),
         bar: console.bar("fetching"),
+        swarm_id: Hex(args.link.metadata.root.as_slice()).to_string(),
         path: output.display().to_string(),
         peers,
         transfer,
         started,
         completed: None,
         reasons: Vec::new(),
+        meter: Meter::default(),
+        sampler: Sampler::default(),
     };
     let outcome = getter.begin(&node).and_then(|()| getter.fetch(&interrupt)).and_then(|()| getter.seed(&interrupt));
     getter.end(node, outcome)
@@ -113,27 +121,30 @@ struct Getter<'a> {
     console: Console,
     out: Output,
     bar: Bar,
+    swarm_id: String,
     path: String,
     peers: Vec<SocketAddr>,
     transfer: Transfer,
     started: Instant,
     completed: Option<Duration>,
-    /// Why peers went, the latest last; each once.
+    /// Why peers went, the latest first; each once.
     reasons: Vec<String>,
+    meter: Meter,
+    sampler: Sampler,
 }
 
 impl Getter<'_> {
-    fn report(&mut self, report: &Report<'_>) -> Outcome {
-        if self.args.messages.json { self.out.object(report) } else { Ok(()) }
+    /// Prints what `report` makes of the swarm's id, if programs want to know.
+    fn report<'a>(&'a mut self, report: impl FnOnce(&'a str) -> Report<'a>) -> Outcome {
+        if self.args.messages.json { self.out.object(&report(&self.swarm_id)) } else { Ok(()) }
     }
 
     fn begin(&mut self, node: &Node) -> Outcome {
         if !self.args.messages.json {
             return Ok(());
         }
-        let swarm_id = Hex(self.args.link.metadata.root.as_slice()).to_string();
-        let listen = node.local_address();
-        self.out.object(&Report::Fetching { path: &self.path, swarm_id, listen, peers: &self.peers })
+        let Self { swarm_id, path, peers, .. } = self;
+        self.out.object(&Report::Fetching { swarm_id, path, listen: node.local_address(), peers })
     }
 
     /// Waits until the file is complete.
@@ -147,9 +158,10 @@ impl Getter<'_> {
             }
             self.turn()?;
             let now = self.transfer.progress();
-            self.show(&now);
+            let rates = self.look(&now);
+            self.show(&now, rates);
             if reported.elapsed() >= INTERVAL {
-                self.report_progress(&before, &now)?;
+                self.report_progress(&before, &now, rates)?;
                 (before, reported) = (now.clone(), Instant::now());
             }
             if now.peers == 0 && asked.elapsed() >= RETRY {
@@ -183,16 +195,24 @@ impl Getter<'_> {
 
     fn on_event(&mut self, event: TransferEvent) -> Outcome {
         match event {
-            TransferEvent::PeerConnected { address } => self.report(&Report::PeerConnected { address }),
-            TransferEvent::PeerClosed { address, reason } => {
-                let reason = reason.to_string();
-                let told = format!("{address}: {reason}");
-                self.reasons.retain(|other| *other != told);
-                self.reasons.push(told);
-                self.report(&Report::PeerClosed { address, reason })
+            TransferEvent::PeerConnected { address } => {
+                self.report(|swarm_id| Report::PeerConnected { swarm_id, address })
             }
-            TransferEvent::SizeKnown(content_length) => self.report(&Report::SizeKnown { content_length }),
-            TransferEvent::ContentChanged { offset, len } => self.report(&Report::ContentChanged { offset, len }),
+            TransferEvent::PeerClosed { address, reason } => {
+                let (detail, reason) = (reason.to_string(), report::word(&reason));
+                let told = format!("{address}: {detail}");
+                self.reasons.retain(|other| *other != told);
+                // More would not help.
+                self.reasons.truncate(REASONS - 1);
+                self.reasons.insert(0, told);
+                self.report(|swarm_id| Report::PeerClosed { swarm_id, address, reason, detail })
+            }
+            TransferEvent::SizeKnown(content_length) => {
+                self.report(|swarm_id| Report::SizeKnown { swarm_id, content_length })
+            }
+            TransferEvent::ContentChanged { offset, len } => {
+                self.report(|swarm_id| Report::ContentChanged { swarm_id, offset, len })
+            }
             TransferEvent::Complete { path } => self.complete(path),
             TransferEvent::Failed(error) => Err(error).or_exit(Exit::Failed),
             TransferEvent::Closed => Err(Stop::new(Exit::Failed, "the transfer has ended; start again")),
@@ -215,35 +235,44 @@ impl Getter<'_> {
         self.bar.aside(|| {
             console.say(format_args!("fetched {fetched} in {seconds:.1} s ({speed}){there}; all verified"));
         });
+        if self.args.exchange.stats {
+            self.sampler.look_again(&self.transfer);
+        }
         if self.args.messages.json {
-            self.out.object(&Report::Complete { path: &self.path })
+            self.out.object(&Report::Complete { swarm_id: &self.swarm_id, path: &self.path })
         } else {
             self.out.line(&self.path)
         }
     }
 
-    fn show(&self, now: &TransferProgress) {
+    /// Takes the rates, and samples if a summary was asked for.
+    fn look(&mut self, now: &TransferProgress) -> Rates {
+        let time = self.started.elapsed();
+        if self.args.exchange.stats {
+            self.sampler.look(&self.transfer, time);
+        }
+        self.meter.rates(time, now.bytes_down, now.bytes_up)
+    }
+
+    fn show(&self, now: &TransferProgress, rates: Rates) {
         let Some(total) = now.content_length else { return };
         if now.bytes_to_check > 0 {
             self.bar.restart(now.bytes_stored);
             self.bar.remark(format_args!(", {} to verify", DecimalBytes(now.bytes_to_check)));
         } else {
-            self.bar.remark(format_args!(", {}", peers(now.peers)));
+            let (who, second) = (swarm(now.peers, now.seeders), Duration::from_secs(1));
+            let (down, up) = (rate(rates.down, second), rate(rates.up, second));
+            let twice = now.stats.duplicate_chunks;
+            self.bar.remark(format_args!(", {who}, {down} down, {up} up, {twice} chunks twice"));
         }
         self.bar.show(now.bytes_stored, total);
     }
 
-    fn report_progress(&mut self, before: &TransferProgress, now: &TransferProgress) -> Outcome {
+    fn report_progress(&mut self, before: &TransferProgress, now: &TransferProgress, rates: Rates) -> Outcome {
         if before == now {
             return Ok(());
         }
-        self.report(&Report::Progress {
-            bytes: now.bytes_stored,
-            content_length: now.content_length,
-            bytes_down: now.bytes_down,
-            bytes_up: now.bytes_up,
-            peers: now.peers,
-        })
+        self.report(|swarm_id| Report::Progress(Progress::new(swarm_id, now, rates)))
     }
 
     fn no_answer(&self, time: Duration) -> Stop {
@@ -267,11 +296,7 @@ impl Getter<'_> {
 
     /// The last reasons for which peers went.
     fn why(&self) -> String {
-        /// More would not help.
-        const TOLD: usize = 3;
-        let skip = self.reasons.len().saturating_sub(TOLD);
-        let told: Vec<_> = self.reasons.iter().skip(skip).map(String::as_str).collect();
-        if told.is_empty() { String::new() } else { format!(" ({})", told.join("; ")) }
+        if self.reasons.is_empty() { String::new() } else { format!(" ({})", self.reasons.join("; ")) }
     }
 
     fn kept(&self) -> String {
@@ -293,9 +318,10 @@ impl Getter<'_> {
             self.turn()?;
             if shown.elapsed() >= INTERVAL {
                 let now = self.transfer.progress();
-                let speed = rate(now.bytes_up.saturating_sub(before.bytes_up), shown.elapsed());
-                self.bar.remark(format_args!(": {}, {} sent, {speed}", peers(now.peers), DecimalBytes(now.bytes_up)));
-                self.report_progress(&before, &now)?;
+                let rates = self.look(&now);
+                let (who, speed) = (swarm(now.peers, now.seeders), rate(rates.up, Duration::from_secs(1)));
+                self.bar.remark(format_args!(": {who}, {} sent, {speed}", DecimalBytes(now.bytes_up)));
+                self.report_progress(&before, &now, rates)?;
                 (before, shown) = (now, Instant::now());
             }
         }
@@ -312,7 +338,17 @@ impl Getter<'_> {
             Err(Stop::Failure(_, error)) => Some(format!("{error:#}")),
             Err(Stop::Unread) | Ok(()) => None,
         };
+        let unread = matches!(outcome, Err(Stop::Unread));
+        if self.args.exchange.stats && !unread {
+            let stats = Stats::new(&self.swarm_id, &progress, &self.sampler);
+            if self.args.messages.json {
+                self.out.object(&Report::Stats(&stats))?;
+            } else {
+                self.bar.aside(|| self.console.say(&stats));
+            }
+        }
         let summary = Summary {
+            swarm_id: &self.swarm_id,
             complete: self.completed.is_some(),
             path: &self.path,
             bytes_fetched: progress.bytes_fetched,
@@ -321,7 +357,7 @@ impl Getter<'_> {
             seconds: time.as_secs_f64(),
             error,
         };
-        if self.args.messages.json && !matches!(outcome, Err(Stop::Unread)) {
+        if self.args.messages.json && !unread {
             self.out.object(&Report::Summary(summary))?;
         }
         outcome.map(|()| Exit::Done)

@@ -14,13 +14,13 @@ use crate::signals::Interrupt;
 /// A content's metadata, for programs.
 #[derive(Serialize)]
 pub(crate) struct Description {
-    swarm_id: String,
-    content_length: u64,
+    pub(crate) swarm_id: String,
+    pub(crate) content_length: u64,
     hash: &'static str,
     addressing: &'static str,
     chunk_size: u32,
     chunks: u64,
-    link: String,
+    pub(crate) link: String,
 }
 
 impl Description {

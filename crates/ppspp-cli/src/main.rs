@@ -10,12 +10,14 @@ mod exit;
 mod get;
 mod hash;
 mod hex;
+mod meter;
 mod node;
 mod output;
 mod patience;
 mod report;
 mod seed;
 mod signals;
+mod stats;
 mod units;
 
 use std::env;

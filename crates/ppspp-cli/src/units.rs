@@ -77,6 +77,12 @@ pub(crate) fn positive_size(text: &str) -> Result<u64, UnitError> {
     }
 }
 
+/// A count as a float, for ratios that are shown with a few digits.
+#[expect(clippy::cast_precision_loss, reason = "16 digits are more than are shown")]
+pub(crate) const fn as_f64(count: u64) -> f64 {
+    count as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,6 +27,31 @@ fn files_that_cannot_be_shared() {
     }
 }
 
+/// Nothing is served, and no link printed, unless every file can be.
+#[test]
+fn one_bad_file_among_several() {
+    let place = Place::new();
+    place.file("good", 1000);
+    place.file("empty", 0);
+    fs::copy(place.path("good"), place.path("twin")).unwrap();
+    for (bad, says) in [
+        ("missing", "cannot open missing: there is no such file; check the path"),
+        ("empty", "cannot open empty: it is empty; there is nothing to share"),
+        (".", "cannot open .: it is a directory; name a file"),
+        ("twin", "twin has the same content as good; share one of them"),
+        ("good", "good has the same content as good; share one of them"),
+    ] {
+        let ended = place.run(["seed", "good", bad, "--listen", "127.0.0.1:0"]);
+        ended.refused(2, says);
+        assert_eq!(ended.stdout, "");
+    }
+    let large = fs::File::create(place.path("large")).unwrap();
+    large.set_len((512 << 31) + 1).unwrap();
+    place
+        .run(["seed", "good", "large", "--addressing", "bin32", "--chunk-size", "512"])
+        .refused(2, "cannot share large: 2147483649 chunks are more than bin32");
+}
+
 /// Even the superuser's tests need a file that cannot be read: they run the command as nobody.
 #[test]
 fn files_that_may_not_be_read_or_written() {
@@ -60,7 +85,7 @@ fn content_that_the_options_cannot_hold() {
     let large = fs::File::create(place.path("large")).unwrap();
     large.set_len((512 << 31) + 1).unwrap();
     let ended = place.run(["hash", "large", "--addressing", "bin32", "--chunk-size", "512"]);
-    ended.refused(2, "2147483649 chunks are more than bin32 addressing can name; use chunk64");
+    ended.refused(2, "cannot share large: 2147483649 chunks are more than bin32 addressing can name; use chunk64");
 }
 
 #[test]
@@ -90,7 +115,7 @@ fn flags_that_cannot_be_used() {
     place.file("f", 10);
     let link = format!("ppsp://127.0.0.1:9/{ID}");
     let cases: [(&[&str], &str); 11] = [
-        (&["seed"], "the following required arguments were not provided: <PATH>; see ppspp --help"),
+        (&["seed"], "the following required arguments were not provided: <PATH>...; see ppspp --help"),
         (&["seed", "f", "--nonsense"], "unexpected argument '--nonsense' found; see ppspp --help"),
         (&["share", "f"], "unrecognized subcommand 'share'; see ppspp --help"),
         (

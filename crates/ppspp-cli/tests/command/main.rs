@@ -3,5 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 mod bad_input;
+mod json;
 mod support;
+mod swarm;
 mod transfer;

@@ -1,6 +1,7 @@
 //! Running the command as its users do.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
@@ -53,7 +54,7 @@ impl Place {
     /// A file of `len` bytes that repeat nowhere.
     pub(crate) fn file(&self, name: &str, len: usize) -> PathBuf {
         let path = self.path(name);
-        std::fs::write(&path, bytes(len, name.len() as u64)).unwrap();
+        fs::write(&path, bytes(len, name.len() as u64)).unwrap();
         path
     }
 
@@ -204,4 +205,26 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Checks that two files hold the same bytes.
+#[track_caller]
+pub(crate) fn same(one: &Path, other: &Path) {
+    assert!(fs::read(one).unwrap() == fs::read(other).unwrap(), "{} differs from {}", one.display(), other.display());
+}
+
+/// A partial file: the seeder's file changed on disk, so that one group is missing.
+pub(crate) fn partial(place: &Place, original: &Path, link: &mut String) -> Running {
+    let mut seeder = place.seed(original, &["--json"]);
+    let first: serde_json::Value = serde_json::from_str(&seeder.line()).unwrap();
+    first["link"].as_str().unwrap().clone_into(link);
+    let mut file = fs::OpenOptions::new().write(true).open(original).unwrap();
+    file.write_all(b"changed").unwrap();
+    let ended = place.get(link, "copy", &["--timeout", "2s", "--json"]);
+    ended.refused(1, "no new data for 2 s with 1 peer");
+    let summary = ended.summary();
+    assert_eq!((&summary["complete"], &summary["bytes_fetched"]), (&false.into(), &(200_000 - 16_384).into()));
+    assert!(summary["error"].as_str().unwrap().starts_with("no new data for 2 s"));
+    assert!(!place.path("copy").exists());
+    seeder
 }

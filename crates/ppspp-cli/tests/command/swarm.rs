@@ -1,0 +1,88 @@
+//! More than two: several files of one seeder, leechers that serve each other.
+
+use serde_json::Value;
+
+use crate::support::{Place, Running, finish, same};
+
+#[test]
+fn one_seeder_shares_several_files() {
+    let place = Place::new();
+    let files: Vec<_> =
+        [("one", 100_000), ("two", 1), ("three", 50_000)].map(|(name, len)| place.file(name, len)).into();
+    let mut command = place.ppspp();
+    let mut seeder = Running::start(command.arg("seed").args(&files).args(["--listen", "127.0.0.1:0"]));
+    let links: Vec<_> = files.iter().map(|_| seeder.line()).collect();
+    let host = |link: &str| link.split('/').nth(2).unwrap().to_owned();
+    for (link, file) in links.iter().zip(&files) {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(link.ends_with(&format!("&fn={name}")), "{link} is not that of {name}");
+        assert_eq!(host(link), host(&links[0]), "one port");
+        let copy = format!("copy of {name}");
+        let ended = place.get(link, &copy, &[]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        same(file, &place.path(&copy));
+    }
+    seeder.signal("INT");
+    let ended = seeder.wait();
+    assert_eq!((ended.code, ended.stdout.lines().count()), (Some(130), 3));
+    assert!(ended.stderr.starts_with("sharing 3 files (150.00 kB) on 127.0.0.1:"), "{ended:?}");
+}
+
+#[test]
+fn events_of_several_files_are_told_apart() {
+    let place = Place::new();
+    let files = [place.file("one", 1000), place.file("three", 2000)];
+    let mut command = place.ppspp();
+    let mut seeder = Running::start(command.arg("seed").args(&files).args(["--listen", "127.0.0.1:0", "--json"]));
+    let seeding: Vec<Value> = files.iter().map(|_| serde_json::from_str(&seeder.line()).unwrap()).collect();
+    for (file, event) in files.iter().zip(&seeding) {
+        assert_eq!(event["path"].as_str(), file.to_str());
+        let ended = place.get(event["link"].as_str().unwrap(), "copy", &["--force"]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let closed: Value = serde_json::from_str(&seeder.line_with("peer_closed")).unwrap();
+        assert_eq!(closed["swarm_id"], event["swarm_id"]);
+    }
+}
+
+/// The seeder leaves once a copy is among the leechers, and they finish by themselves.
+#[test]
+fn leechers_complete_after_the_seeder_was_killed() {
+    const SIZE: usize = 64 << 20;
+    let place = Place::new();
+    let original = place.file("original", SIZE);
+    let seeder_file = original.to_str().unwrap();
+    let mut seeder = Running::start(place.ppspp().args(["seed", seeder_file, "--listen", "127.0.0.1:0", "--json"]));
+    let seeding: Value = serde_json::from_str(&seeder.line()).unwrap();
+    let link = seeding["link"].as_str().unwrap();
+    let mut leechers: Vec<(Running, String)> = Vec::new();
+    let mut known = Vec::new();
+    for number in 0..5 {
+        let output = format!("copy-{number}");
+        let mut command = place.ppspp();
+        command.args(["get", link, "-o", &output, "--listen", "127.0.0.1:0", "--json", "--keep-seeding"]);
+        if !known.is_empty() {
+            command.args(["--peer", &known.join(",")]);
+        }
+        let mut leecher = Running::start(&mut command);
+        let fetching: Value = serde_json::from_str(&leecher.line()).unwrap();
+        known.push(fetching["listen"].as_str().unwrap().to_owned());
+        leechers.push((leecher, output));
+    }
+    leechers[0].0.line_with("\"complete\"");
+    seeder.signal("KILL");
+    assert_eq!(seeder.wait().code, None);
+    for (leecher, _) in &mut leechers[1..] {
+        leecher.line_with("\"complete\"");
+    }
+    for (leecher, output) in leechers {
+        leecher.signal("INT");
+        let ended = leecher.wait();
+        let summary = ended.summary();
+        assert_eq!((ended.code, &summary["complete"]), (Some(0), &true.into()), "{ended:?}");
+        assert_eq!(summary["bytes_fetched"], SIZE);
+        same(&original, &place.path(&output));
+    }
+    // Whoever comes now is served by nobody.
+    let ended = finish(place.ppspp().args(["get", link, "-o", "late", "--listen", "127.0.0.1:0", "--timeout", "1s"]));
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+}
