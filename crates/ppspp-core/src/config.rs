@@ -6,6 +6,7 @@ use core::time::Duration;
 use crate::chunk::{ChunkAddressing, ChunkSize, Geometry, GeometryError, RangeSet};
 use crate::congestion::ControllerConfig;
 use crate::integrity::{Hash, HashFunction, Tree};
+use crate::policy::Rates;
 
 /// Bounds on everything a peer or a slow application could make grow. The defaults suit a desktop machine.
 #[derive(Clone, Debug)]
@@ -71,6 +72,8 @@ impl Default for Limits {
 pub struct EndpointConfig {
     /// Bounds on memory and work.
     pub limits: Limits,
+    /// Limits of what the endpoint sends and receives in all swarms together, at the start. Default none.
+    pub rates: Rates,
     /// Congestion control of every channel.
     pub congestion: ControllerConfig,
     /// Idle time after which a keep-alive leaves. Default 25 s, at most 55 s (R12).
@@ -89,6 +92,7 @@ impl Default for EndpointConfig {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
+            rates: Rates::default(),
             congestion: ControllerConfig::default(),
             keep_alive: Duration::from_secs(25),
             dead_after: Duration::from_secs(180),

@@ -131,6 +131,7 @@ mod event;
 pub mod integrity;
 mod io;
 mod negotiation;
+mod policy;
 mod progress;
 mod schedule;
 mod stats;
@@ -139,12 +140,13 @@ mod time;
 pub mod wire;
 
 pub use config::{Content, EndpointConfig, Limits, Metadata, Order, PeerSource, SwarmConfig, Wanted};
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, Scope};
 pub use error::{AddPeerError, JoinError, UnknownSwarm};
 pub use event::{
     CloseReason, Event, Incompatible, MAX_READ, Misbehaviour, PeerId, ReadError, ReadToken, StoreError, SwarmId,
 };
 pub use io::{BatchLimit, DatagramMeta, Transmit};
+pub use policy::{ByteRate, Rates};
 pub use progress::{Checkpoint, Progress};
 pub use stats::{DropStats, EndpointStats, MessageCount, MessageCounts, Traffic, TrafficStats, TransferStats};
 pub use swarm::{PeerView, SwarmView};

@@ -15,7 +15,8 @@ const ROOMS: &[(&str, &str)] = &[
     ("integrity", "time chunk wire"),
     ("availability", "chunk"),
     ("congestion", "time chunk"),
-    ("config", "time chunk wire integrity congestion"),
+    ("policy", "time"),
+    ("config", "time chunk wire integrity congestion policy"),
     ("error", "time chunk wire integrity config"),
     ("event", "time chunk wire stats integrity config error"),
     ("context", "time chunk wire stats integrity config event"),
@@ -24,7 +25,6 @@ const ROOMS: &[(&str, &str)] = &[
     ("negotiation", "chunk wire integrity config event"),
     ("schedule", "time chunk availability config"),
     ("channel", "*"),
-    ("policy", "time chunk stats config"),
     ("swarm", "*"),
     ("endpoint", "*"),
 ];

@@ -24,6 +24,7 @@ use core::time::Duration;
 
 use crate::config::{EndpointConfig, PeerSource};
 use crate::event::PeerId;
+use crate::policy::Place;
 use crate::stats::TransferStats;
 use crate::time::Instant;
 use crate::wire::ChannelId;
@@ -59,6 +60,8 @@ pub(crate) struct Channel {
     pub(crate) reopened: bool,
     /// Whether the channel waits in the ready queue.
     pub(crate) queued: bool,
+    /// Where it stands among those with DATA to send.
+    pub(crate) turn: Option<Place>,
     /// The deadline the timer queue knows.
     pub(crate) armed: Option<Instant>,
 }
@@ -101,6 +104,7 @@ impl Channel {
             unanswered: 0,
             reopened: false,
             queued: false,
+            turn: None,
             armed: None,
         }
     }

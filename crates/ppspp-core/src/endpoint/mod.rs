@@ -3,6 +3,7 @@
 mod demux;
 mod intake;
 mod ready;
+mod sending;
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -22,12 +23,14 @@ use crate::endpoint::demux::Demux;
 use crate::endpoint::ready::{ReadyQueue, SwarmSlot, Timer, Timers};
 use crate::error::{AddPeerError, JoinError, UnknownSwarm};
 use crate::event::{CloseReason, Event, PeerId, ReadError, ReadToken, StoreError, SwarmId};
-use crate::io::{BatchLimit, Transmit};
+use crate::policy::{Bucket, FairQueue};
 use crate::progress::Checkpoint;
 use crate::schedule::PeerSlot;
 use crate::stats::EndpointStats;
 use crate::swarm::{Swarm, SwarmView};
 use crate::time::Instant;
+
+pub use sending::Scope;
 
 /// Smallest UDP payload of a path, for [`Endpoint::set_path_mtu`]: what IPv4 hosts must be able to receive.
 const MIN_MTU: u16 = 548;
@@ -56,6 +59,12 @@ pub struct Endpoint {
     by_root: BTreeMap<Vec<u8>, SwarmSlot>,
     swarm_serial: u32,
     ready: ReadyQueue,
+    /// Swarms with channels that have DATA to send.
+    backlog: FairQueue<SwarmSlot>,
+    /// What all swarms together may send.
+    up: Bucket,
+    /// Until when the backlog waits for `up`, as the timer queue knows it.
+    held: Option<Instant>,
     timers: Timers,
     events: EventQueue,
     stats: EndpointStats,
@@ -82,6 +91,7 @@ impl Endpoint {
     /// channel ids are drawn from it, and may be fixed in tests.
     pub fn new(config: Arc<EndpointConfig>, seed: [u8; 32], now: Instant) -> Self {
         let events = EventQueue::new(config.limits.queued_events);
+        let up = Bucket::new(config.rates.up, now);
         let mut rng = ChaCha12Rng::from_seed(seed);
         rng.set_stream(CHOICES);
         Self {
@@ -92,6 +102,9 @@ impl Endpoint {
             by_root: BTreeMap::new(),
             swarm_serial: 0,
             ready: ReadyQueue::default(),
+            backlog: FairQueue::default(),
+            up,
+            held: None,
             timers: Timers::default(),
             events,
             stats: EndpointStats::default(),
@@ -272,6 +285,8 @@ impl Endpoint {
                     self.settle(slot);
                 }
                 Timer::Channel(slot, peer) => self.on_channel_timer(slot, peer, now),
+                // The next poll finds the bucket full.
+                Timer::Up => self.held = None,
             }
         }
     }
@@ -293,36 +308,6 @@ impl Endpoint {
         if let Some(successor) = self.swarms[slot as usize].reopen(&mut cx!(self, now), peer, local) {
             self.demux.insert(local, slot, successor);
         }
-    }
-
-    /// Appends the next datagrams to send to `buf`, all to one destination; `None` if there is nothing to send now.
-    ///
-    /// `limit` bounds their number and size. Nothing is held back for want of room: what does not fit follows.
-    #[must_use = "the datagrams in the buffer must be sent"]
-    pub fn poll_transmit(&mut self, now: Instant, limit: BatchLimit, buf: &mut Vec<u8>) -> Option<Transmit> {
-        let now = self.advance(now);
-        while let Some((slot, peer)) = self.ready.pop() {
-            let Some(swarm) = self.swarms.get_mut(slot as usize) else { continue };
-            let Some(channel) = swarm.peers.get_mut(peer as usize) else { continue };
-            channel.queued = false;
-            let transmit = swarm.transmit(&mut cx!(self, now), peer, limit, buf);
-            if let Some(transmit) = &transmit {
-                swarm.wake.push(peer);
-                self.stats.datagrams_sent +=
-                    transmit.segment_size.map_or(1, |segment| transmit.size.div_ceil(segment.get())) as u64;
-                self.stats.bytes_sent += transmit.size as u64;
-            } else if let Some(at) = swarm.channel_deadline(peer, &self.config) {
-                let channel = &mut swarm.peers[peer as usize];
-                self.timers.arm(Timer::Channel(slot, peer), &mut channel.armed, at);
-            }
-            swarm.remove_if_closed(peer);
-            self.settle(slot);
-            self.remove_if_left(slot);
-            if transmit.is_some() {
-                return transmit;
-            }
-        }
-        None
     }
 
     /// The next event, in order of occurrence.
@@ -374,6 +359,9 @@ impl Endpoint {
             let mut armed = armed;
             self.timers.disarm(Timer::Channel(slot, peer), &mut armed);
         }
+        if swarm.turn.is_none() && swarm.held_until.is_none() && !swarm.backlog.is_empty() {
+            swarm.turn = Some(self.backlog.insert(slot));
+        }
         if let Some(at) = swarm.deadline() {
             self.timers.arm(Timer::Swarm(slot), &mut swarm.armed, at);
         }
@@ -385,6 +373,9 @@ impl Endpoint {
         if swarm.leaving && swarm.peers.is_empty() {
             let mut swarm = self.swarms.remove(slot as usize);
             self.timers.disarm(Timer::Swarm(slot), &mut swarm.armed);
+            if let Some(place) = swarm.turn.take() {
+                self.backlog.remove(place);
+            }
             self.by_root.remove(swarm.metadata.root.as_slice());
             self.events.push(Event::SwarmClosed { swarm: swarm.id });
         }

@@ -13,6 +13,8 @@ pub(crate) type SwarmSlot = u32;
 pub(crate) enum Timer {
     Swarm(SwarmSlot),
     Channel(SwarmSlot, PeerSlot),
+    /// The endpoint's upload limit lets DATA pass again.
+    Up,
 }
 
 /// Channels that may have something to send, each at most once, in the order of becoming so.

@@ -8,6 +8,7 @@ mod open;
 mod receive;
 mod resume;
 mod transmit;
+mod turns;
 mod uploads;
 mod view;
 
@@ -27,6 +28,7 @@ use crate::context::Cx;
 use crate::error::JoinError;
 use crate::event::{CloseReason, Event, PeerId, StoreError, SwarmId};
 use crate::integrity::{Hash, SavedGroup, Tree};
+use crate::policy::{Bucket, FairQueue, Place};
 use crate::progress::Checkpoint;
 use crate::schedule::{PeerSlot, Picker, Requests};
 use crate::stats::{TrafficStats, TransferStats};
@@ -64,6 +66,14 @@ pub(crate) struct Swarm {
     pub(crate) leaving: bool,
     /// The deadline the timer queue knows.
     pub(crate) armed: Option<Instant>,
+    /// Channels with DATA to send.
+    pub(crate) backlog: FairQueue<PeerSlot>,
+    /// Where the swarm stands among those with a backlog.
+    pub(crate) turn: Option<Place>,
+    /// What the swarm may send.
+    pub(crate) up: Bucket,
+    /// The backlog waits for `up` until then.
+    pub(crate) held_until: Option<Instant>,
 }
 
 impl Swarm {
@@ -98,6 +108,10 @@ impl Swarm {
             released: Vec::new(),
             leaving: false,
             armed: None,
+            backlog: FairQueue::default(),
+            turn: None,
+            up: Bucket::new(None, cx.now),
+            held_until: None,
         };
         if let Some(geometry) = swarm.content.geometry()
             && geometry.content_length().is_some()
@@ -195,12 +209,15 @@ impl Swarm {
 
     /// When something of the swarm itself is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.content.flush_deadline()
+        [self.content.flush_deadline(), self.held_until].into_iter().flatten().min()
     }
 
     /// Acts on the swarm's own deadline.
     pub(crate) fn on_timeout(&mut self, cx: &mut Cx<'_>) {
         self.content.flush(cx, self.id, false);
+        if self.held_until.is_some_and(|at| at <= cx.now) {
+            self.held_until = None;
+        }
     }
 
     /// Acts on the deadlines of one channel.
@@ -260,6 +277,9 @@ impl Swarm {
         let established = channel.established().is_some();
         let opening = channel.opening().is_some();
         channel.state = to.map_or(State::Closed, State::Closing);
+        if let Some(place) = channel.turn.take() {
+            self.backlog.remove(place);
+        }
         let (peer, address) = (channel.id, channel.address);
         // An unproven channel that others opened was never reported.
         if established || opening {

@@ -19,14 +19,8 @@ use crate::wire::{DatagramBuilder, Handshake, MessageType, RangeMessage};
 const COUNT_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Swarm {
-    /// Appends the next datagrams for `slot` to `buf`; `None` if nothing is to leave now.
-    pub(crate) fn transmit(
-        &mut self,
-        cx: &mut Cx<'_>,
-        slot: PeerSlot,
-        limit: BatchLimit,
-        buf: &mut Vec<u8>,
-    ) -> Option<Transmit> {
+    /// Appends the next datagram for `slot` that is not DATA to `buf`; `None` if none is to leave now.
+    pub(crate) fn transmit_control(&mut self, cx: &Cx<'_>, slot: PeerSlot, buf: &mut Vec<u8>) -> Option<Transmit> {
         let channel = self.peers.get_mut(slot as usize)?;
         let start = buf.len();
         let batch = match &mut channel.state {
@@ -49,41 +43,61 @@ impl Swarm {
             }
             State::Closed => return None,
             State::Established(_) => {
-                let (batch, calling) = self.transmit_established(cx, slot, limit, buf);
+                let (batch, calling) = self.transmit_established(cx, slot, buf);
                 let channel = self.peers.get_mut(slot as usize)?;
                 if batch.datagrams == 0 {
                     return None;
                 }
                 channel.on_sent(cx.now, batch.datagrams, calling);
                 let transmit = transmit(channel, &batch, buf.len() - start);
-                self.count_sent(&batch, &buf[start..]);
+                self.count_sent(&buf[start..]);
                 return Some(transmit);
             }
         };
         let channel = self.peers.get_mut(slot as usize)?;
         channel.on_sent(cx.now, 1, false);
         let transmit = transmit(channel, &batch, buf.len() - start);
-        self.count_sent(&batch, &buf[start..]);
+        self.count_sent(&buf[start..]);
         Some(transmit)
     }
 
-    /// Counts what leaves. The messages of a batch of chunks are counted where it is written, by sums.
-    fn count_sent(&mut self, batch: &Batch, bytes: &[u8]) {
+    /// Counts a datagram without DATA that leaves.
+    fn count_sent(&mut self, datagram: &[u8]) {
         let sent = &mut self.traffic.sent;
-        sent.on_datagrams(batch.datagrams, bytes.len());
-        if batch.segment.is_none() {
-            sent.on_control(bytes, &self.format);
-        }
+        sent.on_datagrams(1, datagram.len());
+        sent.on_control(datagram, &self.format);
     }
 
-    /// Control messages first, then chunks, then a keep-alive if one is due. Tells whether an answer is called for.
-    fn transmit_established(
+    /// Appends the next datagrams with DATA for `slot` to `buf`; `None` if none may leave now.
+    pub(crate) fn transmit_chunks(
         &mut self,
         cx: &mut Cx<'_>,
         slot: PeerSlot,
         limit: BatchLimit,
         buf: &mut Vec<u8>,
-    ) -> (Batch, bool) {
+    ) -> Option<Transmit> {
+        let start = buf.len();
+        let before = self.peers.get(slot as usize)?.stats;
+        let batch = self.write_chunks(cx, slot, limit, buf);
+        if batch.datagrams == 0 {
+            return None;
+        }
+        let channel = self.peers.get_mut(slot as usize)?;
+        channel.on_sent(cx.now, batch.datagrams, true);
+        let after = &channel.stats;
+        self.traffic.sent.on_chunks(
+            &self.format,
+            after.chunks_sent - before.chunks_sent,
+            after.content_bytes_sent - before.content_bytes_sent,
+            after.integrity_sent - before.integrity_sent,
+        );
+        let transmit = transmit(channel, &batch, buf.len() - start);
+        self.traffic.sent.on_datagrams(batch.datagrams, transmit.size);
+        Some(transmit)
+    }
+
+    /// Control messages, or a keep-alive if one is due. Tells whether an answer is called for.
+    fn transmit_established(&mut self, cx: &Cx<'_>, slot: PeerSlot, buf: &mut Vec<u8>) -> (Batch, bool) {
         if let Some(peer) = self.peers[slot as usize].established_mut()
             && let Some(upload) = &mut peer.upload
         {
@@ -93,18 +107,6 @@ impl Swarm {
         let calling = self.write_control(cx, slot, buf);
         if buf.len() > start {
             return (Batch::single(buf.len() - start), calling);
-        }
-        let before = self.peers[slot as usize].stats;
-        let batch = self.write_chunks(cx, slot, limit, buf);
-        if batch.datagrams > 0 {
-            let after = &self.peers[slot as usize].stats;
-            self.traffic.sent.on_chunks(
-                &self.format,
-                after.chunks_sent - before.chunks_sent,
-                after.content_bytes_sent - before.content_bytes_sent,
-                after.integrity_sent - before.integrity_sent,
-            );
-            return (batch, true);
         }
         let channel = &mut self.peers[slot as usize];
         let alive_due = channel.keep_alive_at(cx.config) <= cx.now;
