@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use mio::Waker;
-use ppspp_core::{EndpointStats, JoinError, PeerView, SwarmConfig, SwarmId};
+use ppspp_core::{EndpointStats, JoinError, PeerView, Rates, Scope, SwarmConfig, SwarmId};
 
 use crate::content::Content;
 use crate::error::{NodeStopped, PeerError};
@@ -58,6 +58,10 @@ pub(crate) enum Command {
         reply: SyncSender<Vec<PeerView>>,
     },
     NetworkChanged,
+    SetRates {
+        scope: Scope,
+        rates: Rates,
+    },
     Stats {
         reply: SyncSender<NodeStats>,
     },

@@ -398,6 +398,7 @@ impl EventLoop {
                 let _ = reply.try_send(peers);
             }
             Command::NetworkChanged => self.endpoint.network_changed(now),
+            Command::SetRates { scope, rates } => self.endpoint.set_rates(scope, rates, now),
             Command::Stats { reply } => {
                 let stats = NodeStats { endpoint: self.endpoint.stats(), socket: self.socket.stats() };
                 // Whoever asked may have gone.

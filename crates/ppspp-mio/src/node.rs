@@ -11,7 +11,7 @@ use std::time::Duration;
 use mio::{Poll, Waker};
 use ppspp_core::chunk::Geometry;
 use ppspp_core::integrity::Tree;
-use ppspp_core::{Content as CoreContent, Endpoint, EndpointConfig, Metadata, SwarmConfig};
+use ppspp_core::{Content as CoreContent, Endpoint, EndpointConfig, Metadata, Rates, Scope, SwarmConfig};
 
 use crate::clock::Clock;
 use crate::command::{Command, Join, JoinRefused, Mailbox, NodeStats};
@@ -141,6 +141,14 @@ impl Node {
     pub fn network_changed(&self) {
         // A node that has stopped has no channels to move.
         let _ = self.mailbox.send(Command::NetworkChanged);
+    }
+
+    /// Limits what all transfers together send and receive, from now on.
+    ///
+    /// The limits at the start are those of [`EndpointConfig::rates`].
+    pub fn set_rates(&self, rates: Rates) {
+        // A node that has stopped sends nothing.
+        let _ = self.mailbox.send(Command::SetRates { scope: Scope::Endpoint, rates });
     }
 
     /// Shares a complete file until the transfer is stopped.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use ppspp_core::{PeerView, SwarmId};
+use ppspp_core::{PeerView, Rates, Scope, SwarmId};
 
 use crate::command::{Command, Mailbox};
 use crate::error::NodeStopped;
@@ -67,6 +67,12 @@ impl Transfer {
     pub fn add_peer(&self, address: SocketAddr) {
         // A node that has stopped adds no peers; the events say that it stopped.
         let _ = self.mailbox.send(Command::AddPeer { swarm: self.swarm, address });
+    }
+
+    /// Limits what this transfer sends and receives, within the limits of the node, from now on. It begins without.
+    pub fn set_rates(&self, rates: Rates) {
+        // A node that has stopped sends nothing.
+        let _ = self.mailbox.send(Command::SetRates { scope: Scope::Swarm(self.swarm), rates });
     }
 
     /// Leaves the swarm: says goodbye to its peers and keeps what was stored, so that it can be resumed.
