@@ -110,13 +110,16 @@
 //! - **The same input gives the same output**, byte for byte: randomness comes from the seed given at construction, time
 //!   from the arguments, and no order from a hash map.
 //!
+//! The crate is `no_std`. The feature `std`, on by default, finds out at run time whether the processor can hash several
+//! chunks at once; without it, chunks are hashed one by one.
+//!
 //! The public modules are usable alone: [`wire`] reads and writes messages, [`chunk`] does the addressing arithmetic,
 //! [`integrity`] the hash trees and [`congestion`] LEDBAT.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
-#[cfg(any(test, feature = "arbitrary"))]
+#[cfg(any(test, feature = "arbitrary", feature = "std"))]
 extern crate std;
 
 pub mod availability;

@@ -151,13 +151,16 @@ impl SpanHasher {
         let len = self.params.function.len();
         for layer in 1..=PAGE_LAYER {
             let half = 1usize << (layer - 1);
-            for slot in ((1usize << layer) - 1..PAGE_NODES).step_by(1 << (layer + 1)) {
-                let child = |slot: usize| {
-                    let hash = self.raw.get(slot * len..(slot + 1) * len)?;
-                    is_known(&self.known, slot).then_some(hash)
-                };
-                let (Some(left), Some(right)) = (child(slot - half), child(slot + half)) else { break };
-                let hash = self.params.function.node(left, right);
+            let child = |slot: usize| {
+                let hash = self.raw.get(slot * len..(slot + 1) * len)?;
+                is_known(&self.known, slot).then_some(hash)
+            };
+            let parents = ((1usize << layer) - 1..PAGE_NODES).step_by(1 << (layer + 1));
+            let pairs: Vec<[&[u8]; 2]> =
+                parents.clone().map_while(|slot| Some([child(slot - half)?, child(slot + half)?])).collect();
+            let mut hashes = vec![Hash::zero(self.params.function); pairs.len()];
+            self.params.function.node_many(&pairs, &mut hashes);
+            for (slot, hash) in parents.zip(&hashes) {
                 self.put(slot, hash.as_slice());
             }
         }

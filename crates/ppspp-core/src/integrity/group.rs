@@ -52,32 +52,32 @@ impl GroupNodes {
         }
         let size = geometry.chunk_size().bytes() as usize;
         let chunks: ArrayVec<&[u8], MAX_CHUNKS> = data.chunks(size).take(MAX_CHUNKS).collect();
-        let mut leaves = Vec::with_capacity(chunks.len() * self.function.len());
-        self.function.digest_many(&chunks, &mut leaves);
-        for (chunk, hash) in self.chunks.iter().zip(leaves.chunks_exact(self.function.len())) {
-            if let Some(leaf) = Bin::leaf(chunk) {
-                self.set(leaf, hash);
-            }
+        let mut hashes = [Hash::zero(self.function); MAX_CHUNKS];
+        self.function.digest_many(&chunks, &mut hashes);
+        for (leaf, hash) in self.chunks.iter().filter_map(Bin::leaf).zip(&hashes) {
+            self.set(leaf, hash.as_slice());
         }
-        for top in tops(self.chunks) {
-            self.fill_below(top);
+        for layer in 1..=MAX_CHUNKS.ilog2() as u8 {
+            self.fill_layer(layer);
         }
         true
     }
 
-    /// Computes every interior node under `top`, `top` included, from the leaves.
-    fn fill_below(&mut self, top: Bin) {
-        let base = top.base_range();
-        for layer in 1..=top.layer() {
-            let offsets = base.start() >> layer..base.end() >> layer;
-            for node in offsets.filter_map(|offset| Bin::at(layer, offset)) {
-                let hash = node
-                    .children()
-                    .and_then(|(left, right)| Some(self.function.node(self.get(left)?, self.get(right)?)));
-                if let Some(hash) = hash {
-                    self.set(node, hash.as_slice());
-                }
-            }
+    /// Computes the nodes of `layer` inside the group from the layer below, which is known.
+    fn fill_layer(&mut self, layer: u8) {
+        let mut hashes = [Hash::zero(self.function); MAX_CHUNKS / 2];
+        let offsets = self.chunks.start() >> layer..self.chunks.end() >> layer;
+        let nodes = || offsets.clone().filter_map(|offset| Bin::at(layer, offset));
+        let children = |node: Bin| {
+            let (left, right) = node.children()?;
+            Some([self.get(left)?, self.get(right)?])
+        };
+        let pairs: ArrayVec<[&[u8]; 2], { MAX_CHUNKS / 2 }> = nodes().map_while(children).collect();
+        self.function.node_many(&pairs, &mut hashes);
+        let count = pairs.len();
+        drop(pairs);
+        for (node, hash) in nodes().zip(hashes.iter().take(count)) {
+            self.set(node, hash.as_slice());
         }
     }
 

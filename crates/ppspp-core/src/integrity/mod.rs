@@ -16,6 +16,9 @@ mod peaks;
 mod proof;
 #[cfg(test)]
 mod reference;
+mod sha256;
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+mod sha_ni;
 mod tree;
 mod verifier;
 

@@ -1,0 +1,152 @@
+//! SHA-256 with the SHA instructions of x86-64, several messages in turn.
+//!
+//! The instructions hold the state as two vectors, ABEF and CDGH, first letter highest, and do two rounds each. All
+//! functions here are safe to call where their target features are enabled; `sha256::compress` sees to that.
+
+use core::arch::x86_64::{
+    __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_extract_epi32, _mm_set_epi32, _mm_set_epi64x, _mm_setzero_si128,
+    _mm_sha256msg1_epu32, _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32, _mm_shuffle_epi8, _mm_shuffle_epi32,
+};
+
+use super::sha256::{Block, State};
+
+/// The round constants (FIPS 180-4 §4.2.2), four for each step of a block, in four turns.
+const K: [[[u32; 4]; 4]; 4] = [
+    [
+        [0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5],
+        [0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5],
+        [0xd807_aa98, 0x1283_5b01, 0x2431_85be, 0x550c_7dc3],
+        [0x72be_5d74, 0x80de_b1fe, 0x9bdc_06a7, 0xc19b_f174],
+    ],
+    [
+        [0xe49b_69c1, 0xefbe_4786, 0x0fc1_9dc6, 0x240c_a1cc],
+        [0x2de9_2c6f, 0x4a74_84aa, 0x5cb0_a9dc, 0x76f9_88da],
+        [0x983e_5152, 0xa831_c66d, 0xb003_27c8, 0xbf59_7fc7],
+        [0xc6e0_0bf3, 0xd5a7_9147, 0x06ca_6351, 0x1429_2967],
+    ],
+    [
+        [0x27b7_0a85, 0x2e1b_2138, 0x4d2c_6dfc, 0x5338_0d13],
+        [0x650a_7354, 0x766a_0abb, 0x81c2_c92e, 0x9272_2c85],
+        [0xa2bf_e8a1, 0xa81a_664b, 0xc24b_8b70, 0xc76c_51a3],
+        [0xd192_e819, 0xd699_0624, 0xf40e_3585, 0x106a_a070],
+    ],
+    [
+        [0x19a4_c116, 0x1e37_6c08, 0x2748_774c, 0x34b0_bcb5],
+        [0x391c_0cb3, 0x4ed8_aa4a, 0x5b9c_ca4f, 0x682e_6ff3],
+        [0x748f_82ee, 0x78a5_636f, 0x84c8_7814, 0x8cc7_0208],
+        [0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2],
+    ],
+];
+
+/// One message's state and the last sixteen words of its schedule.
+#[derive(Clone, Copy)]
+struct Lane {
+    abef: __m128i,
+    cdgh: __m128i,
+    words: [__m128i; 4],
+}
+
+/// Compresses each of `messages`, which have as many blocks each, into its state, and then `last` into each.
+#[inline]
+#[target_feature(enable = "avx,sha")]
+pub(super) fn compress<const N: usize>(states: &mut [State; N], messages: &[&[Block]; N], last: &Block) {
+    let empty = _mm_setzero_si128();
+    let mut lanes = [Lane { abef: empty, cdgh: empty, words: [empty; 4] }; N];
+    for (lane, state) in lanes.iter_mut().zip(&*states) {
+        lane.abef = vector([state[5], state[4], state[1], state[0]]);
+        lane.cdgh = vector([state[7], state[6], state[3], state[2]]);
+    }
+    for at in 0..=messages.first().map_or(0, |blocks| blocks.len()) {
+        compress_block(&mut lanes, messages.map(|blocks| blocks.get(at).unwrap_or(last)));
+    }
+    for (state, lane) in states.iter_mut().zip(&lanes) {
+        let (feba, hgdc) = (words(lane.abef), words(lane.cdgh));
+        *state = [feba[3], feba[2], hgdc[3], hgdc[2], feba[1], feba[0], hgdc[1], hgdc[0]];
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx,sha")]
+fn compress_block<const N: usize>(lanes: &mut [Lane; N], blocks: [&Block; N]) {
+    let before = *lanes;
+    for (lane, block) in lanes.iter_mut().zip(blocks) {
+        lane.words = load(block);
+    }
+    // Four steps use the four vectors of words in turn, which so keep their registers.
+    let [first, later @ ..] = K;
+    rounds::<0, N>(lanes, first[0]);
+    rounds::<1, N>(lanes, first[1]);
+    rounds::<2, N>(lanes, first[2]);
+    rounds::<3, N>(lanes, first[3]);
+    for k in later {
+        schedule::<0, N>(lanes);
+        rounds::<0, N>(lanes, k[0]);
+        schedule::<1, N>(lanes);
+        rounds::<1, N>(lanes, k[1]);
+        schedule::<2, N>(lanes);
+        rounds::<2, N>(lanes, k[2]);
+        schedule::<3, N>(lanes);
+        rounds::<3, N>(lanes, k[3]);
+    }
+    for (lane, before) in lanes.iter_mut().zip(before) {
+        lane.abef = _mm_add_epi32(lane.abef, before.abef);
+        lane.cdgh = _mm_add_epi32(lane.cdgh, before.cdgh);
+    }
+}
+
+/// Replaces the oldest four words, those of vector `AT`, by the next four of the schedule (FIPS 180-4 §6.2.2).
+#[inline]
+#[target_feature(enable = "avx,sha")]
+fn schedule<const AT: usize, const N: usize>(lanes: &mut [Lane; N]) {
+    for Lane { words, .. } in lanes {
+        let [oldest, old, new, newest] = [AT, AT + 1, AT + 2, AT + 3].map(|at| words[at % 4]);
+        let sum = _mm_add_epi32(_mm_sha256msg1_epu32(oldest, old), _mm_alignr_epi8::<4>(newest, new));
+        words[AT] = _mm_sha256msg2_epu32(sum, newest);
+    }
+}
+
+/// Four rounds with the words of vector `AT`; what one lane waits for, the others fill with rounds of their own.
+#[inline]
+#[target_feature(enable = "avx,sha")]
+fn rounds<const AT: usize, const N: usize>(lanes: &mut [Lane; N], k: [u32; 4]) {
+    let k = vector(k);
+    for lane in lanes {
+        let low = _mm_add_epi32(lane.words[AT], k);
+        let high = _mm_shuffle_epi32::<0b1110>(low);
+        lane.cdgh = _mm_sha256rnds2_epu32(lane.cdgh, lane.abef, low);
+        lane.abef = _mm_sha256rnds2_epu32(lane.abef, lane.cdgh, high);
+    }
+}
+
+/// The sixteen big-endian words of `block`.
+#[inline]
+#[target_feature(enable = "avx")]
+fn load(block: &Block) -> [__m128i; 4] {
+    let reverse = _mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203);
+    let mut words = [_mm_setzero_si128(); 4];
+    for (word, bytes) in words.iter_mut().zip(block.as_chunks::<16>().0) {
+        let bytes = u128::from_le_bytes(*bytes).cast_signed();
+        *word = _mm_shuffle_epi8(_mm_set_epi64x((bytes >> 64) as i64, bytes as i64), reverse);
+    }
+    words
+}
+
+/// A vector of four words, lowest first.
+#[inline]
+#[target_feature(enable = "avx")]
+fn vector(words: [u32; 4]) -> __m128i {
+    let words = words.map(u32::cast_signed);
+    _mm_set_epi32(words[3], words[2], words[1], words[0])
+}
+
+/// The four words of a vector, lowest first.
+#[inline]
+#[target_feature(enable = "avx")]
+fn words(vector: __m128i) -> [u32; 4] {
+    [
+        _mm_extract_epi32::<0>(vector).cast_unsigned(),
+        _mm_extract_epi32::<1>(vector).cast_unsigned(),
+        _mm_extract_epi32::<2>(vector).cast_unsigned(),
+        _mm_extract_epi32::<3>(vector).cast_unsigned(),
+    ]
+}
