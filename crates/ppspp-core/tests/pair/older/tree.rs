@@ -28,6 +28,11 @@ impl SwiftTree {
         Self { root, chunk_size, peaks: Vec::new(), geometry: None, hashes: BTreeMap::new(), have: RangeSet::new() }
     }
 
+    /// The chunks that were accepted.
+    pub(crate) const fn have(&self) -> &RangeSet {
+        &self.have
+    }
+
     pub(crate) fn is_complete(&self) -> bool {
         self.geometry.is_some_and(|geometry| self.have.covers(geometry.all()))
     }
