@@ -48,6 +48,11 @@ pub(crate) enum Command {
     Leave {
         swarm: SwarmId,
     },
+    /// The reader of a stream has got that far, in bytes.
+    Advance {
+        swarm: SwarmId,
+        position: u64,
+    },
     /// From a thread that made a download durable and gave it its name.
     Finished {
         swarm: SwarmId,

@@ -12,6 +12,7 @@ use crate::command::{Command, Mailbox};
 use crate::file::FileError;
 use crate::source::FileSource;
 use crate::store::FileStore;
+use crate::stream::Spool;
 
 /// Where the bytes of a swarm lie.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) enum Content {
     Complete(FileSource),
     /// A file being fetched.
     Partial(Box<FileStore>),
+    /// A stream that is read while it arrives.
+    Stream(Box<Spool>),
     /// A fetched file that another thread makes durable and gives its name; readable meanwhile.
     Finishing(FileSource),
     /// Nowhere any more: the transfer is over.
@@ -32,6 +35,7 @@ impl Content {
         match self {
             Self::Complete(source) | Self::Finishing(source) => Some(source.read(offset, len)),
             Self::Partial(store) => Some(store.read(offset, len)),
+            Self::Stream(spool) => Some(spool.read(offset, len)),
             Self::Closed => None,
         }
     }
@@ -40,14 +44,19 @@ impl Content {
     pub(crate) fn write(&mut self, offset: u64, data: &[u8]) -> Option<Result<(), FileError>> {
         match self {
             Self::Partial(store) => Some(store.write(offset, data)),
+            Self::Stream(spool) => Some(spool.write(offset, data)),
             Self::Complete(_) | Self::Finishing(_) | Self::Closed => None,
         }
     }
 
-    /// Tells a file being fetched how large it gets.
+    /// Tells what is being fetched how large it gets.
     pub(crate) fn set_geometry(&mut self, geometry: Geometry) -> Result<(), FileError> {
         match self {
             Self::Partial(store) => store.set_geometry(geometry),
+            Self::Stream(spool) => {
+                spool.set_geometry(geometry);
+                Ok(())
+            }
             Self::Complete(_) | Self::Finishing(_) | Self::Closed => Ok(()),
         }
     }
@@ -56,13 +65,21 @@ impl Content {
     pub(crate) fn checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), FileError> {
         match self {
             Self::Partial(store) => store.checkpoint(checkpoint),
-            Self::Complete(_) | Self::Finishing(_) | Self::Closed => Ok(()),
+            Self::Complete(_) | Self::Stream(_) | Self::Finishing(_) | Self::Closed => Ok(()),
         }
     }
 
     /// Whether it is a file being fetched.
     pub(crate) fn is_partial(&self) -> bool {
         matches!(self, Self::Partial(_))
+    }
+
+    /// The stream, if it is one.
+    pub(crate) fn stream_mut(&mut self) -> Option<&mut Spool> {
+        match self {
+            Self::Stream(spool) => Some(spool),
+            _ => None,
+        }
     }
 
     /// Whether a thread is at work on it.

@@ -384,6 +384,11 @@ impl EventLoop {
                     state.save_and_close(&mut self.endpoint);
                 }
             }
+            Command::Advance { swarm, position } => {
+                if let Some(state) = self.swarms.get_mut(&swarm) {
+                    state.advance(&mut self.endpoint, position, now);
+                }
+            }
             Command::Finished { swarm, result } => {
                 if let Some(state) = self.swarms.get_mut(&swarm) {
                     state.finished(&mut self.endpoint, result, now);

@@ -2,8 +2,8 @@
 //!
 //! [`Node`] is a socket with a thread that serves it: one blocking loop that owns the protocol's state machine (crate
 //! `ppspp-core`), the sockets and the files. An application talks to it through handles, from any thread:
-//! [`Node::share`] offers a complete file, [`Node::fetch`] downloads one, and the [`Transfer`] that either returns
-//! reports progress and stops it.
+//! [`Node::share`] offers a complete file, [`Node::fetch`] downloads one, [`Node::stream`] lets one be read while it
+//! arrives, and the [`Transfer`] that each returns reports progress and stops it.
 //!
 //! # Example
 //! ```
@@ -80,6 +80,7 @@ mod progress;
 mod socket;
 pub mod source;
 pub mod store;
+mod stream;
 mod swarm;
 #[cfg(test)]
 mod testing;
@@ -91,6 +92,7 @@ pub use error::{FetchError, NodeStopped, PeerError, ShareError, StartError, Tran
 pub use node::{FetchRequest, Node, NodeConfig, ShareSource, ShutdownReport};
 pub use progress::{TransferEvent, TransferProgress};
 pub use socket::{BindError, DEFAULT_PORT, Listen, SocketStats};
+pub use stream::{ByteStream, StreamRequest};
 pub use transfer::Transfer;
 
 /// Keeps the README's example compiling.

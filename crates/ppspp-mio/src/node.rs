@@ -22,6 +22,7 @@ use crate::progress::reports;
 use crate::socket::{Listen, Socket};
 use crate::source::FileSource;
 use crate::store::{FileStore, Opened};
+use crate::stream::{ByteStream, StreamRequest, stream};
 use crate::transfer::Transfer;
 
 /// Default of [`NodeConfig::socket_buffer`], in bytes: what arrives in some milliseconds at full speed, while the loop
@@ -210,12 +211,21 @@ impl Node {
             ),
         };
         let config = SwarmConfig { metadata, content: core_content };
-        match self.join(config, content, complete, peers) {
-            Ok(transfer) => Ok(transfer.with_warning(warning)),
-            Err(Refused::Loop(JoinRefused::Swarm(error))) => Err(FetchError::Join(error)),
-            Err(Refused::Loop(JoinRefused::Peer(error))) => Err(FetchError::Peer(error)),
-            Err(Refused::Stopped) => Err(FetchError::Stopped(NodeStopped)),
-        }
+        Ok(self.join(config, content, complete, peers)?.with_warning(warning))
+    }
+
+    /// Fetches a content to be read in order while it arrives. What was fetched is served to others as long as the
+    /// transfer lasts.
+    ///
+    /// # Errors
+    /// [`FetchError`] if a peer's address cannot be used or the swarm cannot be joined.
+    pub fn stream(&self, request: StreamRequest) -> Result<(Transfer, ByteStream), FetchError> {
+        let StreamRequest { metadata, peers, spool, ahead } = request;
+        let (spool, reading) = stream(spool, ahead);
+        let config = SwarmConfig { metadata, content: CoreContent::Fetch };
+        let transfer = self.join(config, Content::Stream(Box::new(spool)), None, peers)?;
+        let stream = reading.of(transfer.swarm(), self.mailbox.clone());
+        Ok((transfer, stream))
     }
 
     fn join(
@@ -261,6 +271,16 @@ impl Drop for Node {
 enum Refused {
     Loop(JoinRefused),
     Stopped,
+}
+
+impl From<Refused> for FetchError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Loop(JoinRefused::Swarm(error)) => Self::Join(error),
+            Refused::Loop(JoinRefused::Peer(error)) => Self::Peer(error),
+            Refused::Stopped => Self::Stopped(NodeStopped),
+        }
+    }
 }
 
 /// Entropy for the endpoint: channel ids must not be guessable (RFC 7574 §12.1).

@@ -70,6 +70,9 @@ impl Swarm {
             Some(Ok(())) => {
                 self.bytes_written += data.len() as u64;
                 self.unsaved = true;
+                if let Some(spool) = self.content.stream_mut() {
+                    spool.on_stored(range);
+                }
                 endpoint.confirm_stored(self.id, range, Ok(()), now);
             }
             Some(Err(error)) => {
@@ -90,6 +93,25 @@ impl Swarm {
         if let Err(error) = self.content.set_geometry(geometry) {
             self.fail(endpoint, error, now);
         }
+        self.want(endpoint, now);
+    }
+
+    /// The reader of a stream has got to `position`.
+    pub(crate) fn advance(&mut self, endpoint: &mut Endpoint, position: u64, now: Instant) {
+        if let Some(spool) = self.content.stream_mut() {
+            spool.advance(position);
+            self.want(endpoint, now);
+        }
+    }
+
+    /// Fetches a stream as far as its reader may be ahead of.
+    fn want(&mut self, endpoint: &mut Endpoint, now: Instant) {
+        if let Some(wanted) = self.content.stream_mut().and_then(|spool| spool.wanted())
+            && !self.complete
+            && endpoint.set_wanted(self.id, wanted, now).is_err()
+        {
+            tracing::debug!("a stream was left while it was read");
+        }
     }
 
     /// What is on disk no longer matches the content.
@@ -105,8 +127,15 @@ impl Swarm {
         self.unsaved = true;
     }
 
-    /// Everything is verified and stored: the file gets its name.
+    /// Everything that is wanted is verified and stored: a file gets its name, a stream goes on with its reader.
     pub(crate) fn all_stored(&mut self, endpoint: &mut Endpoint, mailbox: &Mailbox, now: Instant) {
+        if let Some(spool) = self.content.stream_mut() {
+            if spool.is_complete() && !std::mem::replace(&mut self.complete, true) {
+                self.refresh(endpoint);
+                self.reporter.publish_with(TransferEvent::Complete { path: None }, |progress| progress.complete = true);
+            }
+            return;
+        }
         // The finished file is only read: should it change on disk, it is not written again.
         let nothing = Wanted { ranges: RangeSet::new(), order: Order::InOrder };
         if endpoint.set_wanted(self.id, nothing, now).is_err() {

@@ -38,6 +38,10 @@ impl Transfer {
         self
     }
 
+    pub(crate) const fn swarm(&self) -> SwarmId {
+        self.swarm
+    }
+
     /// What was odd about the files that an earlier run of a fetch left, if anything.
     pub fn warning(&self) -> Option<&StoreWarning> {
         self.warning.as_ref()
