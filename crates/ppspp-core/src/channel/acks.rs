@@ -15,6 +15,15 @@ const WAITING: u32 = 32;
 const MIN_DELAY: Duration = Duration::from_micros(500);
 const MAX_DELAY: Duration = Duration::from_millis(10);
 
+/// A chunk that arrived.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) chunk: ChunkIndex,
+    /// When it was sent, in microseconds by the sender's clock.
+    pub(crate) timestamp: u64,
+    pub(crate) at: Instant,
+}
+
 /// Chunks to acknowledge and the delay sample to go with them.
 #[derive(Debug, Default)]
 pub(crate) struct Acks {
@@ -28,7 +37,8 @@ pub(crate) struct Acks {
 
 impl Acks {
     /// Notes that verified DATA arrived. `urgent` for a duplicate or the last requested chunk.
-    pub(crate) fn on_data(&mut self, now: Instant, chunk: ChunkIndex, timestamp: u64, rtt: Duration, urgent: bool) {
+    pub(crate) fn on_data(&mut self, now: Instant, arrival: Arrival, rtt: Duration, urgent: bool) {
+        let Arrival { chunk, timestamp, at } = arrival;
         self.pending.insert(ChunkRange::single(chunk));
         self.waiting += 1;
         self.received += 1;
@@ -36,7 +46,8 @@ impl Acks {
         let reordered = self.newest_timestamp.is_some_and(|newest| timestamp.wrapping_sub(newest).cast_signed() < 0);
         if !reordered {
             self.newest_timestamp = Some(timestamp);
-            self.newest_delay = now.as_micros().wrapping_sub(timestamp);
+            // R13: the sample is taken at arrival, however long judging takes.
+            self.newest_delay = at.as_micros().wrapping_sub(timestamp);
         }
         let limit = if self.received <= EAGER_DATAGRAMS { EAGER_WAITING } else { WAITING };
         if urgent || reordered || self.waiting >= limit {

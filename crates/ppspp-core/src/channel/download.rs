@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::channel::acks::Acks;
+use crate::channel::acks::{Acks, Arrival};
 use crate::channel::rate::RateMeter;
 use crate::chunk::{ChunkIndex, ChunkRange, ChunkSize, RangeSet};
 use crate::integrity::{EarlyHashes, PeakClaim};
@@ -33,10 +33,8 @@ struct Batch {
 /// A chunk that cannot be verified yet, for want of hashes (R17).
 #[derive(Debug)]
 pub(crate) struct PendingChunk {
-    pub(crate) chunk: ChunkIndex,
-    pub(crate) timestamp: u64,
+    pub(crate) arrival: Arrival,
     pub(crate) payload: Vec<u8>,
-    pub(crate) arrived: Instant,
 }
 
 /// The receiving half of a channel.
@@ -191,7 +189,7 @@ impl Download {
 
     /// Keeps a chunk until its hashes arrive; the oldest goes when `limit` are kept (R17).
     pub(crate) fn keep_pending(&mut self, chunk: PendingChunk, limit: usize) {
-        self.pending.retain(|kept| kept.chunk != chunk.chunk);
+        self.pending.retain(|kept| kept.arrival.chunk != chunk.arrival.chunk);
         if limit == 0 {
             return;
         }
@@ -213,13 +211,13 @@ impl Download {
 
     /// Drops kept chunks that arrived at `before` or earlier.
     pub(crate) fn expire_pending(&mut self, before: Instant) {
-        while self.pending.front().is_some_and(|chunk| chunk.arrived <= before) {
+        while self.pending.front().is_some_and(|chunk| chunk.arrival.at <= before) {
             self.pending.pop_front();
         }
     }
 
     /// When the oldest kept chunk arrived.
     pub(crate) fn oldest_pending(&self) -> Option<Instant> {
-        self.pending.front().map(|chunk| chunk.arrived)
+        self.pending.front().map(|chunk| chunk.arrival.at)
     }
 }

@@ -12,6 +12,7 @@ mod spread;
 mod state;
 mod upload;
 
+pub(crate) use acks::Arrival;
 pub(crate) use download::{Download, PendingChunk};
 pub(crate) use outgoing::{Batch, Blocked, ChunkSource, Path, Writer};
 pub(crate) use run::RunLength;

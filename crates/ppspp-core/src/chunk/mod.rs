@@ -6,10 +6,12 @@ mod bin;
 #[cfg(feature = "arbitrary")]
 mod from_bytes;
 mod geometry;
+mod group_map;
 mod range_set;
 
 pub use bin::Bin;
 pub use geometry::{ChunkAddressing, ChunkSize, GROUP_BYTES, Geometry, GeometryError, GroupIndex, UnknownName};
+pub(crate) use group_map::GroupMap;
 pub use range_set::{RangeSet, TooManyRuns};
 
 use core::fmt;

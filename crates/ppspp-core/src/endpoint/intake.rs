@@ -36,6 +36,9 @@ impl Endpoint {
         };
         let Some(swarm) = self.swarms.get_mut(slot as usize) else { return };
         on_channel(swarm, &mut cx!(self, now), peer, meta.remote, body);
+        if swarm.begins_to_gather() {
+            self.gathering.push(slot);
+        }
         self.settle(slot);
     }
 
@@ -164,6 +167,7 @@ fn on_established(
         return;
     };
     if handshake.is_closing() {
+        swarm.judge_gathered(cx);
         swarm.close_channel(cx, slot, CloseReason::ByPeer);
         return;
     }

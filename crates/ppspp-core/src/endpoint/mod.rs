@@ -70,6 +70,8 @@ pub struct Endpoint {
     stats: EndpointStats,
     latest: Instant,
     closing: bool,
+    /// Swarms with chunks that wait to be judged.
+    gathering: Vec<SwarmSlot>,
 }
 
 /// Splits an endpoint into a context and the rest, so that both can be borrowed.
@@ -110,6 +112,7 @@ impl Endpoint {
             stats: EndpointStats::default(),
             latest: now,
             closing: false,
+            gathering: Vec::new(),
         }
     }
 
@@ -118,7 +121,7 @@ impl Endpoint {
     /// # Errors
     /// [`JoinError`] names what is wrong with the metadata or the content; nothing has changed then.
     pub fn join(&mut self, config: SwarmConfig, now: Instant) -> Result<SwarmId, JoinError> {
-        let now = self.advance(now);
+        let now = self.begin(now);
         if self.closing {
             return Err(JoinError::Closing);
         }
@@ -142,7 +145,7 @@ impl Endpoint {
     /// Leaves a swarm: gathered bytes are handed out, channels closed in order; [`Event::SwarmClosed`] says when it is
     /// done. Unknown swarms are ignored.
     pub fn leave(&mut self, swarm: SwarmId, now: Instant) {
-        let now = self.advance(now);
+        let now = self.begin(now);
         let Some(slot) = self.slot_of(swarm) else { return };
         self.swarms[slot as usize].leave(&mut cx!(self, now));
         self.settle(slot);
@@ -174,7 +177,7 @@ impl Endpoint {
         source: PeerSource,
         now: Instant,
     ) -> Result<PeerId, AddPeerError> {
-        let now = self.advance(now);
+        let now = self.begin(now);
         let slot = self.slot_of(swarm).filter(|&slot| !self.swarms[slot as usize].leaving).ok_or(UnknownSwarm)?;
         if !is_peer_address(address) {
             return Err(AddPeerError::BadAddress(address));
@@ -188,7 +191,7 @@ impl Endpoint {
 
     /// Closes the channel to a peer in order. Unknown peers are ignored.
     pub fn remove_peer(&mut self, peer: PeerId, now: Instant) {
-        let now = self.advance(now);
+        let now = self.begin(now);
         let Some(slot) = self.slot_of(peer.swarm) else { return };
         let swarm = &mut self.swarms[slot as usize];
         if let Some(place) = swarm.slot_of(peer) {
@@ -203,7 +206,7 @@ impl Endpoint {
     /// # Errors
     /// [`UnknownSwarm`].
     pub fn set_wanted(&mut self, swarm: SwarmId, wanted: Wanted, now: Instant) -> Result<(), UnknownSwarm> {
-        let now = self.advance(now);
+        let now = self.begin(now);
         let slot = self.slot_of(swarm).ok_or(UnknownSwarm)?;
         self.swarms[slot as usize].set_wanted(&mut cx!(self, now), wanted);
         self.settle(slot);
@@ -215,7 +218,7 @@ impl Endpoint {
     /// The bytes are verified before they are sent or counted. Late answers are harmless.
     #[expect(clippy::needless_pass_by_value, reason = "a read is answered once")]
     pub fn provide(&mut self, token: ReadToken, data: Result<Bytes, ReadError>, now: Instant) {
-        let now = self.advance(now);
+        let now = self.begin(now);
         let Some(slot) = self.slot_of(token.swarm) else { return };
         self.swarms[slot as usize].provide(&mut cx!(self, now), token.serial, data);
         self.settle(slot);
@@ -225,7 +228,7 @@ impl Endpoint {
     ///
     /// Stored chunks are announced to other peers; failed ones are fetched again (R13).
     pub fn confirm_stored(&mut self, swarm: SwarmId, range: ChunkRange, result: Result<(), StoreError>, now: Instant) {
-        let now = self.advance(now);
+        let now = self.begin(now);
         let Some(slot) = self.slot_of(swarm) else { return };
         self.swarms[slot as usize].confirm_stored(&mut cx!(self, now), range, result);
         self.settle(slot);
@@ -234,7 +237,7 @@ impl Endpoint {
     /// Tells that the host's addresses changed: every channel we opened is opened anew beside the old one (R11),
     /// and unanswered openings are repeated at once.
     pub fn network_changed(&mut self, now: Instant) {
-        let now = self.advance(now);
+        let now = self.begin(now);
         let mut initiated: Vec<(SwarmSlot, PeerSlot)> = Vec::new();
         for (slot, swarm) in &mut self.swarms {
             for (peer, channel) in &mut swarm.peers {
@@ -275,7 +278,7 @@ impl Endpoint {
     /// Tells that time has passed. To be called when [`poll_timeout`](Self::poll_timeout) has; early calls are
     /// harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let now = self.advance(now);
+        let now = self.begin(now);
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Swarm(slot) => {
@@ -313,6 +316,7 @@ impl Endpoint {
     /// The next event, in order of occurrence.
     #[must_use = "events may call for an answer"]
     pub fn poll_event(&mut self) -> Option<Event> {
+        self.judge_gathered();
         self.events.pop()
     }
 
@@ -335,6 +339,23 @@ impl Endpoint {
     fn slot_of(&self, id: SwarmId) -> Option<SwarmSlot> {
         let swarm = self.swarms.get(id.slot as usize)?;
         (swarm.id == id).then_some(id.slot)
+    }
+
+    /// Begins a call that is not the arrival of a datagram: what arrived before it is judged first.
+    pub(super) fn begin(&mut self, now: Instant) -> Instant {
+        let now = self.advance(now);
+        self.judge_gathered();
+        now
+    }
+
+    /// Judges the chunks that wait in any swarm.
+    fn judge_gathered(&mut self) {
+        while let Some(slot) = self.gathering.pop() {
+            if let Some(swarm) = self.swarms.get_mut(slot as usize) {
+                swarm.end_gathering(&mut cx!(self, self.latest));
+                self.settle(slot);
+            }
+        }
     }
 
     /// R25: a `now` that goes back is clamped.

@@ -24,7 +24,7 @@ impl Endpoint {
     /// Limits what is sent and received, from now on. A new endpoint has the limits of its configuration, a new swarm
     /// has none of its own. Unknown swarms are ignored.
     pub fn set_rates(&mut self, scope: Scope, rates: Rates, now: Instant) {
-        let now = self.advance(now);
+        let now = self.begin(now);
         match scope {
             Scope::Endpoint => {
                 self.up.set_rate(rates.up, now);
@@ -46,7 +46,7 @@ impl Endpoint {
     /// Control messages leave first. DATA is shared out among peers by bytes, and held back by the upload limits.
     #[must_use = "the datagrams in the buffer must be sent"]
     pub fn poll_transmit(&mut self, now: Instant, limit: BatchLimit, buf: &mut Vec<u8>) -> Option<Transmit> {
-        let now = self.advance(now);
+        let now = self.begin(now);
         self.transmit_control(now, buf).or_else(|| self.transmit_chunks(now, limit, buf))
     }
 

@@ -1,14 +1,11 @@
 //! Judges chunks: one face for the swarm over tree, groups and early hashes.
 
-use alloc::collections::BTreeMap;
-
 use arrayvec::ArrayVec;
-use slab::Slab;
 use thiserror::Error;
 
 use super::hash::is_zero;
 use super::{EarlyHashes, GroupNodes, Hash, MAX_HASH_LEN, MAX_PROOF, PeakClaim, PeaksError, Tree, TreeParams};
-use crate::chunk::{Bin, ChunkIndex, ChunkRange, Geometry, GroupIndex, RangeSet};
+use crate::chunk::{Bin, ChunkIndex, ChunkRange, Geometry, GroupIndex, GroupMap, RangeSet};
 
 /// The hash of a node past the content's end, cut to the function's length.
 static EMPTY_NODE: [u8; MAX_HASH_LEN] = [0; MAX_HASH_LEN];
@@ -63,7 +60,6 @@ pub enum AdoptError {
 /// A group of which not every chunk is verified and stored.
 #[derive(Clone, Debug)]
 pub struct OpenGroup {
-    group: GroupIndex,
     nodes: GroupNodes,
     have: u32,
 }
@@ -114,10 +110,7 @@ type Path = ArrayVec<Hash, MAX_PROOF>;
 #[derive(Clone, Debug)]
 pub struct Verifier {
     tree: Tree,
-    open: Slab<OpenGroup>,
-    index: BTreeMap<u64, usize>,
-    /// The group that was looked up last, and its key.
-    recent: Option<(u64, usize)>,
+    open: GroupMap<OpenGroup>,
     /// Positions of the groups that are verified whole.
     closed: RangeSet,
     max_open_groups: usize,
@@ -142,9 +135,7 @@ impl Verifier {
     pub const fn from_tree(tree: Tree, max_open_groups: usize) -> Self {
         Self {
             tree,
-            open: Slab::new(),
-            index: BTreeMap::new(),
-            recent: None,
+            open: GroupMap::new(),
             closed: RangeSet::new(),
             max_open_groups: if max_open_groups == 0 { 1 } else { max_open_groups },
         }
@@ -169,8 +160,8 @@ impl Verifier {
     pub fn node(&self, bin: Bin) -> Option<&[u8]> {
         let geometry = self.tree.geometry()?;
         if bin.layer() < geometry.group_layer()
-            && let Some(key) = self.find(geometry.group_of(ChunkIndex::new(bin.base_range().start())))
-            && let Some(hash) = self.open.get(key).and_then(|group| group.nodes.get(bin))
+            && let Some(open) = self.open.get(geometry.group_of(ChunkIndex::new(bin.base_range().start())))
+            && let Some(hash) = open.nodes.get(bin)
         {
             return Some(hash);
         }
@@ -205,7 +196,7 @@ impl Verifier {
             return Some(Verdict::WrongLength);
         }
         let group = geometry.group_of(chunk);
-        if let Some(open) = self.find(group).and_then(|key| self.open.get(key)) {
+        if let Some(open) = self.open.get(group) {
             return (open.have & mask_of(open, chunk) != 0).then_some(Verdict::AlreadyHave);
         }
         if self.closed.contains(ChunkIndex::new(group.value())) {
@@ -296,9 +287,9 @@ impl Verifier {
 
     /// Keeps a verified chunk and every node that its proof has proven.
     fn keep(&mut self, geometry: &Geometry, chunk: ChunkIndex, steps: &Steps<'_>, path: &[Hash]) {
-        let key = self.open_group(geometry, geometry.group_of(chunk));
+        let group = geometry.group_of(chunk);
         let group_layer = geometry.group_layer();
-        let Some(open) = self.open.get_mut(key) else { return };
+        let open = open_group(&mut self.open, self.tree.params(), geometry, group);
         open.have |= mask_of(open, chunk);
         for ((bin, beside), hash) in steps.iter().zip(path) {
             let beside = bin.sibling().map(|sibling| (sibling, *beside));
@@ -316,33 +307,12 @@ impl Verifier {
         }
     }
 
-    /// The key of `group`, opened if it is not open; what is known of it starts with nothing.
-    fn open_group(&mut self, geometry: &Geometry, group: GroupIndex) -> usize {
-        let key = self.find(group).unwrap_or_else(|| {
-            let nodes = GroupNodes::empty(self.tree.params().function, geometry.group_chunks(group));
-            let key = self.open.insert(OpenGroup { group, nodes, have: 0 });
-            self.index.insert(group.value(), key);
-            key
-        });
-        self.recent = Some((group.value(), key));
-        key
-    }
-
-    /// The key of `group`, if it is open.
-    #[inline]
-    fn find(&self, group: GroupIndex) -> Option<usize> {
-        match self.recent {
-            Some((recent, key)) if recent == group.value() => Some(key),
-            _ => self.index.get(&group.value()).copied(),
-        }
-    }
-
     /// Whether `chunk` is verified.
     pub fn has(&self, chunk: ChunkIndex) -> bool {
         self.tree.geometry().is_some_and(|geometry| {
             let group = geometry.group_of(chunk);
             chunk.value() < geometry.chunk_count()
-                && match self.find(group).and_then(|key| self.open.get(key)) {
+                && match self.open.get(group) {
                     Some(open) => open.have & mask_of(open, chunk) != 0,
                     None => self.closed.contains(ChunkIndex::new(group.value())),
                 }
@@ -352,7 +322,7 @@ impl Verifier {
     /// Which chunks of `group` are verified: bit n is its n-th chunk.
     pub fn group_have(&self, group: GroupIndex) -> u32 {
         let Some(geometry) = self.tree.geometry() else { return 0 };
-        match self.find(group).and_then(|key| self.open.get(key)) {
+        match self.open.get(group) {
             Some(open) => open.have,
             None if self.closed.contains(ChunkIndex::new(group.value())) => full_mask(geometry.group_chunks(group)),
             None => 0,
@@ -361,7 +331,7 @@ impl Verifier {
 
     /// Whether every chunk of `group` is verified.
     pub fn is_group_complete(&self, group: GroupIndex) -> bool {
-        match self.find(group).and_then(|key| self.open.get(key)) {
+        match self.open.get(group) {
             Some(open) => open.is_complete(),
             None => self.closed.contains(ChunkIndex::new(group.value())),
         }
@@ -369,9 +339,7 @@ impl Verifier {
 
     /// Drops the lower nodes of `group`, all of whose chunks are verified and stored. Ignored unless they are verified.
     pub fn close_group(&mut self, group: GroupIndex) {
-        let Some(key) = self.find(group) else { return };
-        if self.open.get(key).is_some_and(OpenGroup::is_complete) {
-            self.drop_open(group);
+        if self.open.get(group).is_some_and(OpenGroup::is_complete) {
             self.mark_complete(group);
         }
     }
@@ -379,7 +347,7 @@ impl Verifier {
     /// Counts `group` as verified whole: its bytes were read back and agree, see [`Verifier::verify_group`].
     pub fn mark_complete(&mut self, group: GroupIndex) {
         if self.tree.geometry().is_some_and(|geometry| group.value() < geometry.group_count()) {
-            self.drop_open(group);
+            self.open.remove(group);
             self.closed.insert(ChunkRange::single(ChunkIndex::new(group.value())));
         }
     }
@@ -388,16 +356,7 @@ impl Verifier {
     pub fn mark_all_complete(&mut self) {
         if let Some(geometry) = self.tree.geometry() {
             self.open.clear();
-            self.index.clear();
-            self.recent = None;
             self.closed.insert(ChunkRange::new(0, geometry.group_count()));
-        }
-    }
-
-    fn drop_open(&mut self, group: GroupIndex) {
-        self.recent = None;
-        if let Some(key) = self.index.remove(&group.value()) {
-            self.open.try_remove(key);
         }
     }
 
@@ -416,27 +375,23 @@ impl Verifier {
         for edge in [groups.start(), groups.end() - 1].map(GroupIndex::new) {
             let partial = !range.covers(geometry.group_chunks(edge));
             if partial && self.closed.contains(ChunkIndex::new(edge.value())) {
-                let key = self.open_group(&geometry, edge);
-                if let Some(open) = self.open.get_mut(key) {
-                    open.have = full_mask(open.chunks());
-                }
+                let open = open_group(&mut self.open, self.tree.params(), &geometry, edge);
+                open.have = full_mask(open.chunks());
             }
         }
         self.closed.remove(groups);
-        for key in self.index.range(groups.start()..groups.end()).map(|(_, key)| *key) {
-            if let Some(open) = self.open.get_mut(key) {
-                let first = open.chunks().start();
-                let lost = range.intersection(open.chunks());
-                let below = ChunkRange::new(first, lost.end());
-                let kept = ChunkRange::new(first, lost.start());
-                open.have &= !(full_mask(below) & !full_mask(kept));
-            }
-        }
+        self.open.for_each_in(GroupIndex::new(groups.start()), GroupIndex::new(groups.end()), |open| {
+            let first = open.chunks().start();
+            let lost = range.intersection(open.chunks());
+            let below = ChunkRange::new(first, lost.end());
+            let kept = ChunkRange::new(first, lost.start());
+            open.have &= !(full_mask(below) & !full_mask(kept));
+        });
     }
 
     /// The groups that are begun and not closed, in order.
     pub fn open_groups(&self) -> impl Iterator<Item = (GroupIndex, &OpenGroup)> {
-        self.index.values().filter_map(|key| self.open.get(*key)).map(|open| (open.group, open))
+        self.open.iter()
     }
 
     /// Takes up the lower nodes of an unfinished group, as [`GroupNodes::iter`] yielded them; returns how many entered.
@@ -446,7 +401,7 @@ impl Verifier {
     /// the group are unknown, or into one group more than allowed.
     pub fn restore_open_group(&mut self, group: GroupIndex, nodes: &[(Bin, Hash)]) -> usize {
         let Some(geometry) = self.tree.geometry() else { return 0 };
-        let full = self.find(group).is_none() && self.open.len() >= self.max_open_groups;
+        let full = !self.open.contains(group) && self.open.len() >= self.max_open_groups;
         let closed = self.closed.contains(ChunkIndex::new(group.value()));
         if group.value() >= geometry.group_count() || full || closed {
             return 0;
@@ -476,11 +431,9 @@ impl Verifier {
             }
         }
         if count > 0 {
-            let key = self.open_group(&geometry, group);
-            if let Some(open) = self.open.get_mut(key) {
-                for (bin, hash) in proven.iter() {
-                    open.nodes.set(bin, hash);
-                }
+            let open = open_group(&mut self.open, self.tree.params(), &geometry, group);
+            for (bin, hash) in proven.iter() {
+                open.nodes.set(bin, hash);
             }
         }
         count
@@ -534,6 +487,17 @@ impl Verifier {
             _ => Err(AdoptError::Wrong(last)),
         }
     }
+}
+
+/// The record of `group`, opened if it is not open; what is known of it starts with nothing.
+fn open_group<'o>(
+    open: &'o mut GroupMap<OpenGroup>,
+    params: TreeParams,
+    geometry: &Geometry,
+    group: GroupIndex,
+) -> &'o mut OpenGroup {
+    let empty = || OpenGroup { nodes: GroupNodes::empty(params.function, geometry.group_chunks(group)), have: 0 };
+    open.get_or_insert_with(group, empty)
 }
 
 /// Whether a last chunk may be of `len` bytes.

@@ -1,14 +1,16 @@
-//! Verified chunks on their way to storage: gathered by group, so that one write serves many chunks.
+//! Chunks on their way to storage: gathered by group, so that one write serves many chunks.
 
-use alloc::collections::{BTreeMap, VecDeque};
-use alloc::vec;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use crate::chunk::{ChunkIndex, ChunkRange, Geometry, GroupIndex};
+use crate::chunk::{ChunkIndex, ChunkRange, Geometry, GroupIndex, GroupMap};
 use crate::time::Instant;
+
+/// Buffers that were handed out and may come back: as many groups as a window of 1 MiB has.
+const RECYCLED: usize = 64;
 
 /// Verified bytes ready to be stored.
 #[derive(Debug)]
@@ -18,59 +20,86 @@ pub(crate) struct Parcel {
     pub(crate) data: Bytes,
 }
 
-/// The verified chunks of one group that are not handed out yet: bit n is the group's n-th chunk.
+/// The chunks of one group that are not handed out yet: bit n is the group's n-th chunk.
 #[derive(Debug)]
 struct Buffer {
-    chunks: u32,
-    data: Vec<u8>,
+    verified: u32,
+    /// Chunks whose bytes lie here and are still to be judged.
+    staged: u32,
+    data: BytesMut,
 }
 
 /// Buffers of groups being filled.
 #[derive(Debug)]
 pub(crate) struct Assembly {
-    buffers: BTreeMap<GroupIndex, Buffer>,
+    buffers: GroupMap<Buffer>,
     /// Groups in the order in which their buffers were begun; some may be gone.
     begun: VecDeque<(Instant, GroupIndex)>,
+    /// Whole buffers that were handed out, oldest first: memory that is used again once storage has let go of it.
+    handed_out: VecDeque<Bytes>,
     flush_after: Duration,
 }
 
 impl Assembly {
     pub(crate) const fn new(flush_after: Duration) -> Self {
-        Self { buffers: BTreeMap::new(), begun: VecDeque::new(), flush_after }
+        Self { buffers: GroupMap::new(), begun: VecDeque::new(), handed_out: VecDeque::new(), flush_after }
     }
 
-    /// Takes in a verified chunk.
-    pub(crate) fn add(&mut self, now: Instant, geometry: &Geometry, chunk: ChunkIndex, payload: &[u8]) {
+    /// Puts a chunk that is yet to be judged into its place; false if one waits there already, or it does not fit.
+    pub(crate) fn stage(&mut self, now: Instant, geometry: &Geometry, chunk: ChunkIndex, payload: &[u8]) -> bool {
         let group = geometry.group_of(chunk);
-        let chunks = geometry.group_chunks(group);
         let begun = &mut self.begun;
-        let buffer = self.buffers.entry(group).or_insert_with(|| {
+        let handed_out = &mut self.handed_out;
+        let buffer = self.buffers.get_or_insert_with(group, || {
             begun.push_back((now, group));
-            let bytes = geometry.byte_range(chunks);
-            Buffer { chunks: 0, data: vec![0; (bytes.end - bytes.start) as usize] }
+            let bytes = geometry.byte_range(geometry.group_chunks(group));
+            Buffer { verified: 0, staged: 0, data: buffer_of((bytes.end - bytes.start) as usize, handed_out) }
         });
-        let place = (chunk.value() - chunks.start()) as usize;
-        let start = place * geometry.chunk_size().bytes() as usize;
-        if let Some(target) = buffer.data.get_mut(start..start + payload.len()) {
-            target.copy_from_slice(payload);
-            buffer.chunks |= 1 << place;
+        let (bit, start) = place_of(geometry, chunk);
+        match buffer.data.get_mut(start..start + payload.len()) {
+            Some(target) if (buffer.verified | buffer.staged) & bit == 0 => {
+                target.copy_from_slice(payload);
+                buffer.staged |= bit;
+                true
+            }
+            _ => false,
         }
+    }
+
+    /// The bytes of a staged chunk, `len` of them.
+    pub(crate) fn staged(&self, geometry: &Geometry, chunk: ChunkIndex, len: usize) -> Option<&[u8]> {
+        let buffer = self.buffers.get(geometry.group_of(chunk))?;
+        let (bit, start) = place_of(geometry, chunk);
+        (buffer.staged & bit != 0).then(|| buffer.data.get(start..start + len)).flatten()
+    }
+
+    /// Ends the wait of a staged chunk: it is good, or its place is free again.
+    pub(crate) fn settle(&mut self, geometry: &Geometry, chunk: ChunkIndex, good: bool) {
+        let Some(buffer) = self.buffers.get_mut(geometry.group_of(chunk)) else { return };
+        let (bit, _) = place_of(geometry, chunk);
+        if good {
+            buffer.verified |= buffer.staged & bit;
+        }
+        buffer.staged &= !bit;
     }
 
     /// Hands out what was gathered of `group`: all of it in one piece, or each run.
     pub(crate) fn take(&mut self, geometry: &Geometry, group: GroupIndex, parcels: &mut Vec<Parcel>) {
-        let Some(buffer) = self.buffers.remove(&group) else { return };
-        while self.begun.front().is_some_and(|(_, begun)| !self.buffers.contains_key(begun)) {
+        let Some(buffer) = self.buffers.remove(group) else { return };
+        while self.begun.front().is_some_and(|(_, begun)| !self.buffers.contains(*begun)) {
             self.begun.pop_front();
         }
         let chunks = geometry.group_chunks(group);
         let offset = geometry.offset(ChunkIndex::new(chunks.start()));
-        if u64::from(buffer.chunks.count_ones()) == chunks.count() {
-            parcels.push(Parcel { range: chunks, offset, data: Bytes::from(buffer.data) });
+        let data = buffer.data.freeze();
+        if u64::from(buffer.verified.count_ones()) == chunks.count() {
+            if self.handed_out.len() < RECYCLED {
+                self.handed_out.push_back(data.clone());
+            }
+            parcels.push(Parcel { range: chunks, offset, data });
             return;
         }
-        let data = Bytes::from(buffer.data);
-        let mut rest = buffer.chunks;
+        let mut rest = buffer.verified;
         while rest != 0 {
             let start = rest.trailing_zeros();
             let len = (rest >> start).trailing_ones();
@@ -100,5 +129,93 @@ impl Assembly {
         while let Some((_, group)) = self.begun.pop_front() {
             self.take(geometry, group, parcels);
         }
+    }
+
+    /// Lets go of spare memory: nothing is being fetched.
+    pub(crate) fn release_memory(&mut self) {
+        self.handed_out = VecDeque::new();
+    }
+}
+
+/// The bit of `chunk` in its group, and where its bytes begin there.
+fn place_of(geometry: &Geometry, chunk: ChunkIndex) -> (u32, usize) {
+    let place = (chunk.value() & ((1 << geometry.group_layer()) - 1)) as usize;
+    (1 << place, place * geometry.chunk_size().bytes() as usize)
+}
+
+/// A buffer of `len` bytes, whatever they are: from the oldest one handed out, if nobody holds that any more.
+fn buffer_of(len: usize, handed_out: &mut VecDeque<Bytes>) -> BytesMut {
+    if let Some(oldest) = handed_out.pop_front() {
+        match oldest.try_into_mut() {
+            Ok(buffer) if buffer.len() == len => return buffer,
+            Ok(_) => {}
+            // Storage is slow: the others are in its hands as well.
+            Err(held) => handed_out.push_front(held),
+        }
+    }
+    BytesMut::zeroed(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::ChunkSize;
+
+    const CHUNK: [u8; 1024] = [7; 1024];
+
+    fn chunk(index: u64) -> ChunkIndex {
+        ChunkIndex::new(index)
+    }
+
+    fn add(assembly: &mut Assembly, geometry: &Geometry, index: u64) {
+        assert!(assembly.stage(Instant::ZERO, geometry, chunk(index), &CHUNK));
+        assembly.settle(geometry, chunk(index), true);
+    }
+
+    #[test]
+    fn only_what_was_found_good_is_handed_out() {
+        let geometry = Geometry::new(16 * 1024, ChunkSize::DEFAULT).unwrap();
+        let mut assembly = Assembly::new(Duration::from_secs(1));
+        for index in [0, 1, 3] {
+            add(&mut assembly, &geometry, index);
+        }
+        assert!(assembly.stage(Instant::ZERO, &geometry, chunk(2), &[9; 1024]));
+        assert!(!assembly.stage(Instant::ZERO, &geometry, chunk(2), &CHUNK), "one waits there");
+        assert!(!assembly.stage(Instant::ZERO, &geometry, chunk(3), &CHUNK), "that is here");
+        assert_eq!(assembly.staged(&geometry, chunk(2), 1024), Some([9; 1024].as_slice()));
+        assembly.settle(&geometry, chunk(2), false);
+        assert_eq!(assembly.staged(&geometry, chunk(2), 1024), None);
+        let mut parcels = Vec::new();
+        assembly.flush(Instant::ZERO + Duration::from_secs(1), &geometry, &mut parcels);
+        let ranges: Vec<_> = parcels.iter().map(|parcel| parcel.range).collect();
+        assert_eq!(ranges, [ChunkRange::new(0, 2), ChunkRange::new(3, 4)]);
+        assert!(parcels.iter().all(|parcel| parcel.data.iter().all(|&byte| byte == 7)));
+        assert_eq!(assembly.deadline(), None);
+    }
+
+    #[test]
+    fn memory_comes_back_once_storage_let_go_of_it() {
+        let geometry = Geometry::new(1 << 22, ChunkSize::DEFAULT).unwrap();
+        let mut assembly = Assembly::new(Duration::from_secs(1));
+        let mut parcels = Vec::new();
+        let fill = |group: u64, assembly: &mut Assembly, parcels: &mut Vec<Parcel>| {
+            for index in group * 16..group * 16 + 16 {
+                add(assembly, &geometry, index);
+            }
+            assembly.take(&geometry, GroupIndex::new(group), parcels);
+        };
+        fill(0, &mut assembly, &mut parcels);
+        let first = parcels[0].data.as_ptr();
+        fill(1, &mut assembly, &mut parcels);
+        assert_ne!(parcels[1].data.as_ptr(), first, "the first is still held");
+        parcels.clear();
+        fill(2, &mut assembly, &mut parcels);
+        assert_eq!(parcels[0].data.as_ptr(), first);
+        for group in 3..200 {
+            fill(group, &mut assembly, &mut parcels);
+            assert!(assembly.handed_out.len() <= RECYCLED);
+        }
+        assembly.release_memory();
+        assert!(assembly.handed_out.is_empty());
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct ContentState {
     pub(crate) claimed: RangeSet,
     /// Those of them for which no read was begun yet.
     pub(crate) to_read: RangeSet,
-    assembly: Assembly,
+    pub(crate) assembly: Assembly,
     /// Verified bytes not yet confirmed as stored (R19).
     unconfirmed: u64,
     /// Whether [`Event::Complete`] was given.
@@ -94,11 +94,10 @@ impl ContentState {
         self.unconfirmed >= config.limits.unconfirmed_bytes
     }
 
-    /// Takes in a chunk that was just verified.
-    pub(crate) fn on_verified(&mut self, cx: &mut Cx<'_>, swarm: SwarmId, chunk: ChunkIndex, payload: &[u8]) {
+    /// Takes in a chunk of `len` bytes that was just verified and lies in the assembly.
+    pub(crate) fn on_verified(&mut self, cx: &mut Cx<'_>, swarm: SwarmId, chunk: ChunkIndex, len: usize) {
         let Some(geometry) = self.geometry() else { return };
-        self.unconfirmed += payload.len() as u64;
-        self.assembly.add(cx.now, &geometry, chunk, payload);
+        self.unconfirmed += len as u64;
         let group = geometry.group_of(chunk);
         if self.verifier.is_group_complete(group) {
             self.assembly.take(&geometry, group, &mut self.parcels);

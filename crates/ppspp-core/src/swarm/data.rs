@@ -2,22 +2,21 @@
 
 use alloc::vec::Vec;
 
-use crate::channel::{PendingChunk, State};
-use crate::chunk::ChunkIndex;
+use crate::channel::{Arrival, Channel, PendingChunk, State};
+use crate::chunk::{ChunkIndex, Geometry};
 use crate::context::Cx;
 use crate::event::Misbehaviour;
-use crate::integrity::{AdoptError, PeakClaim, Verdict};
+use crate::integrity::{AdoptError, Hash, PeakClaim, Verdict};
 use crate::schedule::PeerSlot;
 use crate::swarm::Swarm;
 
 impl Swarm {
-    /// Judges one chunk. `brought_hashes` tells whether INTEGRITY came in the same datagram.
+    /// Takes in one chunk. `brought_hashes` tells whether INTEGRITY came in the same datagram.
     pub(crate) fn on_data(
         &mut self,
         cx: &mut Cx<'_>,
         slot: PeerSlot,
-        chunk: ChunkIndex,
-        timestamp: u64,
+        arrival: Arrival,
         payload: &[u8],
         brought_hashes: bool,
     ) -> Result<(), Misbehaviour> {
@@ -28,71 +27,131 @@ impl Swarm {
             cx.stats.dropped.backpressure += 1;
             return Ok(());
         }
-        if self.content.geometry().is_none() && !self.detect_size(cx, slot, chunk, timestamp, payload)? {
+        if self.content.geometry().is_none() && !self.detect_size(cx, slot, arrival, payload)? {
             return Ok(());
         }
-        if !self.judge(cx, slot, chunk, timestamp, payload)? {
-            return Ok(());
-        }
+        self.screen(cx, slot, arrival, payload)?;
         let kept = self.download_mut(cx, slot).is_some_and(|download| download.has_pending());
-        if kept && brought_hashes { self.retry_pending(cx, slot) } else { Ok(()) }
+        if kept && brought_hashes {
+            self.judge_gathered(cx);
+            return self.retry_pending(cx, slot);
+        }
+        Ok(())
     }
 
-    /// Verifies a chunk of a content whose size is known; returns whether it was new and good.
-    fn judge(
+    /// Lets a chunk of a content whose size is known wait to be judged with others, unless that needs no hash.
+    fn screen(
         &mut self,
         cx: &mut Cx<'_>,
         slot: PeerSlot,
-        chunk: ChunkIndex,
-        timestamp: u64,
+        arrival: Arrival,
         payload: &[u8],
-    ) -> Result<bool, Misbehaviour> {
-        let Some(geometry) = self.content.geometry() else { return Ok(false) };
-        let channel = &mut self.peers[slot as usize];
-        let State::Established(peer) = &mut channel.state else { return Ok(false) };
-        let srtt = peer.srtt();
-        let Some(download) = &mut peer.download else { return Ok(false) };
-        // DATA that nobody was asked for is not looked at (§12.6.3), unless it completes a group that is begun. A late
-        // answer counts: dropped, it would be sent again and again while newer requests wait behind it.
-        let expected = self.requests.is_asked(&geometry, chunk)
+    ) -> Result<(), Misbehaviour> {
+        let Some(geometry) = self.content.geometry() else { return Ok(()) };
+        if !self.is_expected(&geometry, slot, arrival.chunk) {
+            cx.stats.dropped.unrequested += 1;
+            return Ok(());
+        }
+        for _ in 0..2 {
+            if let Some(verdict) = self.content.verifier.screen(arrival.chunk, payload.len()) {
+                return self.on_verdict(cx, slot, arrival, payload.len(), verdict);
+            }
+            if self.content.assembly.stage(cx.now, &geometry, arrival.chunk, payload) {
+                self.gather(cx, slot, arrival, payload.len());
+                return Ok(());
+            }
+            // The same chunk waits already: whether it is good decides about this one.
+            self.judge_gathered(cx);
+        }
+        Ok(())
+    }
+
+    /// Whether a chunk from `slot` is looked at.
+    ///
+    /// DATA that nobody was asked for is not (§12.6.3), unless it completes a group that is begun. A late answer counts:
+    /// dropped, it would be sent again and again while newer requests wait behind it.
+    fn is_expected(&self, geometry: &Geometry, slot: PeerSlot, chunk: ChunkIndex) -> bool {
+        let download = || self.peers[slot as usize].established().and_then(|peer| peer.download.as_deref());
+        self.requests.is_asked(geometry, chunk)
             || self.content.verifier.has(chunk)
             || chunk.value() >= geometry.chunk_count()
-            || download.may_come_late(chunk)
-            || self.content.verifier.group_have(geometry.group_of(chunk)) != 0;
-        if !expected {
-            cx.stats.dropped.unrequested += 1;
-            return Ok(false);
+            || download().is_some_and(|download| download.may_come_late(chunk))
+            || self.content.verifier.group_have(geometry.group_of(chunk)) != 0
+    }
+
+    /// Judges a chunk whose bytes lie in the assembly and were hashed.
+    pub(super) fn judge_staged(
+        &mut self,
+        cx: &mut Cx<'_>,
+        slot: PeerSlot,
+        arrival: Arrival,
+        len: usize,
+        leaf: &Hash,
+    ) -> Result<(), Misbehaviour> {
+        let Some(geometry) = self.content.geometry() else { return Ok(()) };
+        let chunk = arrival.chunk;
+        let download =
+            self.peers.get(slot as usize).and_then(Channel::established).and_then(|peer| peer.download.as_ref());
+        let Some(download) = download else {
+            // The channel ended meanwhile, and the hashes it brought are gone.
+            self.content.assembly.settle(&geometry, chunk, false);
+            return Ok(());
+        };
+        let verdict = self.content.verifier.check_hashed(chunk, len, leaf, &download.early);
+        if verdict == Verdict::Missing {
+            self.keep_staged(cx, &geometry, slot, arrival, len);
+            return Ok(());
         }
-        match self.content.verifier.check(chunk, payload, &download.early) {
-            Verdict::Verified => {
-                if !download.early.is_empty() {
-                    download.early.remove_used(chunk);
-                }
-                self.accept(cx, slot, chunk, timestamp, payload);
-                Ok(true)
-            }
-            Verdict::AlreadyHave => {
-                download.acks.on_data(cx.now, chunk, timestamp, srtt, true);
-                channel.stats.duplicate_chunks += 1;
-                Ok(false)
-            }
-            Verdict::Missing => {
-                let kept = PendingChunk { chunk, timestamp, payload: payload.to_vec(), arrived: cx.now };
-                download.keep_pending(kept, cx.config.limits.pending_chunks);
-                Ok(false)
-            }
-            Verdict::Wrong => Err(Misbehaviour::WrongHash),
-            Verdict::WrongLength => Err(Misbehaviour::WrongLength),
-            Verdict::OutOfRange => Err(Misbehaviour::OutOfRange),
-            // Both pass: the bound on open groups frees up, and the size is known here.
-            _ => Ok(false),
+        self.content.assembly.settle(&geometry, chunk, verdict == Verdict::Verified);
+        self.on_verdict(cx, slot, arrival, len, verdict)
+    }
+
+    /// Keeps a staged chunk aside until its hashes arrive (R17).
+    fn keep_staged(&mut self, cx: &Cx<'_>, geometry: &Geometry, slot: PeerSlot, arrival: Arrival, len: usize) {
+        let bytes = self.content.assembly.staged(geometry, arrival.chunk, len).map(<[u8]>::to_vec);
+        self.content.assembly.settle(geometry, arrival.chunk, false);
+        if let (Some(download), Some(payload)) = (self.download_mut(cx, slot), bytes) {
+            download.keep_pending(PendingChunk { arrival, payload }, cx.config.limits.pending_chunks);
         }
     }
 
-    /// Takes in a chunk that was just verified.
-    fn accept(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, chunk: ChunkIndex, timestamp: u64, payload: &[u8]) {
+    /// Draws the conclusions of what was found out about a chunk, which lies in the assembly if it is good.
+    fn on_verdict(
+        &mut self,
+        cx: &mut Cx<'_>,
+        slot: PeerSlot,
+        arrival: Arrival,
+        len: usize,
+        verdict: Verdict,
+    ) -> Result<(), Misbehaviour> {
+        match verdict {
+            Verdict::Verified => self.accept(cx, slot, arrival, len),
+            Verdict::AlreadyHave => self.on_duplicate(cx, slot, arrival),
+            Verdict::Wrong => return Err(Misbehaviour::WrongHash),
+            Verdict::WrongLength => return Err(Misbehaviour::WrongLength),
+            Verdict::OutOfRange => return Err(Misbehaviour::OutOfRange),
+            // These pass: hashes may follow, the bound on open groups frees up, and the size is known here.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// R13: duplicate DATA is acknowledged again.
+    fn on_duplicate(&mut self, cx: &Cx<'_>, slot: PeerSlot, arrival: Arrival) {
+        let channel = &mut self.peers[slot as usize];
+        channel.stats.duplicate_chunks += 1;
+        let State::Established(peer) = &mut channel.state else { return };
+        let srtt = peer.srtt();
+        if let Some(download) = &mut peer.download {
+            download.acks.on_data(cx.now, arrival, srtt, true);
+        }
+    }
+
+    /// Takes in a chunk that was just verified and lies in the assembly.
+    fn accept(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, arrival: Arrival, len: usize) {
         let Some(geometry) = self.content.geometry() else { return };
-        self.content.on_verified(cx, self.id, chunk, payload);
+        let chunk = arrival.chunk;
+        self.content.on_verified(cx, self.id, chunk, len);
         if let Some(owner) = self.requests.settle(&geometry, chunk)
             && let Some(peer) = self.peers.get_mut(owner as usize).and_then(|channel| channel.established_mut())
             && let Some(download) = &mut peer.download
@@ -101,24 +160,28 @@ impl Swarm {
         }
         let channel = &mut self.peers[slot as usize];
         channel.stats.chunks_received += 1;
-        channel.stats.content_bytes_received += payload.len() as u64;
+        channel.stats.content_bytes_received += len as u64;
         let State::Established(peer) = &mut channel.state else { return };
         let srtt = peer.srtt();
         let Some(download) = &mut peer.download else { return };
+        if !download.early.is_empty() {
+            download.early.remove_used(chunk);
+        }
         download.on_delivery();
-        download.rate.on_bytes(cx.now, payload.len() as u64, srtt);
+        download.rate.on_bytes(arrival.at, len as u64, srtt);
         // R14: the last requested chunk is acknowledged at once, as is every chunk of a draft-10 peer, whose window
         // opens with each ACK.
         let urgent = download.outstanding() == 0 || peer.session.older;
-        download.acks.on_data(cx.now, chunk, timestamp, srtt, urgent);
+        download.acks.on_data(cx.now, arrival, srtt, urgent);
     }
 
     /// Tries the chunks again that were kept for want of hashes (R17).
     fn retry_pending(&mut self, cx: &mut Cx<'_>, slot: PeerSlot) -> Result<(), Misbehaviour> {
         let Some(download) = self.download_mut(cx, slot) else { return Ok(()) };
-        for kept in download.take_pending() {
-            self.judge(cx, slot, kept.chunk, kept.timestamp, &kept.payload)?;
+        for PendingChunk { arrival, payload } in download.take_pending() {
+            self.screen(cx, slot, arrival, &payload)?;
         }
+        self.judge_gathered(cx);
         Ok(())
     }
 
@@ -130,10 +193,10 @@ impl Swarm {
         &mut self,
         cx: &mut Cx<'_>,
         slot: PeerSlot,
-        chunk: ChunkIndex,
-        timestamp: u64,
+        arrival: Arrival,
         payload: &[u8],
     ) -> Result<bool, Misbehaviour> {
+        let chunk = arrival.chunk;
         let params = self.content.verifier.tree().params();
         let root = *self.content.verifier.tree().root();
         let limit = cx.config.limits.pending_chunks;
@@ -149,8 +212,7 @@ impl Swarm {
         }
         let Some(claim) = download.claim.clone() else { return Ok(false) };
         if chunk.value() + 1 != claim.chunks() {
-            let kept = PendingChunk { chunk, timestamp, payload: payload.to_vec(), arrived: cx.now };
-            download.keep_pending(kept, limit);
+            download.keep_pending(PendingChunk { arrival, payload: payload.to_vec() }, limit);
             return Ok(false);
         }
         let State::Established(peer) = &mut self.peers[slot as usize].state else { return Ok(false) };
@@ -158,7 +220,9 @@ impl Swarm {
         match self.content.verifier.adopt(&claim, payload, &download.early) {
             Ok(geometry) if geometry.check_addressing(self.metadata.addressing).is_ok() => {
                 self.on_size_known(cx);
-                self.accept(cx, slot, chunk, timestamp, payload);
+                self.content.assembly.stage(cx.now, &geometry, chunk, payload);
+                self.content.assembly.settle(&geometry, chunk, true);
+                self.accept(cx, slot, arrival, payload.len());
                 self.retry_pending(cx, slot)?;
                 Ok(false)
             }

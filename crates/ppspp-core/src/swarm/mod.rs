@@ -3,6 +3,7 @@
 mod assembly;
 mod content;
 mod data;
+mod gather;
 mod group_cache;
 mod open;
 mod receive;
@@ -33,6 +34,7 @@ use crate::progress::Checkpoint;
 use crate::schedule::{PeerSlot, Picker, Requests};
 use crate::stats::{TrafficStats, TransferStats};
 use crate::swarm::content::ContentState;
+use crate::swarm::gather::Gathered;
 use crate::swarm::uploads::Uploads;
 use crate::time::Instant;
 use crate::wire::{ChannelId, Format};
@@ -47,6 +49,7 @@ pub(crate) struct Swarm {
     requests: Requests,
     picker: Picker,
     uploads: Uploads,
+    gathered: Gathered,
     spread: Spread,
     /// Peers being served, and when they were counted.
     uploaders: Option<(Instant, usize)>,
@@ -96,6 +99,7 @@ impl Swarm {
             requests: Requests::default(),
             picker: Picker::default(),
             uploads: Uploads::default(),
+            gathered: Gathered::default(),
             spread: Spread::default(),
             uploaders: None,
             peers: Slab::new(),
@@ -179,6 +183,7 @@ impl Swarm {
             self.content.complete = true;
             // What changes on disk from now on is not fetched again unasked.
             self.content.wanted = RangeSet::new();
+            self.content.assembly.release_memory();
             cx.events.push_progress(self.id);
             cx.events.push(Event::Complete { swarm: self.id });
         }

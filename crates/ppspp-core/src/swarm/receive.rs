@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use crate::channel::{Download, Established, State, Upload};
+use crate::channel::{Arrival, Download, Established, State, Upload};
 use crate::chunk::{ChunkIndex, ChunkRange, Geometry};
 use crate::context::Cx;
 use crate::event::{CloseReason, Misbehaviour};
@@ -24,7 +24,7 @@ impl Swarm {
             }
             let outcome = match message {
                 Ok(Message::Data { chunk, timestamp, payload }) => {
-                    self.on_data(cx, slot, chunk, timestamp, payload, brought_hashes)
+                    self.on_data(cx, slot, Arrival { chunk, timestamp, at: cx.now }, payload, brought_hashes)
                 }
                 Ok(Message::Integrity { node, hash }) => {
                     brought_hashes = true;

@@ -1,0 +1,146 @@
+//! Values by group, for the groups being worked on.
+
+use alloc::collections::BTreeMap;
+
+use slab::Slab;
+
+use super::GroupIndex;
+
+/// Places remembered: twice the groups of a default run.
+const RECENT: usize = 16;
+
+/// A map from groups to values that finds those in use without a search: chunks arrive and leave in an order that
+/// goes to and fro among a few groups.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupMap<T> {
+    values: Slab<T>,
+    places: BTreeMap<GroupIndex, usize>,
+    /// Places used lately, by the low bits of the group's index.
+    recent: [Option<(GroupIndex, usize)>; RECENT],
+}
+
+impl<T> GroupMap<T> {
+    pub(crate) const fn new() -> Self {
+        Self { values: Slab::new(), places: BTreeMap::new(), recent: [None; RECENT] }
+    }
+
+    const fn slot(group: GroupIndex) -> usize {
+        group.value() as usize % RECENT
+    }
+
+    #[inline]
+    fn place(&self, group: GroupIndex) -> Option<usize> {
+        match self.recent[Self::slot(group)] {
+            Some((recent, place)) if recent == group => Some(place),
+            _ => self.places.get(&group).copied(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    #[inline]
+    pub(crate) fn contains(&self, group: GroupIndex) -> bool {
+        self.place(group).is_some()
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, group: GroupIndex) -> Option<&T> {
+        self.values.get(self.place(group)?)
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, group: GroupIndex) -> Option<&mut T> {
+        let place = self.place(group)?;
+        self.recent[Self::slot(group)] = Some((group, place));
+        self.values.get_mut(place)
+    }
+
+    /// The value of `group`, made by `make` if there is none.
+    #[inline]
+    pub(crate) fn get_or_insert_with(&mut self, group: GroupIndex, make: impl FnOnce() -> T) -> &mut T {
+        let place = self.place(group).unwrap_or_else(|| {
+            let place = self.values.insert(make());
+            self.places.insert(group, place);
+            place
+        });
+        self.recent[Self::slot(group)] = Some((group, place));
+        &mut self.values[place]
+    }
+
+    pub(crate) fn remove(&mut self, group: GroupIndex) -> Option<T> {
+        let place = self.places.remove(&group)?;
+        let recent = &mut self.recent[Self::slot(group)];
+        if recent.is_some_and(|(recent, _)| recent == group) {
+            *recent = None;
+        }
+        self.values.try_remove(place)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.values.clear();
+        self.places.clear();
+        self.recent = [None; RECENT];
+    }
+
+    /// Every value, in order of the groups.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (GroupIndex, &T)> {
+        self.places.iter().map(|(&group, &place)| (group, &self.values[place]))
+    }
+
+    /// Changes the values from group `first` up to and without `end`.
+    pub(crate) fn for_each_in(&mut self, first: GroupIndex, end: GroupIndex, mut change: impl FnMut(&mut T)) {
+        for (_, &place) in self.places.range(first..end) {
+            change(&mut self.values[place]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn does_what_a_plain_map_does(steps in prop::collection::vec((0u8..5, 0u64..60, any::<u8>()), 0..300)) {
+            let mut map = GroupMap::new();
+            let mut twin = BTreeMap::new();
+            for (kind, number, value) in steps {
+                let group = GroupIndex::new(number);
+                match kind {
+                    0 => prop_assert_eq!(map.remove(group), twin.remove(&group)),
+                    1 => prop_assert_eq!(
+                        *map.get_or_insert_with(group, || value),
+                        *twin.entry(group).or_insert(value)
+                    ),
+                    2 => {
+                        if let Some(held) = map.get_mut(group) {
+                            *held = value;
+                        }
+                        if let Some(held) = twin.get_mut(&group) {
+                            *held = value;
+                        }
+                    }
+                    3 => {
+                        let end = GroupIndex::new(number + u64::from(value));
+                        map.for_each_in(group, end, |held| *held = held.wrapping_add(1));
+                        twin.range_mut(group..end).for_each(|(_, held)| *held = held.wrapping_add(1));
+                    }
+                    _ if value == 0 => {
+                        map.clear();
+                        twin.clear();
+                    }
+                    _ => prop_assert_eq!(map.contains(group), twin.contains_key(&group)),
+                }
+                prop_assert_eq!(map.get(group), twin.get(&group));
+                prop_assert_eq!(map.len(), twin.len());
+            }
+            prop_assert!(map.iter().eq(twin.iter().map(|(&group, value)| (group, value))));
+        }
+    }
+}
