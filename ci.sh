@@ -13,7 +13,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 readonly jobs=(fmt clippy doc no_std fuzz test)
-readonly packages=(ppspp-core ppspp-mio ppspp-cli ppspp-bench)
+readonly packages=(ppspp-core ppspp-mio ppspp-sim ppspp-cli ppspp-bench)
 readonly bare_targets=(thumbv7em-none-eabihf wasm32-unknown-unknown)
 
 export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"

@@ -1,0 +1,502 @@
+//! A host with a peer: the core's endpoint with a disk, a clock and a place in the network.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ppspp_core::chunk::{Bin, RangeSet};
+use ppspp_core::integrity::{Hash, SavedGroup, Tree, TreeParams};
+use ppspp_core::{
+    BatchLimit, Content as Holding, DatagramMeta, Endpoint, EndpointConfig, EndpointStats, Event, PeerSource,
+    StoreError, SwarmConfig, SwarmId, TransferStats,
+};
+
+use crate::check::{Fact, Scene, Watch};
+use crate::content::Content;
+use crate::disk::{Disk, Operation};
+use crate::id::HostId;
+use crate::network::{Happening, Network};
+use crate::packet::{Packet, UDP_HEADERS};
+use crate::report::HostResult;
+use crate::time::{Clock, SimTime};
+
+/// Datagrams of one batch, as a driver with GSO would ask for.
+const BATCH: BatchLimit = BatchLimit {
+    datagrams: match NonZeroUsize::new(32) {
+        Some(datagrams) => datagrams,
+        None => NonZeroUsize::MIN,
+    },
+    bytes: 65_507,
+};
+/// Payload bytes that a paused host's socket holds: a common default of systems.
+const SOCKET_BUFFER: usize = 212_992;
+/// How often a fetching host asks again for peers it has no channel to, as one that asks its tracker again.
+const REDIAL: Duration = Duration::from_secs(15);
+/// How often the state of a swarm is saved on hosts that may crash.
+const SAVE: Duration = Duration::from_secs(1);
+
+/// What a host does in its swarm.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Role {
+    /// It has everything from the beginning.
+    Seeder,
+    /// It fetches, and serves what it has.
+    Leecher,
+}
+
+/// What an earlier life saved.
+#[derive(Debug, Default)]
+struct Saved {
+    pages: BTreeMap<u64, Vec<u8>>,
+    peaks: Vec<(Bin, Hash)>,
+    stored: RangeSet,
+    open_groups: Vec<SavedGroup>,
+}
+
+/// An endpoint in its swarm.
+#[derive(Debug)]
+struct Life {
+    endpoint: Endpoint,
+    swarm: SwarmId,
+}
+
+/// A host with a peer.
+#[derive(Debug)]
+pub(crate) struct PeerHost {
+    pub(crate) id: HostId,
+    pub(crate) role: Role,
+    pub(crate) address: SocketAddrV4,
+    pub(crate) content: Content,
+    pub(crate) config: Arc<EndpointConfig>,
+    pub(crate) clock: Clock,
+    pub(crate) knows: Vec<SocketAddrV4>,
+    pub(crate) disk: Disk,
+    pub(crate) joined_at: Option<SimTime>,
+    pub(crate) completed_at: Option<SimTime>,
+    /// Whether its state is saved now and then.
+    pub(crate) saves: bool,
+    life: Option<Box<Life>>,
+    lives: u32,
+    saved: Saved,
+    save_at: SimTime,
+    redial_at: SimTime,
+    armed: SimTime,
+    /// Datagrams that wait while the host is paused.
+    paused: Option<Vec<Packet>>,
+    past: TransferStats,
+    past_endpoint: EndpointStats,
+}
+
+/// What a host is made from.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) id: HostId,
+    pub(crate) role: Role,
+    pub(crate) address: SocketAddrV4,
+    pub(crate) content: Content,
+    pub(crate) config: Arc<EndpointConfig>,
+    pub(crate) clock: Clock,
+    pub(crate) disk: Disk,
+    pub(crate) saves: bool,
+}
+
+/// A scene of a host, borrowing only what checkers see.
+macro_rules! scene {
+    ($host:ident, $net:ident) => {
+        Scene { now: $net.now, host: $host.id, content: &$host.content, disk: &$host.disk, config: &$host.config }
+    };
+}
+
+impl PeerHost {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { id, role, address, content, config, clock, mut disk, saves } = parts;
+        if role == Role::Seeder {
+            disk.fill();
+        }
+        Self {
+            id,
+            role,
+            address,
+            content,
+            config,
+            clock,
+            knows: Vec::new(),
+            disk,
+            joined_at: None,
+            completed_at: None,
+            saves,
+            life: None,
+            lives: 0,
+            saved: Saved::default(),
+            save_at: SimTime::NEVER,
+            redial_at: SimTime::NEVER,
+            armed: SimTime::NEVER,
+            paused: None,
+            past: TransferStats::default(),
+            past_endpoint: EndpointStats::default(),
+        }
+    }
+
+    /// Starts the endpoint with what the disk holds; false if it would not start.
+    pub(crate) fn start(&mut self, net: &mut Network, watch: &mut Watch) -> Result<(), String> {
+        if self.life.is_some() {
+            return Ok(());
+        }
+        let now = self.clock.read(net.now);
+        self.lives += 1;
+        let seed = net.streams.key(&format!("host/{}/endpoint/{}", self.id.0, self.lives));
+        let mut endpoint = Endpoint::new(self.config.clone(), seed, now);
+        let config = SwarmConfig { metadata: self.content.metadata().clone(), content: self.holding() };
+        let swarm = endpoint.join(config, now).map_err(|error| error.to_string())?;
+        self.life = Some(Box::new(Life { endpoint, swarm }));
+        self.joined_at.get_or_insert(net.now);
+        self.tell(net, watch, &Fact::Started);
+        net.tape.note(net.now, self.id, format_args!("joins"));
+        self.save_at = if self.saves { net.now + SAVE } else { SimTime::NEVER };
+        self.dial(net, watch);
+        self.drain(net, watch);
+        Ok(())
+    }
+
+    /// What the endpoint is told to have.
+    fn holding(&self) -> Holding {
+        if self.role == Role::Seeder {
+            return Holding::Seed { tree: self.content.tree().clone() };
+        }
+        let spec = self.content.spec();
+        let params = TreeParams { function: spec.function, chunk_size: spec.chunk_size };
+        let pages = |page| self.saved.pages.get(&page).cloned();
+        let root = self.content.metadata().root;
+        match Tree::import(params, root, *self.content.geometry(), &self.saved.peaks, pages) {
+            Ok(tree) if !self.saved.stored.is_empty() => {
+                Holding::Resume { tree, stored: self.saved.stored.clone(), open_groups: self.saved.open_groups.clone() }
+            }
+            _ => Holding::Fetch,
+        }
+    }
+
+    /// Opens channels to those it knows and has none to.
+    fn dial(&mut self, net: &Network, watch: &mut Watch) {
+        let now = self.clock.read(net.now);
+        let Some(life) = &mut self.life else { return };
+        for &address in &self.knows {
+            if address == self.address {
+                continue;
+            }
+            let address = SocketAddr::V4(address);
+            if life.endpoint.add_peer(life.swarm, address, PeerSource::Trusted, now).is_ok() {
+                let scene = scene!(self, net);
+                watch.tell(&scene, &Fact::Dialled(address));
+            }
+        }
+        let fetches = self.completed_at.is_none() && self.role == Role::Leecher;
+        self.redial_at = if fetches && !self.knows.is_empty() { net.now + REDIAL } else { SimTime::NEVER };
+    }
+
+    /// Ends the endpoint without a word; `keep` tells whether the disk is there afterwards.
+    pub(crate) fn crash(&mut self, net: &mut Network, keep: bool) {
+        let Some(life) = self.life.take() else { return };
+        self.bury(&life);
+        net.tape.note(net.now, self.id, format_args!("crashes"));
+        self.disk.crash(net.now);
+        self.paused = None;
+        self.armed = SimTime::NEVER;
+        if !keep {
+            self.disk.wipe();
+            self.saved = Saved::default();
+        }
+        // What was complete may not be any more.
+        if self.role == Role::Leecher && !self.disk.holds(self.content.geometry().all()) {
+            self.completed_at = None;
+        }
+    }
+
+    /// Leaves the swarm in order.
+    pub(crate) fn leave(&mut self, net: &mut Network, watch: &mut Watch) {
+        let now = self.clock.read(net.now);
+        let Some(life) = &mut self.life else { return };
+        life.endpoint.close(now);
+        net.tape.note(net.now, self.id, format_args!("leaves"));
+        self.drain(net, watch);
+        if let Some(life) = self.life.take() {
+            self.bury(&life);
+        }
+        self.armed = SimTime::NEVER;
+    }
+
+    /// Remembers what a life counted.
+    fn bury(&mut self, life: &Life) {
+        if let Some(view) = life.endpoint.swarm(life.swarm) {
+            self.past.add(&view.stats());
+        }
+        let stats = life.endpoint.stats();
+        self.past_endpoint.datagrams_sent += stats.datagrams_sent;
+        self.past_endpoint.bytes_sent += stats.bytes_sent;
+        self.past_endpoint.datagrams_received += stats.datagrams_received;
+        self.past_endpoint.bytes_received += stats.bytes_received;
+    }
+
+    /// The process stops; its socket goes on.
+    pub(crate) fn pause(&mut self, net: &mut Network) {
+        if self.life.is_some() && self.paused.is_none() {
+            net.tape.note(net.now, self.id, format_args!("pauses"));
+            self.paused = Some(Vec::new());
+        }
+    }
+
+    /// The process goes on.
+    pub(crate) fn unpause(&mut self, net: &mut Network, watch: &mut Watch) {
+        let Some(waiting) = self.paused.take() else { return };
+        net.tape.note(net.now, self.id, format_args!("goes on"));
+        for packet in waiting {
+            self.take(&packet, net, watch);
+        }
+        self.on_wake(net, watch);
+    }
+
+    /// Its address changes.
+    pub(crate) fn move_away(&mut self, net: &mut Network, watch: &mut Watch) {
+        self.address = net.move_host(self.id, self.address);
+        net.tape.note(net.now, self.id, format_args!("moves to {}", self.address));
+        let now = self.clock.read(net.now);
+        if let Some(life) = &mut self.life {
+            life.endpoint.network_changed(now);
+            self.drain(net, watch);
+        }
+    }
+
+    /// Opens a channel to another peer, and knows it from now on.
+    pub(crate) fn meet(&mut self, address: SocketAddrV4, net: &mut Network, watch: &mut Watch) {
+        self.knows.push(address);
+        self.dial(net, watch);
+        self.drain(net, watch);
+    }
+
+    /// Takes a packet; false if nobody is there to take it.
+    pub(crate) fn on_packet(&mut self, packet: &Packet, net: &mut Network, watch: &mut Watch) -> bool {
+        if self.life.is_none() || packet.destination.port() != self.address.port() {
+            return false;
+        }
+        if let Some(waiting) = &mut self.paused {
+            let held: usize = waiting.iter().map(|packet| packet.payload.len()).sum();
+            if held + packet.payload.len() > SOCKET_BUFFER {
+                return false;
+            }
+            waiting.push(packet.clone());
+            return true;
+        }
+        self.take(packet, net, watch);
+        self.drain(net, watch);
+        true
+    }
+
+    fn take(&mut self, packet: &Packet, net: &Network, watch: &mut Watch) {
+        self.tell(net, watch, &Fact::Received { from: packet.source, payload: &packet.payload });
+        let now = self.clock.read(net.now);
+        let Some(life) = &mut self.life else { return };
+        let meta = DatagramMeta::from_remote(SocketAddr::V4(packet.source));
+        life.endpoint.handle_datagram(now, meta, &packet.payload);
+    }
+
+    /// Acts on the time.
+    pub(crate) fn on_wake(&mut self, net: &mut Network, watch: &mut Watch) {
+        if net.now >= self.armed {
+            self.armed = SimTime::NEVER;
+        }
+        if self.paused.is_some() || self.life.is_none() {
+            return;
+        }
+        if net.now >= self.redial_at {
+            self.dial(net, watch);
+        }
+        if net.now >= self.save_at {
+            self.save(net.now);
+        }
+        let now = self.clock.read(net.now);
+        if let Some(life) = &mut self.life {
+            life.endpoint.handle_timeout(now);
+        }
+        self.drain(net, watch);
+    }
+
+    fn save(&mut self, now: SimTime) {
+        self.save_at = now + SAVE;
+        let Some(life) = &mut self.life else { return };
+        let Some(checkpoint) = life.endpoint.take_checkpoint(life.swarm) else { return };
+        self.saved.pages.extend(checkpoint.pages);
+        self.saved.peaks = checkpoint.peaks;
+        self.saved.stored = checkpoint.stored;
+        self.saved.open_groups = checkpoint.open_groups;
+    }
+
+    /// The disk is done with an operation.
+    pub(crate) fn on_disk(&mut self, number: u64, net: &mut Network, watch: &mut Watch) {
+        let Some(operation) = self.disk.end(number) else { return };
+        self.finish(operation, net, watch);
+        if self.paused.is_none() {
+            self.drain(net, watch);
+        }
+    }
+
+    fn finish(&mut self, operation: Operation, net: &Network, watch: &mut Watch) {
+        let now = self.clock.read(net.now);
+        match operation {
+            Operation::Read { token, range } => {
+                let bytes = self.disk.read(range);
+                self.tell(net, watch, &Fact::Read(range));
+                let Some(life) = &mut self.life else { return };
+                life.endpoint.provide(token, Ok(bytes), now);
+            }
+            Operation::Write { swarm, range } => {
+                let good = self.disk.write(net.now, range);
+                self.tell(net, watch, &Fact::Stored { range, good });
+                let Some(life) = &mut self.life else { return };
+                life.endpoint.confirm_stored(swarm, range, if good { Ok(()) } else { Err(StoreError) }, now);
+            }
+        }
+    }
+
+    /// Lets the endpoint act on everything it has, and sees to being woken.
+    fn drain(&mut self, net: &mut Network, watch: &mut Watch) {
+        let mut buf = std::mem::take(&mut net.scratch);
+        let now = self.clock.read(net.now);
+        loop {
+            let mut idle = true;
+            while let Some(event) = self.life.as_mut().and_then(|life| life.endpoint.poll_event()) {
+                idle = false;
+                self.on_event(event, net, watch);
+            }
+            buf.clear();
+            let Some(life) = &mut self.life else { break };
+            if let Some(transmit) = life.endpoint.poll_transmit(now, BATCH, &mut buf) {
+                let segment = transmit.segment_size.map_or(buf.len(), NonZeroUsize::get);
+                let SocketAddr::V4(destination) = transmit.destination else { continue };
+                for datagram in buf.chunks(segment.max(1)) {
+                    watch.sent(&scene!(self, net), transmit.destination, datagram);
+                    let wire = datagram.len() as u32 + UDP_HEADERS;
+                    net.send(self.id, self.address, destination, wire, datagram);
+                }
+            } else if idle {
+                break;
+            }
+        }
+        net.scratch = buf;
+        self.arm(net);
+    }
+
+    /// Plans the next wake, unless one comes no later.
+    fn arm(&mut self, net: &mut Network) {
+        let Some(life) = &self.life else { return };
+        let timeout = life.endpoint.poll_timeout().map_or(SimTime::NEVER, |at| self.clock.when(at));
+        let next = timeout.min(self.redial_at).min(self.save_at).max(net.now);
+        if next < self.armed {
+            self.armed = next;
+            net.queue.plan(next, Happening::Wake(self.id));
+        }
+    }
+
+    fn on_event(&mut self, event: Event, net: &mut Network, watch: &mut Watch) {
+        match event {
+            Event::ReadNeeded { token, range, .. } => {
+                self.tell(net, watch, &Fact::ReadNeeded(range));
+                self.begin(Operation::Read { token, range }, range, net, watch);
+            }
+            Event::Verified { swarm, range, offset, data } => {
+                self.tell(net, watch, &Fact::Verified { range, offset, data: &data });
+                self.begin(Operation::Write { swarm, range }, range, net, watch);
+            }
+            Event::PeerConnected { address, .. } => {
+                net.tape.note(net.now, self.id, format_args!("connected {address}"));
+                self.tell(net, watch, &Fact::Connected(address));
+            }
+            Event::PeerClosed { address, reason, .. } => {
+                net.tape.note(net.now, self.id, format_args!("closed {address} {reason}"));
+                self.tell(net, watch, &Fact::Closed(address, reason));
+            }
+            Event::ContentChanged { range, .. } => {
+                net.tape.note(net.now, self.id, format_args!("changed {}..{}", range.start(), range.end()));
+                self.tell(net, watch, &Fact::Changed(range));
+            }
+            Event::Complete { .. } => {
+                net.tape.note(net.now, self.id, format_args!("complete"));
+                self.completed_at.get_or_insert(net.now);
+                self.tell(net, watch, &Fact::Complete);
+            }
+            _ => {}
+        }
+    }
+
+    /// Begins an operation; what takes no time is done at once.
+    fn begin(
+        &mut self,
+        operation: Operation,
+        range: ppspp_core::chunk::ChunkRange,
+        net: &mut Network,
+        watch: &mut Watch,
+    ) {
+        match self.disk.schedule(net.now, range) {
+            None => self.finish(operation, net, watch),
+            Some(at) => {
+                let number = self.disk.begin(operation);
+                net.queue.plan(at, Happening::Disk(self.id, number));
+            }
+        }
+    }
+
+    fn tell(&self, net: &Network, watch: &mut Watch, fact: &Fact<'_>) {
+        watch.tell(&scene!(self, net), fact);
+    }
+
+    /// Has the state of its channels looked at.
+    pub(crate) fn sample(&self, net: &Network, watch: &mut Watch) {
+        let Some(life) = &self.life else { return };
+        if let Some(view) = life.endpoint.swarm(life.swarm) {
+            let peers: Vec<_> = view.peers().collect();
+            self.tell(net, watch, &Fact::Sampled(&peers));
+        }
+    }
+
+    /// What it moved, in all its lives.
+    pub(crate) fn transfer(&self) -> TransferStats {
+        let mut sum = self.past;
+        if let Some(life) = &self.life
+            && let Some(view) = life.endpoint.swarm(life.swarm)
+        {
+            sum.add(&view.stats());
+        }
+        sum
+    }
+
+    /// How it fared.
+    pub(crate) fn result(&self) -> HostResult {
+        let transfer = self.transfer();
+        HostResult {
+            host: self.id.0,
+            role: match self.role {
+                Role::Seeder => "seeder",
+                Role::Leecher => "leecher",
+            },
+            completed_after: self.completed_at.zip(self.joined_at).map(|(done, joined)| done.since(joined)),
+            stored: self.disk.bytes_stored(),
+            delivered: transfer.content_bytes_received,
+            sent: transfer.content_bytes_sent,
+            chunks_received: transfer.chunks_received,
+            duplicate_chunks: transfer.duplicate_chunks,
+            chunks_resent: transfer.chunks_resent,
+        }
+    }
+
+    /// A sentence on its state, for a report on who is not done.
+    pub(crate) fn state(&self) -> String {
+        let Some(life) = &self.life else { return "is down".into() };
+        let Some(view) = life.endpoint.swarm(life.swarm) else { return "has left".into() };
+        let progress = view.progress();
+        let length = self.content.spec().length;
+        format!(
+            "has {} of {length} bytes stored, {} to check, {} peers of which {} seed",
+            progress.bytes_stored, progress.bytes_to_check, progress.peers, progress.seeders
+        )
+    }
+}

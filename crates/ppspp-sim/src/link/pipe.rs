@@ -1,0 +1,236 @@
+//! One direction of a link at work.
+
+use std::time::Duration;
+
+use super::codel::CoDel;
+use super::{PipeSpec, QueueSpec};
+use crate::rng::Stream;
+use crate::time::SimTime;
+
+/// What became of a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Carried {
+    /// It arrives.
+    Arrives {
+        /// When.
+        at: SimTime,
+        /// When it arrives a second time, if it does.
+        again: Option<SimTime>,
+        /// Which bit of it is flipped, as any number: the packet's length reduces it.
+        flipped: Option<u64>,
+    },
+    /// There was no room, or the queue stood too long.
+    Overflow,
+    /// It is lost on the way.
+    Lost,
+    /// It is larger than the path allows.
+    TooLarge,
+}
+
+/// What a pipe carried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct PipeStats {
+    /// Packets offered.
+    pub packets: u64,
+    /// Wire bytes that left the queue.
+    pub bytes: u64,
+    /// Packets dropped by the queue.
+    pub overflows: u64,
+    /// Packets lost at random.
+    pub lost: u64,
+    /// Packets larger than the path allows.
+    pub too_large: u64,
+    /// Packets that arrived a second time.
+    pub duplicated: u64,
+    /// Sum of all waiting times in the queue, in nanoseconds.
+    pub waited_nanos: u64,
+    /// The longest of them.
+    pub longest_wait_nanos: u64,
+}
+
+/// One direction of a link. The queue is first in, first out and its rate constant, so when a packet leaves is known
+/// when it enters: a pipe needs no events of its own.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    spec: PipeSpec,
+    rng: Option<Box<Stream>>,
+    /// When the last packet in the queue will have left.
+    busy_until: SimTime,
+    /// When the last packet in order arrives.
+    last_arrival: SimTime,
+    /// Whether a burst of loss lasts.
+    bad: bool,
+    codel: CoDel,
+    stats: PipeStats,
+}
+
+impl Pipe {
+    /// A pipe that draws from `rng` if it draws at all.
+    pub(crate) fn new(spec: PipeSpec, rng: impl FnOnce() -> Stream) -> Self {
+        let rng = spec.is_random().then(|| Box::new(rng()));
+        Self {
+            spec,
+            rng,
+            busy_until: SimTime::ZERO,
+            last_arrival: SimTime::ZERO,
+            bad: false,
+            codel: CoDel::default(),
+            stats: PipeStats::default(),
+        }
+    }
+
+    /// What it carried.
+    pub(crate) const fn stats(&self) -> PipeStats {
+        self.stats
+    }
+
+    /// How long a packet that came now would wait.
+    pub(crate) const fn backlog(&self, now: SimTime) -> Duration {
+        self.busy_until.since(now)
+    }
+
+    /// Another pipe from now on; packets on their way are not touched.
+    pub(crate) fn change(&mut self, spec: PipeSpec, rng: impl FnOnce() -> Stream) {
+        if spec.is_random() && self.rng.is_none() {
+            self.rng = Some(Box::new(rng()));
+        }
+        self.spec = spec;
+    }
+
+    /// Takes a packet of `wire` bytes.
+    pub(crate) fn carry(&mut self, now: SimTime, wire: u32) -> Carried {
+        self.stats.packets += 1;
+        if wire > self.spec.mtu {
+            self.stats.too_large += 1;
+            return Carried::TooLarge;
+        }
+        let Some(left) = self.enqueue(now, wire) else {
+            self.stats.overflows += 1;
+            return Carried::Overflow;
+        };
+        self.stats.bytes += u64::from(wire);
+        let Some(rng) = &mut self.rng else {
+            return Carried::Arrives { at: left + self.spec.delay, again: None, flipped: None };
+        };
+        if self.spec.loss.strikes(&mut self.bad, rng) {
+            self.stats.lost += 1;
+            return Carried::Lost;
+        }
+        let late = rng.chance(self.spec.reorder);
+        let mut at = left + self.spec.delay + jitter(self.spec.jitter, rng);
+        if late {
+            at = at + self.spec.reorder_delay;
+        } else {
+            at = at.max(self.last_arrival);
+            self.last_arrival = at;
+        }
+        let again = rng.chance(self.spec.duplicate).then(|| at + jitter(self.spec.reorder_delay, rng));
+        self.stats.duplicated += u64::from(again.is_some());
+        let flipped = rng.chance(self.spec.corrupt).then(|| rng.number());
+        Carried::Arrives { at, again, flipped }
+    }
+
+    /// When the packet will have left the queue; `None` if it is dropped.
+    fn enqueue(&mut self, now: SimTime, wire: u32) -> Option<SimTime> {
+        let Some(rate) = self.spec.rate else { return Some(now) };
+        let start = self.busy_until.max(now);
+        let waits = start.since(now);
+        // Bytes before the packet, from the time they will take.
+        let backlog = waits.as_nanos() * u128::from(rate) / 8_000_000_000;
+        let room = match self.spec.queue {
+            QueueSpec::DropTail { bytes } => bytes,
+            QueueSpec::CoDel(spec) => {
+                if self.codel.drops(&spec, start, waits) {
+                    return None;
+                }
+                spec.bytes
+            }
+        };
+        if backlog > 0 && backlog + u128::from(wire) > u128::from(room) {
+            return None;
+        }
+        let nanos = waits.as_nanos() as u64;
+        self.stats.waited_nanos += nanos;
+        self.stats.longest_wait_nanos = self.stats.longest_wait_nanos.max(nanos);
+        self.busy_until = start + Duration::from_nanos(u64::from(wire) * 8_000_000_000 / rate);
+        Some(self.busy_until)
+    }
+}
+
+fn jitter(most: Duration, rng: &mut Stream) -> Duration {
+    if most.is_zero() {
+        return Duration::ZERO;
+    }
+    Duration::from_nanos(rng.below(most.as_nanos() as u64 + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::Loss;
+    use crate::rng::Streams;
+
+    fn pipe(spec: PipeSpec) -> Pipe {
+        Pipe::new(spec, || Streams::new(1).stream("pipe"))
+    }
+
+    fn arrival(carried: Carried) -> u128 {
+        match carried {
+            Carried::Arrives { at, .. } => at.since(SimTime::ZERO).as_micros(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_queue_delays_and_then_drops() {
+        // 1,000 bytes take 8 ms; the queue holds 40 ms.
+        let spec = PipeSpec::new(1_000_000, Duration::from_millis(10)).queue_of(Duration::from_millis(40));
+        let mut pipe = pipe(spec);
+        let arrivals: Vec<u128> = (0..5).map(|_| arrival(pipe.carry(SimTime::ZERO, 1000))).collect();
+        assert_eq!(arrivals, [18_000, 26_000, 34_000, 42_000, 50_000]);
+        assert_eq!(pipe.carry(SimTime::ZERO, 1000), Carried::Overflow);
+        // One packet leaves, one fits.
+        let later = SimTime::ZERO + Duration::from_millis(8);
+        assert_eq!(arrival(pipe.carry(later, 1000)), 58_000);
+        assert_eq!(pipe.stats().overflows, 1);
+        assert_eq!(pipe.stats().longest_wait_nanos, 32_000_000);
+    }
+
+    #[test]
+    fn what_is_too_large_never_arrives() {
+        let mut pipe = pipe(PipeSpec { mtu: 1400, ..PipeSpec::free(Duration::ZERO) });
+        assert_eq!(pipe.carry(SimTime::ZERO, 1401), Carried::TooLarge);
+        assert_eq!(arrival(pipe.carry(SimTime::ZERO, 1400)), 0);
+    }
+
+    #[test]
+    fn jitter_keeps_order_and_reordering_does_not() {
+        let mut spec = PipeSpec::free(Duration::from_millis(10));
+        spec.jitter = Duration::from_millis(5);
+        let mut steady = pipe(spec.clone());
+        let at = |pipe: &mut Pipe, index: u64| arrival(pipe.carry(SimTime::from_nanos(index * 1000), 100));
+        let arrivals: Vec<u128> = (0..200).map(|index| at(&mut steady, index)).collect();
+        assert!(arrivals.is_sorted());
+        assert!(arrivals.first() != arrivals.last());
+        let mut loose = pipe(PipeSpec { reorder: 0.2, ..spec });
+        let arrivals: Vec<u128> = (0..200).map(|index| at(&mut loose, index)).collect();
+        assert!(!arrivals.is_sorted());
+    }
+
+    #[test]
+    fn everything_offered_is_accounted_for() {
+        let mut spec = PipeSpec::new(1_000_000, Duration::ZERO).queue_of(Duration::from_millis(100));
+        (spec.loss, spec.duplicate, spec.corrupt) = (Loss::Uniform(0.2), 0.1, 0.1);
+        let mut pipe = pipe(spec);
+        let mut arrived = 0;
+        for index in 0..1000 {
+            if let Carried::Arrives { again, .. } = pipe.carry(SimTime::from_nanos(index * 6_000_000), 1000) {
+                arrived += 1 + u64::from(again.is_some());
+            }
+        }
+        let stats = pipe.stats();
+        assert_eq!(stats.packets + stats.duplicated, arrived + stats.overflows + stats.lost + stats.too_large);
+        assert!(stats.overflows > 0 && stats.lost > 0 && stats.duplicated > 0);
+    }
+}
