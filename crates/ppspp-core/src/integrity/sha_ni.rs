@@ -10,32 +10,24 @@ use core::arch::x86_64::{
 
 use super::sha256::{Block, State};
 
-/// The round constants (FIPS 180-4 §4.2.2), four for each step of a block, in four turns.
-const K: [[[u32; 4]; 4]; 4] = [
-    [
-        [0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5],
-        [0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5],
-        [0xd807_aa98, 0x1283_5b01, 0x2431_85be, 0x550c_7dc3],
-        [0x72be_5d74, 0x80de_b1fe, 0x9bdc_06a7, 0xc19b_f174],
-    ],
-    [
-        [0xe49b_69c1, 0xefbe_4786, 0x0fc1_9dc6, 0x240c_a1cc],
-        [0x2de9_2c6f, 0x4a74_84aa, 0x5cb0_a9dc, 0x76f9_88da],
-        [0x983e_5152, 0xa831_c66d, 0xb003_27c8, 0xbf59_7fc7],
-        [0xc6e0_0bf3, 0xd5a7_9147, 0x06ca_6351, 0x1429_2967],
-    ],
-    [
-        [0x27b7_0a85, 0x2e1b_2138, 0x4d2c_6dfc, 0x5338_0d13],
-        [0x650a_7354, 0x766a_0abb, 0x81c2_c92e, 0x9272_2c85],
-        [0xa2bf_e8a1, 0xa81a_664b, 0xc24b_8b70, 0xc76c_51a3],
-        [0xd192_e819, 0xd699_0624, 0xf40e_3585, 0x106a_a070],
-    ],
-    [
-        [0x19a4_c116, 0x1e37_6c08, 0x2748_774c, 0x34b0_bcb5],
-        [0x391c_0cb3, 0x4ed8_aa4a, 0x5b9c_ca4f, 0x682e_6ff3],
-        [0x748f_82ee, 0x78a5_636f, 0x84c8_7814, 0x8cc7_0208],
-        [0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2],
-    ],
+/// The round constants (FIPS 180-4 §4.2.2), four for each step of a block.
+const K: [[u32; 4]; 16] = [
+    [0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5],
+    [0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5],
+    [0xd807_aa98, 0x1283_5b01, 0x2431_85be, 0x550c_7dc3],
+    [0x72be_5d74, 0x80de_b1fe, 0x9bdc_06a7, 0xc19b_f174],
+    [0xe49b_69c1, 0xefbe_4786, 0x0fc1_9dc6, 0x240c_a1cc],
+    [0x2de9_2c6f, 0x4a74_84aa, 0x5cb0_a9dc, 0x76f9_88da],
+    [0x983e_5152, 0xa831_c66d, 0xb003_27c8, 0xbf59_7fc7],
+    [0xc6e0_0bf3, 0xd5a7_9147, 0x06ca_6351, 0x1429_2967],
+    [0x27b7_0a85, 0x2e1b_2138, 0x4d2c_6dfc, 0x5338_0d13],
+    [0x650a_7354, 0x766a_0abb, 0x81c2_c92e, 0x9272_2c85],
+    [0xa2bf_e8a1, 0xa81a_664b, 0xc24b_8b70, 0xc76c_51a3],
+    [0xd192_e819, 0xd699_0624, 0xf40e_3585, 0x106a_a070],
+    [0x19a4_c116, 0x1e37_6c08, 0x2748_774c, 0x34b0_bcb5],
+    [0x391c_0cb3, 0x4ed8_aa4a, 0x5b9c_ca4f, 0x682e_6ff3],
+    [0x748f_82ee, 0x78a5_636f, 0x84c8_7814, 0x8cc7_0208],
+    [0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2],
 ];
 
 /// One message's state and the last sixteen words of its schedule.
@@ -72,21 +64,22 @@ fn compress_block<const N: usize>(lanes: &mut [Lane; N], blocks: [&Block; N]) {
     for (lane, block) in lanes.iter_mut().zip(blocks) {
         lane.words = load(block);
     }
-    // Four steps use the four vectors of words in turn, which so keep their registers.
-    let [first, later @ ..] = K;
-    rounds::<0, N>(lanes, first[0]);
-    rounds::<1, N>(lanes, first[1]);
-    rounds::<2, N>(lanes, first[2]);
-    rounds::<3, N>(lanes, first[3]);
-    for k in later {
-        schedule::<0, N>(lanes);
-        rounds::<0, N>(lanes, k[0]);
-        schedule::<1, N>(lanes);
-        rounds::<1, N>(lanes, k[1]);
-        schedule::<2, N>(lanes);
-        rounds::<2, N>(lanes, k[2]);
-        schedule::<3, N>(lanes);
-        rounds::<3, N>(lanes, k[3]);
+    // Over a reference, so that the loop is not unrolled: 24 vectors do not fit 16 registers, and the words, which are
+    // not waited for, do best in memory.
+    for (step, k) in K.iter().enumerate() {
+        let (k, at) = (vector(*k), step % 4);
+        if step >= 4 {
+            schedule(lanes, at);
+        }
+        // All lanes do two rounds, and then all the next two, so that none waits for its own.
+        let mut sums = lanes.each_ref().map(|lane| lane.words[at]);
+        for (lane, sum) in lanes.iter_mut().zip(&mut sums) {
+            *sum = _mm_add_epi32(*sum, k);
+            lane.cdgh = _mm_sha256rnds2_epu32(lane.cdgh, lane.abef, *sum);
+        }
+        for (lane, sum) in lanes.iter_mut().zip(sums) {
+            lane.abef = _mm_sha256rnds2_epu32(lane.abef, lane.cdgh, _mm_shuffle_epi32::<0b1110>(sum));
+        }
     }
     for (lane, before) in lanes.iter_mut().zip(before) {
         lane.abef = _mm_add_epi32(lane.abef, before.abef);
@@ -94,27 +87,14 @@ fn compress_block<const N: usize>(lanes: &mut [Lane; N], blocks: [&Block; N]) {
     }
 }
 
-/// Replaces the oldest four words, those of vector `AT`, by the next four of the schedule (FIPS 180-4 §6.2.2).
+/// Replaces the oldest four words, those at `at`, by the next four of the schedule (FIPS 180-4 §6.2.2).
 #[inline]
 #[target_feature(enable = "avx,sha")]
-fn schedule<const AT: usize, const N: usize>(lanes: &mut [Lane; N]) {
+fn schedule<const N: usize>(lanes: &mut [Lane; N], at: usize) {
     for Lane { words, .. } in lanes {
-        let [oldest, old, new, newest] = [AT, AT + 1, AT + 2, AT + 3].map(|at| words[at % 4]);
+        let [oldest, old, new, newest] = [at, at + 1, at + 2, at + 3].map(|at| words[at % 4]);
         let sum = _mm_add_epi32(_mm_sha256msg1_epu32(oldest, old), _mm_alignr_epi8::<4>(newest, new));
-        words[AT] = _mm_sha256msg2_epu32(sum, newest);
-    }
-}
-
-/// Four rounds with the words of vector `AT`; what one lane waits for, the others fill with rounds of their own.
-#[inline]
-#[target_feature(enable = "avx,sha")]
-fn rounds<const AT: usize, const N: usize>(lanes: &mut [Lane; N], k: [u32; 4]) {
-    let k = vector(k);
-    for lane in lanes {
-        let low = _mm_add_epi32(lane.words[AT], k);
-        let high = _mm_shuffle_epi32::<0b1110>(low);
-        lane.cdgh = _mm_sha256rnds2_epu32(lane.cdgh, lane.abef, low);
-        lane.abef = _mm_sha256rnds2_epu32(lane.abef, lane.cdgh, high);
+        words[at] = _mm_sha256msg2_epu32(sum, newest);
     }
 }
 
