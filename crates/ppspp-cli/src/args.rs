@@ -66,7 +66,8 @@ pub(crate) struct GetArgs {
     #[arg(value_parser = |text: &str| text.parse::<Link>().map(Box::new))]
     pub(crate) link: Box<Link>,
     /// The file to write; default: the name the link suggests, else the swarm id. Until it is complete and verified its
-    /// name ends in .part, and a repeated command goes on with it
+    /// name ends in .part, and a repeated command goes on with it. With - the verified content goes to standard output
+    /// as it arrives, for a player; it passes through a temporary file (see TMPDIR) and is kept nowhere
     #[arg(short, long, value_name = "PATH", env = "PPSPP_OUTPUT")]
     pub(crate) output: Option<PathBuf>,
     /// Another peer to ask, besides those in the link; may be repeated

@@ -26,6 +26,11 @@ impl Console {
         Self { quiet: args.quiet, bars: !args.quiet && !logging && io::stderr().is_terminal() }
     }
 
+    /// A console that keeps silent: standard error belongs to programs.
+    pub(crate) const fn silent() -> Self {
+        Self { quiet: true, bars: false }
+    }
+
     /// Says something, unless asked to be quiet.
     pub(crate) fn say(self, line: impl fmt::Display) {
         if !self.quiet {

@@ -21,7 +21,7 @@ pub(crate) enum Exit {
 /// The exit codes as `--help` shows them.
 pub(crate) const HELP: &str = "\
 Exit codes:
-    0  done
+    0  done, or nobody reads standard output any more
     1  the transfer failed, or content is not what it should be
     2  the command cannot be done as given: a flag, link, file, output or address that cannot be used
     3  no peer answered in time

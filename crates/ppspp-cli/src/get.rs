@@ -1,14 +1,19 @@
 //! `ppspp get`: fetches the content of a link.
 
+use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use indicatif::DecimalBytes;
+use ppspp_mio::file::FileProblem;
 use ppspp_mio::link::{HostPort, Link};
 use ppspp_mio::store::StoreOpenError;
-use ppspp_mio::{FetchError, FetchRequest, Node, PeerError, Transfer, TransferEvent, TransferProgress};
+use ppspp_mio::{
+    FetchError, FetchRequest, Node, PeerError, StreamRequest, Transfer, TransferError, TransferEvent, TransferProgress,
+};
 
 use crate::args::GetArgs;
 use crate::console::{Bar, Console, peers, rate, swarm};
@@ -19,9 +24,13 @@ use crate::meter::{Meter, Rates};
 use crate::node::{self, GRACE, TURN};
 use crate::output::Output;
 use crate::patience::{Patience, Verdict};
+use crate::pipe::Pipe;
 use crate::report::{self, Progress, Report, Summary};
 use crate::signals::Interrupt;
 use crate::stats::{Sampler, Stats};
+
+/// The output that means standard output.
+const STDOUT: &str = "-";
 
 /// How often figures are printed with `--json`.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -35,7 +44,16 @@ const REASONS: usize = 3;
 /// Fetches the content, and shares it afterwards if asked to.
 pub(crate) fn run(args: &GetArgs, logging: bool) -> Outcome<Exit> {
     let interrupt = Interrupt::install()?;
-    let console = Console::new(&args.messages, logging);
+    let to_stdout = args.output.as_deref() == Some(Path::new(STDOUT));
+    let mut console = Console::new(&args.messages, logging);
+    let mut out = Output::stdout();
+    if to_stdout {
+        check_stdout(args)?;
+        out = Output::stderr();
+        if args.messages.json {
+            console = Console::silent();
+        }
+    }
     let hosts: Vec<_> = args.link.hosts.iter().chain(&args.peers).collect();
     if hosts.is_empty() {
         return Err(Stop::new(Exit::Usage, "the link names no peers; add one with --peer ADDR:PORT"));
@@ -44,25 +62,30 @@ pub(crate) fn run(args: &GetArgs, logging: bool) -> Outcome<Exit> {
     let output = output(args);
     let node = node::start(args.socket.listen, console)?;
     let peers = addresses(&hosts, &node, console)?;
-    let request = FetchRequest {
-        metadata: args.link.metadata.clone(),
-        peers: peers.clone(),
-        output: output.clone(),
-        force: args.force,
+    let metadata = args.link.metadata.clone();
+    let (transfer, pipe) = if to_stdout {
+        let spool = tempfile::tempfile().context("cannot make a temporary file").or_exit(Exit::Failed)?;
+        let request = StreamRequest { metadata, peers: peers.clone(), spool, ahead: StreamRequest::AHEAD };
+        let (transfer, stream) = node.stream(request).map_err(refused)?;
+        (transfer, Some(Pipe::start(stream)?))
+    } else {
+        let request = FetchRequest { metadata, peers: peers.clone(), output: output.clone(), force: args.force };
+        (node.fetch(request).map_err(refused)?, None)
     };
-    let transfer = node.fetch(request).map_err(refused)?;
     if let Some(warning) = transfer.warning() {
         console.warn(warning);
     }
     let mut getter = Getter {
         args,
         console,
-        out: Output::stdout(),
+        out,
         bar: console.bar("fetching"),
         swarm_id: Hex(args.link.metadata.root.as_slice()).to_string(),
         path: output.display().to_string(),
         peers,
         transfer,
+        pipe,
+        piped: false,
         started,
         completed: None,
         reasons: Vec::new(),
@@ -71,6 +94,18 @@ pub(crate) fn run(args: &GetArgs, logging: bool) -> Outcome<Exit> {
     };
     let outcome = getter.begin(&node).and_then(|()| getter.fetch(&interrupt)).and_then(|()| getter.seed(&interrupt));
     getter.end(node, outcome)
+}
+
+/// Refuses what makes no sense while standard output carries the content.
+fn check_stdout(args: &GetArgs) -> Outcome {
+    let sentence = if args.keep_seeding || args.seed_for.is_some() {
+        "content on standard output is shared while it is read; --keep-seeding and --seed-for need a file"
+    } else if io::stdout().is_terminal() {
+        "standard output is a terminal; pipe the content into a program or name a file with --output"
+    } else {
+        return Ok(());
+    };
+    Err(Stop::new(Exit::Usage, sentence))
 }
 
 /// Where the content goes: as asked, else as the link suggests, else named by the swarm.
@@ -125,6 +160,10 @@ struct Getter<'a> {
     path: String,
     peers: Vec<SocketAddr>,
     transfer: Transfer,
+    /// Where the content goes if not into a file.
+    pipe: Option<Pipe>,
+    /// Whether all of it went there.
+    piped: bool,
     started: Instant,
     completed: Option<Duration>,
     /// Why peers went, the latest first; each once.
@@ -147,12 +186,12 @@ impl Getter<'_> {
         self.out.object(&Report::Fetching { swarm_id, path, listen: node.local_address(), peers })
     }
 
-    /// Waits until the file is complete.
+    /// Waits until the content is complete, and read by whoever reads it.
     fn fetch(&mut self, interrupt: &Interrupt) -> Outcome {
         let mut patience = Patience::new(self.args.timeout);
         let (mut reported, mut asked) = (Instant::now(), Instant::now());
-        let mut before = TransferProgress::default();
-        while self.completed.is_none() {
+        let (mut before, mut held_up) = (TransferProgress::default(), 0_u64);
+        while !self.is_done()? {
             if interrupt.is_set() {
                 return Err(Stop::new(Exit::Interrupted, format!("interrupted; {}", self.kept())));
             }
@@ -168,7 +207,9 @@ impl Getter<'_> {
                 self.peers.iter().for_each(|peer| self.transfer.add_peer(*peer));
                 asked = Instant::now();
             }
-            let mark = (now.bytes_down, now.bytes_stored, now.bytes_to_check);
+            // The time that a slow reader takes is not held against the network.
+            held_up += u64::from(self.pipe.as_ref().is_some_and(Pipe::is_held_up));
+            let mark = (now.bytes_down, now.bytes_stored, now.bytes_to_check, held_up);
             match patience.judge(self.started.elapsed(), now.peers > 0, mark) {
                 Verdict::Wait => {}
                 Verdict::NoAnswer(time) => return Err(self.no_answer(time)),
@@ -178,15 +219,38 @@ impl Getter<'_> {
         Ok(())
     }
 
+    /// Whether everything is fetched, and written if it is to be written.
+    fn is_done(&mut self) -> Outcome<bool> {
+        let complete = self.completed.is_some();
+        let Some(pipe) = self.pipe.as_ref().filter(|_| !self.piped) else { return Ok(complete) };
+        // With all of it here only the reader is waited for.
+        match pipe.wait(if complete { TURN } else { Duration::ZERO }) {
+            None => {}
+            Some(Ok(())) => self.piped = true,
+            Some(Err(stop)) => {
+                // Why the stream broke off is told by the transfer, if by anyone.
+                self.drain()?;
+                return Err(stop);
+            }
+        }
+        Ok(complete && self.piped)
+    }
+
     /// Handles what happens within a moment.
     fn turn(&mut self) -> Outcome {
-        match self.transfer.events().recv_timeout(TURN) {
+        let only_piping = self.pipe.is_some() && self.completed.is_some();
+        match self.transfer.events().recv_timeout(if only_piping { Duration::ZERO } else { TURN }) {
             Ok(event) => self.on_event(event)?,
             Err(RecvTimeoutError::Timeout) => return Ok(()),
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(Stop::new(Exit::Failed, "the node has stopped; start again"));
             }
         }
+        self.drain()
+    }
+
+    /// Handles what has happened.
+    fn drain(&mut self) -> Outcome {
         while let Ok(event) = self.transfer.events().try_recv() {
             self.on_event(event)?;
         }
@@ -214,6 +278,11 @@ impl Getter<'_> {
                 self.report(|swarm_id| Report::ContentChanged { swarm_id, offset, len })
             }
             TransferEvent::Complete { path } => self.complete(path),
+            TransferEvent::Failed(TransferError::File(error))
+                if self.pipe.is_some() && error.problem == FileProblem::Full =>
+            {
+                Err(Stop::new(Exit::Failed, "the disk for temporary files is full; name one with more room in TMPDIR"))
+            }
             TransferEvent::Failed(error) => Err(error).or_exit(Exit::Failed),
             TransferEvent::Closed => Err(Stop::new(Exit::Failed, "the transfer has ended; start again")),
             _ => Ok(()),
@@ -240,6 +309,8 @@ impl Getter<'_> {
         }
         if self.args.messages.json {
             self.out.object(&Report::Complete { swarm_id: &self.swarm_id, path: &self.path })
+        } else if self.pipe.is_some() {
+            Ok(())
         } else {
             self.out.line(&self.path)
         }
@@ -300,6 +371,9 @@ impl Getter<'_> {
     }
 
     fn kept(&self) -> String {
+        if let Some(pipe) = &self.pipe {
+            return format!("{} were written to standard output", DecimalBytes(pipe.written()));
+        }
         let TransferProgress { bytes_stored, .. } = self.transfer.progress();
         format!("{} are kept, run the same command again to go on", DecimalBytes(bytes_stored))
     }

@@ -14,6 +14,7 @@ mod meter;
 mod node;
 mod output;
 mod patience;
+mod pipe;
 mod report;
 mod seed;
 mod signals;

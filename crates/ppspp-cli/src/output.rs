@@ -1,7 +1,7 @@
 //! Standard output, which programs read, and standard error, which people read.
 
 use std::fmt;
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io::{self, BufWriter, Write};
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -9,14 +9,19 @@ use serde::Serialize;
 use crate::exit::{Exit, OrExit as _, Outcome, Stop};
 
 /// What goes to standard output. A closed pipe ends the command quietly.
-pub(crate) struct Output<W: Write = Stdout> {
+pub(crate) struct Output<W: Write = Box<dyn Write>> {
     to: BufWriter<W>,
 }
 
 impl Output {
     /// The process's standard output.
     pub(crate) fn stdout() -> Self {
-        Self::new(io::stdout())
+        Self::new(Box::new(io::stdout()))
+    }
+
+    /// Standard error, where standard output carries content.
+    pub(crate) fn stderr() -> Self {
+        Self::new(Box::new(io::stderr()))
     }
 }
 
@@ -49,7 +54,8 @@ impl<W: Write> Output<W> {
     }
 }
 
-fn judge(error: io::Error) -> Outcome {
+/// A write that failed: nobody reads any more, or something is wrong.
+pub(crate) fn judge(error: io::Error) -> Outcome {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Err(Stop::Unread),
         _ => Err(error).context("cannot write to standard output").or_exit(Exit::Failed),

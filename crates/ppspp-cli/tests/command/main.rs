@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod json;
+mod stream;
 mod support;
 mod swarm;
 mod transfer;
