@@ -75,6 +75,13 @@ impl EarlyHashes {
         self.tidy();
     }
 
+    /// Removes the hash of `bin`.
+    pub(super) fn remove(&mut self, bin: Bin) {
+        if self.entries.remove(&bin).is_some() {
+            self.tidy();
+        }
+    }
+
     /// Removes what came before `before`.
     pub fn expire(&mut self, before: Instant) {
         while let Some((serial, bin)) = self.order.front() {

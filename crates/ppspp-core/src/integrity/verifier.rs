@@ -100,6 +100,9 @@ const fn full_mask(chunks: ChunkRange) -> u32 {
 /// Too large to be moved for every chunk: filled in place.
 type Steps<'e> = ArrayVec<(Bin, &'e [u8]), MAX_PROOF>;
 
+/// The bins beside that way, whose hashes are proven.
+type Used = ArrayVec<Bin, MAX_PROOF>;
+
 /// The hashes of the bins on that way.
 type Path = ArrayVec<Hash, MAX_PROOF>;
 
@@ -172,13 +175,18 @@ impl Verifier {
     ///
     /// On [`Verdict::Verified`] the hashes used are proven and kept; [`EarlyHashes::remove_used`] then drops them.
     pub fn check(&mut self, chunk: ChunkIndex, payload: &[u8], early: &EarlyHashes) -> Verdict {
-        self.check_with(chunk, payload.len(), early, |params| params.function.leaf(payload))
+        self.check_with(chunk, payload.len(), early, &mut Used::new(), |params| params.function.leaf(payload))
     }
 
     /// [`Verifier::check`] for a payload of `len` bytes that was hashed already, as together with others by
-    /// [`HashFunction::digest_many`](super::HashFunction::digest_many).
-    pub fn check_hashed(&mut self, chunk: ChunkIndex, len: usize, leaf: &Hash, early: &EarlyHashes) -> Verdict {
-        self.check_with(chunk, len, early, |_| *leaf)
+    /// [`HashFunction::digest_many`](super::HashFunction::digest_many). The hashes that it used are dropped.
+    pub fn check_hashed(&mut self, chunk: ChunkIndex, len: usize, leaf: &Hash, early: &mut EarlyHashes) -> Verdict {
+        let mut used = Used::new();
+        let verdict = self.check_with(chunk, len, early, &mut used, |_| *leaf);
+        for bin in used {
+            early.remove(bin);
+        }
+        verdict
     }
 
     /// Everything that can be said of a chunk without looking at its bytes; `None` means that its hash decides.
@@ -210,6 +218,7 @@ impl Verifier {
         chunk: ChunkIndex,
         len: usize,
         early: &EarlyHashes,
+        used: &mut Used,
         leaf: impl FnOnce(TreeParams) -> Hash,
     ) -> Verdict {
         if let Some(verdict) = self.screen(chunk, len) {
@@ -230,6 +239,8 @@ impl Verifier {
             self.tree.set_last_len(len as u32);
         }
         self.keep(&geometry, chunk, &steps, &path);
+        // As many places as steps.
+        used.extend(steps.iter().filter_map(|(bin, _)| bin.sibling()));
         Verdict::Verified
     }
 
@@ -915,12 +926,13 @@ mod tests {
         let content = Content::new(HashFunction::Sha256, 1024, 20, 1000);
         let mut verifier = verifier(&content);
         for index in 0..20 {
-            let early = honest(&content, &verifier, index);
+            let mut early = honest(&content, &verifier, index);
             let len = content.chunk(index).len();
             let (leaf, other) = (HashFunction::Sha256.leaf(content.chunk(index)), HashFunction::Sha256.leaf(b""));
             assert_eq!(verifier.screen(chunk(index), len), None);
-            assert_eq!(verifier.check_hashed(chunk(index), len, &other, &early), Verdict::Wrong);
-            assert_eq!(verifier.check_hashed(chunk(index), len, &leaf, &early), Verdict::Verified);
+            assert_eq!(verifier.check_hashed(chunk(index), len, &other, &mut early), Verdict::Wrong);
+            assert_eq!(verifier.check_hashed(chunk(index), len, &leaf, &mut early), Verdict::Verified);
+            assert!(early.is_empty() || index == 0, "used hashes are dropped, peaks may stay");
             assert_eq!(verifier.screen(chunk(index), len), Some(Verdict::AlreadyHave));
         }
     }

@@ -90,14 +90,13 @@ impl Swarm {
     ) -> Result<(), Misbehaviour> {
         let Some(geometry) = self.content.geometry() else { return Ok(()) };
         let chunk = arrival.chunk;
-        let download =
-            self.peers.get(slot as usize).and_then(Channel::established).and_then(|peer| peer.download.as_ref());
-        let Some(download) = download else {
+        let peer = self.peers.get_mut(slot as usize).and_then(Channel::established_mut);
+        let Some(download) = peer.and_then(|peer| peer.download.as_mut()) else {
             // The channel ended meanwhile, and the hashes it brought are gone.
             self.content.assembly.settle(&geometry, chunk, false);
             return Ok(());
         };
-        let verdict = self.content.verifier.check_hashed(chunk, len, leaf, &download.early);
+        let verdict = self.content.verifier.check_hashed(chunk, len, leaf, &mut download.early);
         if verdict == Verdict::Missing {
             self.keep_staged(cx, &geometry, slot, arrival, len);
             return Ok(());
@@ -164,9 +163,6 @@ impl Swarm {
         let State::Established(peer) = &mut channel.state else { return };
         let srtt = peer.srtt();
         let Some(download) = &mut peer.download else { return };
-        if !download.early.is_empty() {
-            download.early.remove_used(chunk);
-        }
         download.on_delivery();
         download.rate.on_bytes(arrival.at, len as u64, srtt);
         // R14: the last requested chunk is acknowledged at once, as is every chunk of a draft-10 peer, whose window
