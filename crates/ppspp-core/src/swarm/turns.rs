@@ -12,9 +12,9 @@ impl Swarm {
             return;
         }
         let Some(peer) = channel.established_mut() else { return };
+        // Its turn is all it waits for, or nothing: what kept DATA back before is void.
+        peer.blocked = Blocked::Idle;
         if peer.upload.as_deref().is_some_and(Upload::has_requests) {
-            // Only its turn is waited for: no deadline comes before that.
-            peer.blocked = Blocked::No;
             channel.turn = Some(self.backlog.insert(slot));
         }
     }

@@ -71,6 +71,34 @@ fn control_messages_do_not_wait_for_data() {
     assert!(!newcomer.summary(&mut net).haves.is_empty(), "it is told at once what there is");
 }
 
+// DATA that waits for the pacer and is taken back meanwhile leaves no deadline behind.
+#[test]
+fn taking_back_what_is_paced_ends_the_wait() {
+    let sample = Sample::new(1 << 20);
+    let mut net = Net::new();
+    let seeder = net.seeder(&sample);
+    let script = Script::opens(&mut net, seeder, &sample.metadata, 1, RTT);
+    let all = ChunkRange::new(0, 1024);
+    script.say(&mut net, &[Message::Request(all)]);
+    let mut waited = 0;
+    for _ in 0..400 {
+        net.run_for(Duration::from_millis(5));
+        let data = script.summary(&mut net).data;
+        let acks: Vec<_> =
+            data.iter().map(|&chunk| Message::Ack { range: ChunkRange::new(chunk, chunk + 1), delay: 1000 }).collect();
+        script.say(&mut net, &acks);
+        let next = net.hosts[seeder].endpoint.poll_timeout().unwrap();
+        if next > net.now && next - net.now < Duration::from_millis(5) {
+            waited += 1;
+            script.say(&mut net, &[Message::Cancel(all)]);
+            net.run_for(Duration::from_millis(20));
+            script.summary(&mut net);
+            script.say(&mut net, &[Message::Ack { range: all, delay: 1000 }, Message::Request(all)]);
+        }
+    }
+    assert!(waited > 5, "the pacer made it wait {waited} times");
+}
+
 // A peer that leaves, or has its channel dropped, while it waits for its turn takes no one else's.
 #[test]
 fn peers_that_leave_free_their_share() {
