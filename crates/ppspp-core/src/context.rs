@@ -6,6 +6,7 @@ use rand_chacha::ChaCha12Rng;
 
 use crate::config::EndpointConfig;
 use crate::event::{Event, SwarmId};
+use crate::policy::Intake;
 use crate::stats::EndpointStats;
 use crate::time::Instant;
 
@@ -19,6 +20,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) rng: &'a mut ChaCha12Rng,
     pub(crate) events: &'a mut EventQueue,
     pub(crate) stats: &'a mut EndpointStats,
+    /// What all swarms together may ask for.
+    pub(crate) down: &'a mut Intake,
 }
 
 /// Events waiting for the application.

@@ -19,7 +19,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("config", "time chunk wire integrity congestion policy"),
     ("error", "time chunk wire integrity config"),
     ("event", "time chunk wire stats integrity config error"),
-    ("context", "time chunk wire stats integrity config event"),
+    ("context", "time chunk wire stats integrity policy config event"),
     ("io", ""),
     ("progress", "chunk integrity"),
     ("negotiation", "chunk wire integrity config event"),

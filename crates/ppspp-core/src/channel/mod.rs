@@ -61,6 +61,10 @@ pub(crate) struct Channel {
     pub(crate) reopened: bool,
     /// Whether the channel waits in the ready queue.
     pub(crate) queued: bool,
+    /// Whether it waits to ask for more, for want of what a limit lets pass.
+    pub(crate) hungry: bool,
+    /// Bytes that what it was asked for will bring, as they are counted in the limits.
+    pub(crate) reserved: u64,
     /// Where it stands among those with DATA to send.
     pub(crate) turn: Option<Place>,
     /// The deadline the timer queue knows.
@@ -105,6 +109,8 @@ impl Channel {
             unanswered: 0,
             reopened: false,
             queued: false,
+            hungry: false,
+            reserved: 0,
             turn: None,
             armed: None,
         }

@@ -22,6 +22,7 @@ impl Endpoint {
         let now = self.advance(now);
         self.stats.datagrams_received += 1;
         self.stats.bytes_received += payload.len() as u64;
+        self.down.on_received(now, payload.len() as u64);
         let Some((channel, body)) = split_channel(payload) else {
             self.stats.dropped.too_short += 1;
             return;
@@ -63,6 +64,7 @@ impl Endpoint {
         let local = self.demux.fresh_id();
         let swarm = &mut self.swarms[slot as usize];
         swarm.traffic.received.on_datagrams(1, len);
+        swarm.down.on_received(now, len as u64);
         swarm.traffic.received.on_messages(MessageType::Handshake, 1, body.len() - rest.len());
         match swarm.on_opening(&mut cx!(self, now), local, remote, &handshake, rest, len) {
             Admission::Refused => self.stats.dropped.refused_handshake += 1,
@@ -125,6 +127,7 @@ fn on_channel(swarm: &mut Swarm, cx: &mut Cx<'_>, slot: PeerSlot, remote: Socket
     };
     channel.on_received(cx.now);
     swarm.traffic.received.on_datagrams(1, CHANNEL_ID_LEN + body.len());
+    swarm.down.on_received(cx.now, (CHANNEL_ID_LEN + body.len()) as u64);
     if let Some((_, rest)) = &handshake {
         swarm.traffic.received.on_messages(MessageType::Handshake, 1, body.len() - rest.len());
     }

@@ -5,7 +5,7 @@ mod intake;
 mod ready;
 mod sending;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -23,7 +23,7 @@ use crate::endpoint::demux::Demux;
 use crate::endpoint::ready::{ReadyQueue, SwarmSlot, Timer, Timers};
 use crate::error::{AddPeerError, JoinError, UnknownSwarm};
 use crate::event::{CloseReason, Event, PeerId, ReadError, ReadToken, StoreError, SwarmId};
-use crate::policy::{Bucket, FairQueue};
+use crate::policy::{Bucket, FairQueue, Intake};
 use crate::progress::Checkpoint;
 use crate::schedule::PeerSlot;
 use crate::stats::EndpointStats;
@@ -65,6 +65,12 @@ pub struct Endpoint {
     up: Bucket,
     /// Until when the backlog waits for `up`, as the timer queue knows it.
     held: Option<Instant>,
+    /// What all swarms together may ask for.
+    down: Intake,
+    /// Swarms with channels that wait for `down`, each once.
+    hungry: VecDeque<SwarmSlot>,
+    /// When `down` lets them ask again, as the timer queue knows it.
+    starved: Option<Instant>,
     timers: Timers,
     events: EventQueue,
     stats: EndpointStats,
@@ -83,6 +89,7 @@ macro_rules! cx {
             rng: &mut $endpoint.rng,
             events: &mut $endpoint.events,
             stats: &mut $endpoint.stats,
+            down: &mut $endpoint.down,
         }
     };
 }
@@ -93,7 +100,7 @@ impl Endpoint {
     /// channel ids are drawn from it, and may be fixed in tests.
     pub fn new(config: Arc<EndpointConfig>, seed: [u8; 32], now: Instant) -> Self {
         let events = EventQueue::new(config.limits.queued_events);
-        let up = Bucket::new(config.rates.up, now);
+        let (up, down) = (Bucket::new(config.rates.up, now), Intake::new(config.rates.down, now));
         let mut rng = ChaCha12Rng::from_seed(seed);
         rng.set_stream(CHOICES);
         Self {
@@ -107,6 +114,9 @@ impl Endpoint {
             backlog: FairQueue::default(),
             up,
             held: None,
+            down,
+            hungry: VecDeque::new(),
+            starved: None,
             timers: Timers::default(),
             events,
             stats: EndpointStats::default(),
@@ -290,6 +300,10 @@ impl Endpoint {
                 Timer::Channel(slot, peer) => self.on_channel_timer(slot, peer, now),
                 // The next poll finds the bucket full.
                 Timer::Up => self.held = None,
+                Timer::Down => {
+                    self.starved = None;
+                    self.feed(now);
+                }
             }
         }
     }
@@ -383,6 +397,10 @@ impl Endpoint {
         if swarm.turn.is_none() && swarm.held_until.is_none() && !swarm.backlog.is_empty() {
             swarm.turn = Some(self.backlog.insert(slot));
         }
+        if swarm.starved && !swarm.listed {
+            swarm.listed = true;
+            self.hungry.push_back(slot);
+        }
         if let Some(at) = swarm.deadline() {
             self.timers.arm(Timer::Swarm(slot), &mut swarm.armed, at);
         }
@@ -396,6 +414,9 @@ impl Endpoint {
             self.timers.disarm(Timer::Swarm(slot), &mut swarm.armed);
             if let Some(place) = swarm.turn.take() {
                 self.backlog.remove(place);
+            }
+            if swarm.listed {
+                self.hungry.retain(|&hungry| hungry != slot);
             }
             self.by_root.remove(swarm.metadata.root.as_slice());
             self.events.push(Event::SwarmClosed { swarm: swarm.id });

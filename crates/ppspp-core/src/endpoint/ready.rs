@@ -15,6 +15,8 @@ pub(crate) enum Timer {
     Channel(SwarmSlot, PeerSlot),
     /// The endpoint's upload limit lets DATA pass again.
     Up,
+    /// The endpoint's download limit lets REQUESTs pass again.
+    Down,
 }
 
 /// Channels that may have something to send, each at most once, in the order of becoming so.

@@ -27,14 +27,20 @@ impl Endpoint {
         let now = self.begin(now);
         match scope {
             Scope::Endpoint => {
-                self.up.set_rate(rates.up, now);
+                self.up.set_rate(rates.up, 0, now);
                 self.timers.disarm(Timer::Up, &mut self.held);
+                self.down.set_rate(rates.down, now);
+                self.timers.disarm(Timer::Down, &mut self.starved);
+                self.feed(now);
             }
             Scope::Swarm(id) => {
                 let Some(slot) = self.slot_of(id) else { return };
                 let swarm = &mut self.swarms[slot as usize];
-                swarm.up.set_rate(rates.up, now);
+                swarm.up.set_rate(rates.up, 0, now);
                 swarm.held_until = None;
+                swarm.down.set_rate(rates.down, now);
+                swarm.ask_at = None;
+                swarm.wake_hungry();
                 self.settle(slot);
             }
         }
@@ -56,7 +62,7 @@ impl Endpoint {
             let Some(swarm) = self.swarms.get_mut(slot as usize) else { continue };
             let Some(channel) = swarm.peers.get_mut(peer as usize) else { continue };
             channel.queued = false;
-            let transmit = swarm.transmit_control(&cx!(self, now), peer, buf);
+            let transmit = swarm.transmit_control(&mut cx!(self, now), peer, buf);
             if let Some(transmit) = &transmit {
                 swarm.wake.push(peer);
                 self.count_sent(slot, now, transmit);
@@ -67,6 +73,7 @@ impl Endpoint {
             self.swarms[slot as usize].remove_if_closed(peer);
             self.settle(slot);
             self.remove_if_left(slot);
+            self.feed(now);
             if transmit.is_some() {
                 return transmit;
             }
@@ -117,6 +124,21 @@ impl Endpoint {
                 return transmit;
             }
         }
+    }
+
+    /// Lets the next of the swarms ask that wait for the download limit, if it has room: they take turns.
+    pub(super) fn feed(&mut self, now: Instant) {
+        let Some(&slot) = self.hungry.front() else { return };
+        if self.down.budget(now) == 0 {
+            let at = self.down.opens_at();
+            self.timers.arm(Timer::Down, &mut self.starved, at);
+            return;
+        }
+        self.hungry.pop_front();
+        let swarm = &mut self.swarms[slot as usize];
+        (swarm.listed, swarm.starved) = (false, false);
+        swarm.wake_hungry();
+        self.settle(slot);
     }
 
     /// Counts what leaves, and charges it to the limits.

@@ -43,15 +43,15 @@ impl Bucket {
     }
 
     /// Changes the rate. What was earned or owed is kept within the new bounds.
-    pub(crate) fn set_rate(&mut self, rate: Option<ByteRate>, now: Instant) {
-        self.refill(now, 0);
+    pub(crate) fn set_rate(&mut self, rate: Option<ByteRate>, reserved: u64, now: Instant) {
+        self.refill(now, reserved);
         if self.rate.is_none() {
-            self.tokens = 0;
+            self.tokens = tokens(reserved);
             self.filled_at = now;
         }
         self.rate = rate;
         self.open = true;
-        self.refill(now, 0);
+        self.refill(now, reserved);
     }
 
     /// Takes `bytes` that have passed out of the bucket. `reserved` bytes are on their way, these among them: the bucket
@@ -165,11 +165,11 @@ mod tests {
     #[test]
     fn a_new_rate_holds_at_once() {
         let mut bucket = bucket(1_000_000);
-        bucket.set_rate(ByteRate::new(10_000), at(1_000_000));
+        bucket.set_rate(ByteRate::new(10_000), 0, at(1_000_000));
         assert_eq!(bucket.budget(at(1_000_000), 0), 1000);
-        bucket.set_rate(None, at(1_000_000));
+        bucket.set_rate(None, 0, at(1_000_000));
         bucket.take(at(1_000_000), 1 << 30, 0);
-        bucket.set_rate(ByteRate::new(10_000), at(2_000_000));
+        bucket.set_rate(ByteRate::new(10_000), 0, at(2_000_000));
         assert_eq!(bucket.opens_at(0), at(2_050_000), "unlimited, nothing is earned or owed");
     }
 
@@ -213,7 +213,7 @@ mod tests {
         fn any_input_is_survived(steps in prop::collection::vec(any::<(u64, u64, u64, u64)>(), 1..50)) {
             let mut bucket = bucket(1);
             for (now, rate, bytes, reserved) in steps {
-                bucket.set_rate(ByteRate::new(rate), at(now));
+                bucket.set_rate(ByteRate::new(rate), reserved, at(now));
                 bucket.take(at(now), bytes, reserved);
                 if bucket.budget(at(now), reserved) == 0 {
                     let _ = bucket.opens_at(reserved);

@@ -4,8 +4,10 @@
 
 mod bucket;
 mod fair;
+mod intake;
 mod rates;
 
 pub(crate) use bucket::Bucket;
 pub(crate) use fair::{FairQueue, Place};
+pub(crate) use intake::Intake;
 pub use rates::{ByteRate, Rates};

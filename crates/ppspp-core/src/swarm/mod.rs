@@ -8,6 +8,7 @@ mod group_cache;
 mod open;
 mod receive;
 mod resume;
+mod throttle;
 mod transmit;
 mod turns;
 mod uploads;
@@ -16,7 +17,7 @@ mod view;
 pub(crate) use open::Admission;
 pub use view::{PeerView, SwarmView};
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -29,7 +30,7 @@ use crate::context::Cx;
 use crate::error::JoinError;
 use crate::event::{CloseReason, Event, PeerId, StoreError, SwarmId};
 use crate::integrity::{Hash, SavedGroup, Tree};
-use crate::policy::{Bucket, FairQueue, Place};
+use crate::policy::{Bucket, FairQueue, Intake, Place};
 use crate::progress::Checkpoint;
 use crate::schedule::{PeerSlot, Picker, Requests};
 use crate::stats::{TrafficStats, TransferStats};
@@ -77,6 +78,15 @@ pub(crate) struct Swarm {
     pub(crate) up: Bucket,
     /// The backlog waits for `up` until then.
     pub(crate) held_until: Option<Instant>,
+    /// What the swarm may ask for.
+    pub(crate) down: Intake,
+    /// When `down` lets channels ask again that wait for it.
+    pub(crate) ask_at: Option<Instant>,
+    /// Channels that wait to ask, each once.
+    hungry: VecDeque<PeerSlot>,
+    /// Whether they wait for the endpoint's limit, and whether the endpoint knows.
+    pub(crate) starved: bool,
+    pub(crate) listed: bool,
 }
 
 impl Swarm {
@@ -116,6 +126,11 @@ impl Swarm {
             turn: None,
             up: Bucket::new(None, cx.now),
             held_until: None,
+            down: Intake::new(None, cx.now),
+            ask_at: None,
+            hungry: VecDeque::new(),
+            starved: false,
+            listed: false,
         };
         if let Some(geometry) = swarm.content.geometry()
             && geometry.content_length().is_some()
@@ -214,7 +229,7 @@ impl Swarm {
 
     /// When something of the swarm itself is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        [self.content.flush_deadline(), self.held_until].into_iter().flatten().min()
+        [self.content.flush_deadline(), self.held_until, self.ask_at].into_iter().flatten().min()
     }
 
     /// Acts on the swarm's own deadline.
@@ -222,6 +237,10 @@ impl Swarm {
         self.content.flush(cx, self.id, false);
         if self.held_until.is_some_and(|at| at <= cx.now) {
             self.held_until = None;
+        }
+        if self.ask_at.is_some_and(|at| at <= cx.now) {
+            self.ask_at = None;
+            self.wake_hungry();
         }
     }
 
@@ -285,6 +304,9 @@ impl Swarm {
         if let Some(place) = channel.turn.take() {
             self.backlog.remove(place);
         }
+        if core::mem::take(&mut channel.hungry) {
+            self.hungry.retain(|&hungry| hungry != slot);
+        }
         let (peer, address) = (channel.id, channel.address);
         // An unproven channel that others opened was never reported.
         if established || opening {
@@ -303,6 +325,7 @@ impl Swarm {
         }
         // Nothing was asked of a peer before, and forged openings must cost little (RFC 7574 §12.1).
         if established {
+            self.count_requests(cx, slot);
             self.requests.release_peer(slot);
             self.picker.rewind();
             self.wake_all();

@@ -20,7 +20,7 @@ const COUNT_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Swarm {
     /// Appends the next datagram for `slot` that is not DATA to `buf`; `None` if none is to leave now.
-    pub(crate) fn transmit_control(&mut self, cx: &Cx<'_>, slot: PeerSlot, buf: &mut Vec<u8>) -> Option<Transmit> {
+    pub(crate) fn transmit_control(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, buf: &mut Vec<u8>) -> Option<Transmit> {
         let channel = self.peers.get_mut(slot as usize)?;
         let start = buf.len();
         let batch = match &mut channel.state {
@@ -97,7 +97,7 @@ impl Swarm {
     }
 
     /// Control messages, or a keep-alive if one is due. Tells whether an answer is called for.
-    fn transmit_established(&mut self, cx: &Cx<'_>, slot: PeerSlot, buf: &mut Vec<u8>) -> (Batch, bool) {
+    fn transmit_established(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, buf: &mut Vec<u8>) -> (Batch, bool) {
         if let Some(peer) = self.peers[slot as usize].established_mut()
             && let Some(upload) = &mut peer.upload
         {
@@ -105,6 +105,7 @@ impl Swarm {
         }
         let start = buf.len();
         let calling = self.write_control(cx, slot, buf);
+        self.count_requests(cx, slot);
         if buf.len() > start {
             return (Batch::single(buf.len() - start), calling);
         }
@@ -121,7 +122,7 @@ impl Swarm {
     }
 
     /// Writes one datagram of ACK, HAVE and REQUEST messages, if any is due; returns whether it calls for an answer.
-    fn write_control(&mut self, cx: &Cx<'_>, slot: PeerSlot, buf: &mut Vec<u8>) -> bool {
+    fn write_control(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, buf: &mut Vec<u8>) -> bool {
         let channel = &mut self.peers[slot as usize];
         let mtu = usize::from(channel.mtu);
         let State::Established(peer) = &mut channel.state else { return false };
@@ -156,7 +157,7 @@ impl Swarm {
     }
 
     /// Asks for more chunks; returns whether any were asked for.
-    fn write_requests(&mut self, cx: &Cx<'_>, slot: PeerSlot, datagram: &mut DatagramBuilder<'_>) -> bool {
+    fn write_requests(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, datagram: &mut DatagramBuilder<'_>) -> bool {
         if self.content.complete {
             return false;
         }
@@ -186,16 +187,19 @@ impl Swarm {
     }
 
     /// The runs to ask `slot` for now.
-    fn pick(&mut self, cx: &Cx<'_>, slot: PeerSlot, outstanding: u32, max_groups: usize) -> Vec<ChunkRange> {
+    fn pick(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, outstanding: u32, max_groups: usize) -> Vec<ChunkRange> {
         if self.download_mut(cx, slot).is_none() {
             return Vec::new();
         }
         let State::Established(peer) = &self.peers[slot as usize].state else { return Vec::new() };
         let Some(download) = &peer.download else { return Vec::new() };
         let allowance = download.allowance(peer.srtt(), self.metadata.chunk_size, outstanding);
+        let allowance = self.ration(cx, slot, allowance);
         if allowance == 0 {
             return Vec::new();
         }
+        let State::Established(peer) = &self.peers[slot as usize].state else { return Vec::new() };
+        let Some(download) = &peer.download else { return Vec::new() };
         let Some(geometry) = self.content.geometry() else {
             // R1: the size is unknown. The first chunk brings the peer's peaks, the last proves them.
             if download.outstanding() > 0 {

@@ -12,6 +12,7 @@ mod lifetime;
 mod loss;
 mod net;
 mod older;
+mod rates;
 mod raw;
 mod replay;
 mod rivals;

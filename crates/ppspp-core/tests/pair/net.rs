@@ -73,6 +73,8 @@ pub(crate) struct Disk {
     pub(crate) bytes: Vec<u8>,
     pub(crate) fail_reads: bool,
     pub(crate) fail_writes: bool,
+    /// What is written is confirmed and forgotten.
+    pub(crate) discard: bool,
     /// Confirmations wait here while set.
     pub(crate) hold_writes: bool,
     pub(crate) held: Vec<(SwarmId, ppspp_core::chunk::ChunkRange)>,
@@ -392,7 +394,9 @@ impl Host {
                 if self.disk.bytes.len() < end {
                     self.disk.bytes.resize(end, 0);
                 }
-                self.disk.bytes[offset as usize..end].copy_from_slice(&data);
+                if !self.disk.discard {
+                    self.disk.bytes[offset as usize..end].copy_from_slice(&data);
+                }
                 if self.disk.hold_writes {
                     self.disk.held.push((swarm, range));
                 } else {

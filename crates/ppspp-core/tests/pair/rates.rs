@@ -1,0 +1,175 @@
+//! Rate limits: within 5 % over any ten seconds after the first five, in both directions, at every scope.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use ppspp_core::chunk::ChunkAddressing;
+use ppspp_core::integrity::HashFunction;
+use ppspp_core::{ByteRate, Content, EndpointConfig, Rates, Scope};
+
+use crate::net::{Net, Sample};
+
+const KIB: u64 = 1024;
+const LIMITS: [u64; 4] = [64 * KIB, 256 * KIB, KIB * KIB, 10 * KIB * KIB];
+const STEP: Duration = Duration::from_millis(100);
+const SETTLE: Duration = Duration::from_secs(5);
+const WINDOW: Duration = Duration::from_secs(10);
+
+const fn up(rate: u64) -> Rates {
+    Rates { up: ByteRate::new(rate), down: None }
+}
+
+const fn down(rate: u64) -> Rates {
+    Rates { up: None, down: ByteRate::new(rate) }
+}
+
+/// Content for `time` at `rate`, of zeros: their pages take no memory while they are only read.
+fn sample(rate: u64, time: Duration) -> Sample {
+    let len = rate * (SETTLE + time).as_secs() * 11 / 10;
+    Sample::of(vec![0; len as usize], HashFunction::Sha256, ChunkAddressing::Chunk32, 1024)
+}
+
+fn seeder(net: &mut Net, sample: &Sample) -> usize {
+    net.add(sample.metadata.clone(), Content::Seed { tree: sample.tree.clone() }, vec![0; sample.bytes.len()])
+}
+
+fn leecher(net: &mut Net, sample: &Sample) -> usize {
+    let leecher = net.leecher(&sample.metadata);
+    net.hosts[leecher].disk.bytes = vec![0; sample.bytes.len()];
+    net.hosts[leecher].disk.discard = true;
+    leecher
+}
+
+/// Bytes in some direction, so far.
+type Meter = fn(&Net, usize) -> u64;
+
+fn sent(net: &Net, host: usize) -> u64 {
+    net.hosts[host].endpoint.stats().bytes_sent
+}
+
+fn received(net: &Net, host: usize) -> u64 {
+    net.hosts[host].endpoint.stats().bytes_received
+}
+
+fn set(net: &mut Net, host: usize, scope: Scope, rates: Rates) {
+    let now = net.local(host);
+    net.hosts[host].endpoint.set_rates(scope, rates, now);
+}
+
+/// Lets time pass until every ten seconds of `time` after the first five were measured.
+#[track_caller]
+fn holds(net: &mut Net, host: usize, meter: Meter, limit: u64, time: Duration) {
+    holds_by(net, |net| meter(net, host), limit, time);
+}
+
+#[track_caller]
+fn holds_by(net: &mut Net, meter: impl Fn(&Net) -> u64, limit: u64, time: Duration) {
+    net.run_for(SETTLE);
+    let mut samples = VecDeque::from([meter(net)]);
+    let mut windows = 0;
+    let until = net.now + time;
+    let wanted = limit * WINDOW.as_secs();
+    while net.now < until {
+        net.run_for(STEP);
+        let now = meter(net);
+        samples.push_back(now);
+        if samples.len() > (WINDOW.as_millis() / STEP.as_millis()) as usize {
+            let moved = now - samples.pop_front().unwrap();
+            assert!(moved.abs_diff(wanted) * 20 <= wanted, "{moved} bytes in ten seconds, {wanted} are the limit");
+            windows += 1;
+        }
+    }
+    assert!(windows > 0);
+}
+
+/// The windows that are looked at: more of them where they cost little.
+fn time(limit: u64) -> Duration {
+    if limit > KIB * KIB { Duration::from_secs(12) } else { Duration::from_secs(30) }
+}
+
+#[test]
+fn what_an_endpoint_sends_to_one_peer() {
+    for limit in LIMITS {
+        let sample = sample(limit, time(limit));
+        let mut net = Net::new();
+        let seeder = seeder(&mut net, &sample);
+        let leecher = leecher(&mut net, &sample);
+        set(&mut net, seeder, Scope::Endpoint, up(limit));
+        net.connect(leecher, seeder);
+        holds(&mut net, seeder, sent, limit, time(limit));
+    }
+}
+
+#[test]
+fn what_an_endpoint_receives_from_one_peer() {
+    for limit in LIMITS {
+        let sample = sample(limit, time(limit));
+        let mut net = Net::new();
+        let seeder = seeder(&mut net, &sample);
+        let leecher = leecher(&mut net, &sample);
+        set(&mut net, leecher, Scope::Endpoint, down(limit));
+        net.connect(leecher, seeder);
+        holds(&mut net, leecher, received, limit, time(limit));
+    }
+}
+
+#[test]
+fn what_an_endpoint_sends_to_many_peers() {
+    for limit in LIMITS {
+        let sample = sample(limit, time(limit));
+        let mut net = Net::new();
+        let seeder = seeder(&mut net, &sample);
+        set(&mut net, seeder, Scope::Endpoint, up(limit));
+        for _ in 0..8 {
+            let leecher = leecher(&mut net, &sample);
+            net.connect(leecher, seeder);
+        }
+        holds(&mut net, seeder, sent, limit, time(limit));
+    }
+}
+
+#[test]
+fn what_an_endpoint_receives_from_many_peers() {
+    for limit in LIMITS {
+        let sample = sample(limit, time(limit));
+        let mut net = Net::new();
+        let leecher = leecher(&mut net, &sample);
+        set(&mut net, leecher, Scope::Endpoint, down(limit));
+        for _ in 0..8 {
+            let seeder = seeder(&mut net, &sample);
+            net.connect(leecher, seeder);
+        }
+        holds(&mut net, leecher, received, limit, time(limit));
+    }
+}
+
+#[test]
+fn limits_of_the_configuration_hold_from_the_start() {
+    let sample = sample(256 * KIB, Duration::from_secs(15));
+    let mut net = Net::new();
+    let seeder = seeder(&mut net, &sample);
+    let mut config = EndpointConfig::default();
+    config.rates = down(256 * KIB);
+    let leecher = net.add_with(config, sample.metadata.clone(), Content::Fetch, vec![0; sample.bytes.len()]);
+    net.connect(leecher, seeder);
+    holds(&mut net, leecher, received, 256 * KIB, Duration::from_secs(15));
+}
+
+#[test]
+fn a_limit_can_be_changed_and_lifted() {
+    for (meter, rates, limited) in [(sent as Meter, up as fn(u64) -> Rates, 0), (received, down, 1)] {
+        let sample = sample(1024 * KIB, Duration::from_secs(60));
+        let mut net = Net::new();
+        seeder(&mut net, &sample);
+        leecher(&mut net, &sample);
+        net.connect(1, 0);
+        for limit in [1024 * KIB, 64 * KIB, 512 * KIB] {
+            set(&mut net, limited, Scope::Endpoint, rates(limit));
+            holds(&mut net, limited, meter, limit, Duration::from_secs(15));
+        }
+        set(&mut net, limited, Scope::Endpoint, Rates::default());
+        let before = meter(&net, limited);
+        net.run_for(SETTLE);
+        assert!(meter(&net, limited) - before > 10 * 1024 * KIB, "nothing holds it back");
+    }
+}
