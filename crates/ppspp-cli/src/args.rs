@@ -8,6 +8,7 @@ use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use ppspp_core::chunk::{ChunkAddressing, ChunkSize, UnknownName};
 use ppspp_core::integrity::HashFunction;
+use ppspp_core::{ByteRate, Rates};
 use ppspp_mio::link::{HostPort, Link};
 
 use crate::exit::HELP as EXIT_CODES;
@@ -175,6 +176,19 @@ pub(crate) struct ExchangeArgs {
     /// Sum up at the end what was sent and received: messages by kind, overhead, repeats, windows and delays
     #[arg(long, env = "PPSPP_STATS", value_parser = FalseyValueParser::new())]
     pub(crate) stats: bool,
+    /// The most to send, in bytes per second of UDP payload, such as 500kB or 2MiB; default: as much as others leave
+    #[arg(long, value_name = "RATE", env = "PPSPP_UPLOAD_LIMIT", value_parser = units::rate)]
+    pub(crate) upload_limit: Option<ByteRate>,
+    /// The most to receive, likewise
+    #[arg(long, value_name = "RATE", env = "PPSPP_DOWNLOAD_LIMIT", value_parser = units::rate)]
+    pub(crate) download_limit: Option<ByteRate>,
+}
+
+impl ExchangeArgs {
+    /// The limits on rates.
+    pub(crate) fn rates(&self) -> Rates {
+        Rates { up: self.upload_limit, down: self.download_limit }
+    }
 }
 
 /// How a content is cut, hashed and addressed.

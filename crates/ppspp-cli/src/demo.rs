@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use indicatif::DecimalBytes;
 use ppspp_core::CloseReason;
-use ppspp_mio::{FetchRequest, Node, ShareSource, Transfer, TransferEvent, TransferProgress};
+use ppspp_mio::{FetchRequest, Node, NodeConfig, ShareSource, Transfer, TransferEvent, TransferProgress};
 use tempfile::TempDir;
 
 use crate::args::DemoArgs;
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &DemoArgs, logging: bool) -> Outcome<Exit> {
     let Prepared { tree, metadata, length, .. } = content::prepare(&path, &args.metadata, None, console, &interrupt)?;
     console.say(format_args!("{} from one seeder to {} over UDP", DecimalBytes(length), peers(args.leechers.into())));
 
-    let seeder = node::start(Some(LOOPBACK), console)?;
+    let seeder = node::start(NodeConfig::listening_on(LOOPBACK), console)?;
     let source = ShareSource { path: path.clone(), tree, metadata: metadata.clone() };
     let shared = seeder.share(source).or_exit(Exit::Failed)?;
     let started = Instant::now();
@@ -93,7 +93,7 @@ struct Leecher {
 impl Leecher {
     fn start(number: usize, seeder: SocketAddr, request: FetchRequest, console: Console) -> Outcome<Self> {
         let (output, started) = (request.output.clone(), Instant::now());
-        let node = node::start(Some(LOOPBACK), console)?;
+        let node = node::start(NodeConfig::listening_on(LOOPBACK), console)?;
         let transfer = node.fetch(request).or_exit(Exit::Failed)?;
         Ok(Self { number, seeder, output, node, transfer, started, done: None })
     }

@@ -60,7 +60,7 @@ pub(crate) fn run(args: &GetArgs, logging: bool) -> Outcome<Exit> {
     }
     let started = Instant::now();
     let output = output(args);
-    let node = node::start(args.socket.listen, console)?;
+    let node = node::start(node::config(args.socket.listen, &args.exchange), console)?;
     let peers = addresses(&hosts, &node, console)?;
     let metadata = args.link.metadata.clone();
     let (transfer, pipe) = if to_stdout {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ppspp_mio::{Node, NodeConfig, StartError};
 
+use crate::args::ExchangeArgs;
 use crate::console::Console;
 use crate::exit::{Exit, Outcome, Stop};
 
@@ -14,9 +15,15 @@ pub(crate) const GRACE: Duration = Duration::from_secs(2);
 /// How often a command looks around while nothing happens.
 pub(crate) const TURN: Duration = Duration::from_millis(100);
 
+/// The setup of a node that listens on `listen` and keeps to what was asked of its exchange.
+pub(crate) fn config(listen: Option<SocketAddr>, exchange: &ExchangeArgs) -> NodeConfig {
+    let mut config = listen.map_or_else(NodeConfig::default, NodeConfig::listening_on);
+    config.endpoint.rates = exchange.rates();
+    config
+}
+
 /// Opens the socket.
-pub(crate) fn start(listen: Option<SocketAddr>, console: Console) -> Outcome<Node> {
-    let config = listen.map_or_else(NodeConfig::default, NodeConfig::listening_on);
+pub(crate) fn start(config: NodeConfig, console: Console) -> Outcome<Node> {
     let node = Node::start(config).map_err(|error| {
         let exit = if matches!(error, StartError::Bind(_)) { Exit::Usage } else { Exit::Failed };
         Stop::Failure(exit, error.into())
@@ -26,4 +33,32 @@ pub(crate) fn start(listen: Option<SocketAddr>, console: Console) -> Outcome<Nod
         console.warn(format_args!("port {port} is in use, listening on {address} instead; choose with --listen"));
     }
     Ok(node)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use ppspp_core::{ByteRate, Rates};
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    fn configured(words: &str) -> NodeConfig {
+        match Cli::parse_from(words.split(' ')).command {
+            Command::Seed(args) => config(args.socket.listen, &args.exchange),
+            Command::Get(args) => config(args.socket.listen, &args.exchange),
+            _ => panic!("{words} has no node"),
+        }
+    }
+
+    #[test]
+    fn flags_reach_the_endpoint() {
+        let get = format!("ppspp get ppsp:///{}", "00".repeat(32));
+        for command in ["ppspp seed file", &get] {
+            assert_eq!(configured(command).endpoint.rates, Rates::default());
+            let limited = configured(&format!("{command} --upload-limit 64KiB --download-limit 2MB/s"));
+            let (up, down) = (ByteRate::new(65_536), ByteRate::new(2_000_000));
+            assert_eq!(limited.endpoint.rates, Rates { up, down });
+        }
+    }
 }

@@ -32,7 +32,7 @@ pub(crate) fn run(args: &SeedArgs, logging: bool) -> Outcome<Exit> {
     let interrupt = Interrupt::install()?;
     let console = Console::new(&args.output, logging);
     let prepared = prepare(args, console, &interrupt)?;
-    let node = node::start(args.socket.listen, console)?;
+    let node = node::start(node::config(args.socket.listen, &args.exchange), console)?;
     let mut shares = Vec::new();
     for (path, prepared) in prepared {
         shares.push(Share::start(args, &node, path, prepared)?);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ppspp_core::ByteRate;
 use thiserror::Error;
 
 /// Text that is no duration or size.
@@ -13,6 +14,9 @@ pub(crate) enum UnitError {
     /// Not a number followed by a unit of size.
     #[error("a size is a whole number with B, kB, MB, GB, KiB, MiB or GiB behind it, such as 8MB or 512KiB")]
     Size,
+    /// Not a size per second.
+    #[error("a rate is a whole number of bytes per second, such as 500kB or 2MiB/s")]
+    Rate,
     /// Out of range.
     #[error("{0} is too large")]
     TooLarge(String),
@@ -77,6 +81,15 @@ pub(crate) fn positive_size(text: &str) -> Result<u64, UnitError> {
     }
 }
 
+/// Reads a rate in bytes per second such as `500kB` or `2MiB/s`.
+pub(crate) fn rate(text: &str) -> Result<ByteRate, UnitError> {
+    let per_second = match size(text.strip_suffix("/s").unwrap_or(text)) {
+        Err(UnitError::Size) => Err(UnitError::Rate),
+        other => other,
+    }?;
+    ByteRate::new(per_second).ok_or(UnitError::Zero)
+}
+
 /// A count as a float, for ratios that are shown with a few digits.
 #[expect(clippy::cast_precision_loss, reason = "16 digits are more than are shown")]
 pub(crate) const fn as_f64(count: u64) -> f64 {
@@ -98,6 +111,18 @@ mod tests {
         assert_eq!(duration("18446744073709551615h"), Err(UnitError::TooLarge("18446744073709551615h".into())));
         assert_eq!(duration("99999999999999999999s"), Err(UnitError::TooLarge("99999999999999999999s".into())));
         assert_eq!(positive_duration("0m"), Err(UnitError::Zero));
+    }
+
+    #[test]
+    fn rates_are_sizes_per_second() {
+        for (text, bytes) in [("500kB", 500_000), ("2MiB/s", 2 << 20), ("65536", 65_536), ("1 MB/s", 1_000_000)] {
+            assert_eq!(rate(text).map(ByteRate::bytes_per_second), Ok(bytes), "{text}");
+        }
+        for text in ["", "fast", "/s", "5MB/m", "-1", "5Mbit/s"] {
+            assert_eq!(rate(text), Err(UnitError::Rate), "{text}");
+        }
+        assert_eq!(rate("0"), Err(UnitError::Zero));
+        assert_eq!(rate("99999999999GB"), Err(UnitError::TooLarge("99999999999GB".into())));
     }
 
     #[test]

@@ -114,7 +114,7 @@ fn flags_that_cannot_be_used() {
     let place = Place::new();
     place.file("f", 10);
     let link = format!("ppsp://127.0.0.1:9/{ID}");
-    let cases: [(&[&str], &str); 11] = [
+    let cases: [(&[&str], &str); 13] = [
         (&["seed"], "the following required arguments were not provided: <PATH>...; see ppspp --help"),
         (&["seed", "f", "--nonsense"], "unexpected argument '--nonsense' found; see ppspp --help"),
         (&["share", "f"], "unrecognized subcommand 'share'; see ppspp --help"),
@@ -134,6 +134,11 @@ fn flags_that_cannot_be_used() {
             &["get", &link, "--peer", "localhost"],
             "\"localhost\" cannot be used for --peer <ADDR:PORT>: \"localhost\" is",
         ),
+        (
+            &["get", &link, "--upload-limit", "fast"],
+            "\"fast\" cannot be used for --upload-limit <RATE>: a rate is a whole number of bytes per second, such as",
+        ),
+        (&["seed", "f", "--download-limit", "0"], "\"0\" cannot be used for --download-limit <RATE>: it must be more"),
         (&["get", &link, "--keep-seeding", "--seed-for", "5s"], "the argument '--keep-seeding' cannot be used with"),
     ];
     for (arguments, says) in cases {
@@ -149,7 +154,11 @@ fn help_documents_the_exit_codes() {
     for arguments in [&["--help"][..], &["get", "--help"], &["decode", "-h"]] {
         let ended = place.run(arguments);
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
-        assert!(ended.stdout.contains("Exit codes:\n    0  done, or nobody reads standard output any more\n    1  "), "{}", ended.stdout);
+        assert!(
+            ended.stdout.contains("Exit codes:\n    0  done, or nobody reads standard output any more\n    1  "),
+            "{}",
+            ended.stdout
+        );
     }
     assert!(place.run(["--version"]).stdout.starts_with("ppspp "));
     assert_eq!(place.run([""; 0]).code, Some(2));

@@ -44,6 +44,16 @@ fn events_of_several_files_are_told_apart() {
     }
 }
 
+#[test]
+fn limits_hold_a_transfer_back_but_do_not_break_it() {
+    let place = Place::new();
+    let original = place.file("original", 400_000);
+    let mut seeder = place.seed(&original, &["--upload-limit", "1MB/s"]);
+    let ended = place.get(&seeder.line(), "copy", &["--download-limit", "1MB", "--upload-limit", "100kB"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    same(&original, &place.path("copy"));
+}
+
 /// The seeder leaves once a copy is among the leechers, and they finish by themselves.
 #[test]
 fn leechers_complete_after_the_seeder_was_killed() {
