@@ -22,6 +22,14 @@ pub(crate) enum Mode {
     Compare(CompareArgs),
     /// Peak memory of either side of a large transfer.
     Memory(MemoryArgs),
+    /// One and four seeders, one and four leechers: rates and their ratios, processor time, the seeder's re-hashing.
+    Swarm(SwarmArgs),
+    /// From the start of a fetching process to the first verified 64 KiB in its file.
+    Start(StartArgs),
+    /// Idle channels in the core alone: memory of each, the time of a poll, the share of keep-alives.
+    Idle(IdleArgs),
+    /// Instructions for each chunk by kind of work, counted by valgrind in the `in_memory` example of the core.
+    Profile(ProfileArgs),
     /// The sending half of the bare loop.
     #[command(hide = true)]
     BareSeed(BareSeedArgs),
@@ -55,7 +63,7 @@ pub(crate) struct CompareArgs {
     /// Chunk sizes in bytes, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "1024,8192")]
     pub(crate) chunk_size: Vec<u32>,
-    /// Transfers of each kind, alternating; medians are reported.
+    /// Transfers of each kind, alternating after one that does not count; medians are reported.
     #[arg(long, default_value_t = 3)]
     pub(crate) rounds: usize,
     /// Hash function: sha1, sha224, sha256, sha384 or sha512.
@@ -82,6 +90,63 @@ pub(crate) struct MemoryArgs {
     /// Hash functions, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "sha256,sha512")]
     pub(crate) hash: Vec<HashFunction>,
+}
+
+#[derive(Parser, Debug)]
+pub(crate) struct SwarmArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Content in MiB; there is room for five times as much.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) size: u64,
+    /// Chunk size in bytes.
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) chunk_size: u32,
+    /// Hash function: sha1, sha224, sha256, sha384 or sha512.
+    #[arg(long, default_value = "sha256")]
+    pub(crate) hash: HashFunction,
+    /// Transfers of each kind, alternating after one that does not count; medians are reported.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) rounds: usize,
+}
+
+#[derive(Parser, Debug)]
+pub(crate) struct StartArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Content in MiB.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) size: u64,
+    /// Chunk size in bytes.
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) chunk_size: u32,
+    /// Starts, after one that does not count.
+    #[arg(long, default_value_t = 11)]
+    pub(crate) rounds: usize,
+}
+
+#[derive(Parser, Debug)]
+pub(crate) struct IdleArgs {
+    /// Channels of the endpoint.
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) channels: usize,
+}
+
+#[derive(Parser, Debug)]
+pub(crate) struct ProfileArgs {
+    /// The example, built with `cargo build --release -p ppspp-core --example in_memory` [default: the one beside this
+    /// program].
+    #[arg(long)]
+    pub(crate) example: Option<PathBuf>,
+    /// Content in MiB; valgrind takes about a second for each.
+    #[arg(long, default_value_t = 16)]
+    pub(crate) size: u64,
+    /// Chunk size in bytes.
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) chunk_size: u32,
+    /// Functions to list for each side, the most expensive first.
+    #[arg(long, default_value_t = 12)]
+    pub(crate) top: usize,
 }
 
 #[derive(Parser, Debug)]

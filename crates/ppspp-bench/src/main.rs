@@ -9,10 +9,14 @@
 mod args;
 mod bare;
 mod content;
+mod idle;
 mod process;
 mod product;
+mod profile;
 mod report;
 mod run;
+mod start;
+mod swarm;
 
 use std::process::ExitCode;
 
@@ -24,6 +28,10 @@ fn main() -> ExitCode {
     let result = match Args::parse().mode {
         Mode::Compare(args) => run::compare(&args),
         Mode::Memory(args) => run::memory(&args),
+        Mode::Swarm(args) => swarm::run(&args),
+        Mode::Start(args) => start::run(&args),
+        Mode::Idle(args) => idle::run(&args),
+        Mode::Profile(args) => profile::run(&args),
         Mode::BareSeed(args) => bare::seed::run(&args),
         Mode::BareGet(args) => bare::get::run(&args),
     };

@@ -132,8 +132,24 @@ fn peak_of(pid: u32) -> u64 {
     fs::read_to_string(format!("/proc/{pid}/status")).ok().and_then(|text| parse_peak(&text)).unwrap_or(0)
 }
 
+/// Resident memory of this process in KiB.
+pub(crate) fn resident_kib() -> Result<u64> {
+    let path = "/proc/self/status";
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}: only Linux has it"))?;
+    field_kib(&text, "VmRSS:").with_context(|| format!("cannot understand {path}"))
+}
+
+/// Processor time of this process so far.
+pub(crate) fn own_cpu() -> Result<Duration> {
+    Ok(stat(std::process::id())?.cpu)
+}
+
 fn parse_peak(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    field_kib(status, "VmHWM:")
+}
+
+fn field_kib(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim_end().parse().ok()
 }
 

@@ -52,6 +52,16 @@ impl Sender {
         Ok(Self { process, at, ready_after })
     }
 
+    /// Its address or link.
+    pub(crate) fn at(&self) -> &str {
+        &self.at
+    }
+
+    /// What it has cost so far.
+    pub(crate) fn usage(&self) -> Result<Usage> {
+        self.process.usage()
+    }
+
     fn serve(&self, job: &Job<'_>, receive: impl FnOnce(&str, &Path) -> Command) -> Result<Sample> {
         let output = job.dir.join("download");
         let before = self.process.usage()?;
@@ -118,10 +128,13 @@ impl Product {
 
     /// Fetches from a seeder that has just been started.
     pub(crate) fn transfer(&self, job: &Job<'_>) -> Result<Sample> {
-        self.seed(job)?.serve(job, |link, output| {
-            let mut get = Command::new(&self.0);
-            get.args(["get", link, "--listen", "127.0.0.1:0", "--quiet", "--json", "-o"]).arg(output);
-            get
-        })
+        self.seed(job)?.serve(job, |link, output| self.get(link, output))
+    }
+
+    /// The command that fetches what `link` names to `output`.
+    pub(crate) fn get(&self, link: &str, output: &Path) -> Command {
+        let mut get = Command::new(&self.0);
+        get.args(["get", link, "--listen", "127.0.0.1:0", "--quiet", "--json", "-o"]).arg(output);
+        get
     }
 }

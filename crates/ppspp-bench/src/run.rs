@@ -25,15 +25,19 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<()> {
         }
         report::heading()?;
         let (mut bares, mut products) = (Vec::new(), Vec::new());
-        for round in 1..=args.rounds {
-            let round = round.to_string();
+        for round in 0..=args.rounds {
             if let Some(bare) = &bare {
                 bares.push(bare.transfer(&job)?);
-                print_last("bare", &job, &round, &bares)?;
+                print_last("bare", &job, round, &bares)?;
             }
             if let Some(product) = &product {
                 products.push(product.transfer(&job)?);
-                print_last("ppspp", &job, &round, &products)?;
+                print_last("ppspp", &job, round, &products)?;
+            }
+            if round == 0 {
+                // It warmed caches and the processor.
+                bares.clear();
+                products.clear();
             }
         }
         let medians = (report::median(&bares), report::median(&products));
@@ -83,8 +87,9 @@ fn start_up(product: &Product, job: &Job<'_>) -> Result<()> {
     ))
 }
 
-fn print_last(what: &str, job: &Job<'_>, round: &str, samples: &[Sample]) -> Result<()> {
-    samples.last().map_or(Ok(()), |sample| report::row(what, job.format.chunk_size, round, job.len, sample))
+fn print_last(what: &str, job: &Job<'_>, round: usize, samples: &[Sample]) -> Result<()> {
+    let round = if round == 0 { "warm".to_owned() } else { round.to_string() };
+    samples.last().map_or(Ok(()), |sample| report::row(what, job.format.chunk_size, &round, job.len, sample))
 }
 
 fn ratio(chunk_size: u32, bytes: u64, bare: &Sample, product: &Sample) -> String {
@@ -100,7 +105,7 @@ fn ratio(chunk_size: u32, bytes: u64, bare: &Sample, product: &Sample) -> String
 
 /// A directory with the content in it.
 #[derive(Debug)]
-struct Place {
+pub(crate) struct Place {
     dir: TempDir,
     content: PathBuf,
     len: u64,
@@ -108,7 +113,7 @@ struct Place {
 }
 
 impl Place {
-    fn new(args: &Common, default: &Path, size: u64) -> Result<Self> {
+    pub(crate) fn new(args: &Common, default: &Path, size: u64) -> Result<Self> {
         ensure!(size > 0, "--size must be at least 1");
         let dir = in_dir(args.dir.as_deref().unwrap_or(default))?;
         let content = dir.path().join("content");
@@ -117,13 +122,13 @@ impl Place {
         Ok(Self { dir, content, len, patience: Duration::from_secs(args.patience) })
     }
 
-    fn job(&self, format: Format) -> Job<'_> {
+    pub(crate) fn job(&self, format: Format) -> Job<'_> {
         Job { content: &self.content, len: self.len, dir: self.dir.path(), patience: self.patience, format }
     }
 }
 
 /// Files in memory, so that no disk is measured.
-fn memory_dir() -> PathBuf {
+pub(crate) fn memory_dir() -> PathBuf {
     let shared = Path::new("/dev/shm");
     if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() }
 }
