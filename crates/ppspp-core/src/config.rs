@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::chunk::{ChunkAddressing, ChunkSize, Geometry, GeometryError, RangeSet};
+use crate::chunk::{ChunkAddressing, ChunkIndex, ChunkSize, Geometry, GeometryError, RangeSet};
 use crate::congestion::ControllerConfig;
 use crate::integrity::{Hash, HashFunction, Tree};
 use crate::policy::Rates;
@@ -30,6 +30,8 @@ pub struct Limits {
     pub queued_requests: usize,
     /// Runs kept of what one peer says it has. Default 8,192, 16 bytes each.
     pub availability_runs: usize,
+    /// Runs kept of how many peers of one swarm have each group. Default 65,536, some 16 bytes each.
+    pub rarity_runs: usize,
     /// Hashes of one channel kept before they can be proven. Default 256.
     pub early_hashes: usize,
     /// Chunks of one channel kept while their hashes are missing. Default 128 (R17).
@@ -56,6 +58,7 @@ impl Default for Limits {
             outstanding_requests: 16_384,
             queued_requests: 1024,
             availability_runs: 8192,
+            rarity_runs: 65_536,
             early_hashes: 256,
             pending_chunks: 128,
             cached_groups: 256,
@@ -187,10 +190,40 @@ pub struct Wanted {
 }
 
 /// The order in which wanted chunks are requested.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+///
+/// Whatever the order, what is asked for stays within `Limits::open_groups` of what is missing, so that one slow peer
+/// keeps only so much waiting behind it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Order {
-    /// From the first to the last.
+    /// Rarest first while any peer is a leecher, from the first to the last otherwise.
+    ///
+    /// Among leechers each does best to fetch what the others lack, and thereby becomes someone to fetch from. From
+    /// seeders alone, order costs nothing and long runs are the cheapest to prove (RFC 7574 §5.5).
     #[default]
+    Auto,
+    /// From the first to the last: to play or pipe the content while it is fetched.
     InOrder,
+    /// What fewest peers have, at random among equals: to spread a content.
+    RarestFirst,
+    /// By deadline for what the heads will need soon, rarest first for the rest. At most [`Order::MAX_HEADS`] count.
+    ///
+    /// Near chunks are asked of the peers that can deliver them in time. To seek, set it again.
+    Deadline(Vec<PlayHead>),
+}
+
+impl Order {
+    /// Heads that count; further ones are ignored.
+    pub const MAX_HEADS: usize = 16;
+}
+
+/// A reader of the content that moves forward by itself from the time it is set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PlayHead {
+    /// The chunk it needs now.
+    pub position: ChunkIndex,
+    /// How fast it moves; 0 for a reader that waits.
+    pub bytes_per_second: u64,
+    /// How far ahead of it order counts, in time at its speed; one chunk at least.
+    pub window: Duration,
 }

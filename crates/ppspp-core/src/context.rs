@@ -16,7 +16,6 @@ pub(crate) struct Cx<'a> {
     pub(crate) now: Instant,
     pub(crate) config: &'a EndpointConfig,
     /// For choices among equals. Channel ids, which must not be guessed, have a stream of their own.
-    #[expect(dead_code, reason = "rooms that choose among equals draw from it")]
     pub(crate) rng: &'a mut ChaCha12Rng,
     pub(crate) events: &'a mut EventQueue,
     pub(crate) stats: &'a mut EndpointStats,

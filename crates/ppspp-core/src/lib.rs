@@ -142,7 +142,7 @@ mod swarm;
 mod time;
 pub mod wire;
 
-pub use config::{Content, EndpointConfig, Limits, Metadata, Order, PeerSource, SwarmConfig, Wanted};
+pub use config::{Content, EndpointConfig, Limits, Metadata, Order, PeerSource, PlayHead, SwarmConfig, Wanted};
 pub use endpoint::{Endpoint, Scope};
 pub use error::{AddPeerError, JoinError, UnknownSwarm};
 pub use event::{

@@ -50,6 +50,8 @@ pub struct TransferStats {
     pub content_bytes_received: u64,
     /// Chunks received again.
     pub duplicate_chunks: u64,
+    /// Content bytes received again.
+    pub duplicate_bytes: u64,
     /// Chunks sent, repeats included.
     pub chunks_sent: u64,
     /// Content bytes sent, repeats included.
@@ -72,6 +74,7 @@ impl TransferStats {
         self.chunks_received += other.chunks_received;
         self.content_bytes_received += other.content_bytes_received;
         self.duplicate_chunks += other.duplicate_chunks;
+        self.duplicate_bytes += other.duplicate_bytes;
         self.chunks_sent += other.chunks_sent;
         self.content_bytes_sent += other.content_bytes_sent;
         self.chunks_resent += other.chunks_resent;

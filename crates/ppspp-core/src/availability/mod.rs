@@ -1,5 +1,7 @@
-//! Who has what.
+//! Who has what, and how many have it.
 
 mod map;
+mod rarity;
 
 pub use map::PeerMap;
+pub use rarity::{Rarity, whole_groups};

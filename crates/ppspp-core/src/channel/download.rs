@@ -8,16 +8,25 @@ use crate::channel::acks::{Acks, Arrival};
 use crate::channel::rate::RateMeter;
 use crate::chunk::{ChunkIndex, ChunkRange, ChunkSize, RangeSet};
 use crate::integrity::{EarlyHashes, PeakClaim};
-use crate::time::Instant;
+use crate::schedule::BatchId;
+use crate::time::{Instant, micros};
 
 /// Rate assumed of a peer until it is measured, in bytes per second.
 const ASSUMED_RATE: u64 = 64 * 1024;
+/// Bytes asked of a peer until its rate is measured: half a second's worth of what is assumed.
+const FIRST_REQUEST: u128 = ASSUMED_RATE as u128 / 2;
+/// How much of a peer's rate is outstanding beyond one round trip, so that it never runs dry between our datagrams.
+const MARGIN: Duration = Duration::from_millis(400);
+/// R20: the most of a peer's rate that is outstanding, or two round trips.
+const MAX_SPAN: Duration = Duration::from_secs(1);
 /// A request unanswered for this long, or four round trips, is made again (R16).
 const MIN_REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 /// A batch that arrives chunk by chunk is waited for this many times as long: R20 bounds it to a second's worth.
 const MAX_TRICKLE: u32 = 4;
-/// Chunks asked for at once while more are outstanding.
-const REQUEST_QUANTUM: u32 = 128;
+/// Most chunks of a batch, and fewest asked for at once while more are outstanding.
+const REQUEST_QUANTUM: u64 = 128;
+/// Runs of chunks to be told to the peer that it is not to send.
+const MAX_CANCELS: usize = 64;
 
 /// Runs remembered of what a peer was asked for in vain.
 const MAX_LATE_RUNS: usize = 256;
@@ -28,6 +37,13 @@ struct Batch {
     range: ChunkRange,
     left: u64,
     asked_at: Instant,
+}
+
+impl Batch {
+    /// Whether chunks from `start` on, asked for now, can join: they go on where it ends.
+    fn takes(&self, now: Instant, start: u64) -> bool {
+        self.range.end() == start && self.range.count() < REQUEST_QUANTUM && now - self.asked_at < MIN_REQUEST_TIMEOUT
+    }
 }
 
 /// A chunk that cannot be verified yet, for want of hashes (R17).
@@ -47,11 +63,19 @@ pub(crate) struct Download {
     pub(crate) rate: RateMeter,
     pending: VecDeque<PendingChunk>,
     batches: VecDeque<Batch>,
+    /// Name of the oldest batch.
+    oldest: u32,
     /// What was asked for in vain: it may come late, and is taken then.
     late: RangeSet,
     outstanding: u64,
-    /// Place of the batch that was looked for last.
-    latest: usize,
+    /// What the peer was chosen for, but no REQUEST has told it.
+    untold: RangeSet,
+    /// What the peer is to be told not to send (RFC 7574 §3.8).
+    cancels: RangeSet,
+    /// Where the last pick ended: the next goes on there, for long runs.
+    pub(crate) cursor: u64,
+    /// The state of the swarm's requests in which nothing was found to ask this peer for.
+    pub(crate) exhausted: Option<u64>,
     /// When a chunk of the oldest batch last arrived, or it became the oldest.
     progress_at: Instant,
     /// When any chunk that was asked for last arrived.
@@ -69,9 +93,13 @@ impl Download {
             rate: RateMeter::default(),
             pending: VecDeque::new(),
             batches: VecDeque::new(),
+            oldest: 0,
             late: RangeSet::new(),
             outstanding: 0,
-            latest: 0,
+            untold: RangeSet::new(),
+            cancels: RangeSet::new(),
+            cursor: 0,
+            exhausted: None,
             progress_at: now,
             delivered_at: now,
             expired: 0,
@@ -85,51 +113,92 @@ impl Download {
 
     /// How many chunks to ask for now, zero while enough are outstanding.
     ///
-    /// R20: at least one chunk, at most max(1 s, 2 RTT) of the peer's rate; half a second of it or two round trips
-    /// keep the peer busy. Hysteresis makes for long runs.
+    /// R20: at least one chunk, at most max(1 s, 2 RTT) of the peer's rate. One round trip of it and as much again, or
+    /// [`MARGIN`], keep the peer busy and let what is asked double from batch to batch until the peer sets the pace.
+    /// Hysteresis makes for long runs.
     pub(crate) fn allowance(&self, srtt: Duration, chunk_size: ChunkSize, limit: u32) -> u64 {
         if self.expired > 1 {
             // A peer that twice answered nothing is asked for one chunk, to find out when it does.
             return 1_u64.saturating_sub(self.outstanding);
         }
-        let rate = self.rate.rate().unwrap_or(ASSUMED_RATE);
-        let span = (2 * srtt).max(Duration::from_millis(500));
-        let bytes = u128::from(rate) * u128::from(crate::time::micros(span)) / 1_000_000;
+        let span = (srtt + srtt.max(MARGIN)).min(MAX_SPAN.max(2 * srtt));
+        let bytes =
+            self.rate.rate().map_or(FIRST_REQUEST, |rate| u128::from(rate) * u128::from(micros(span)) / 1_000_000);
         let target = ((bytes / u128::from(chunk_size.bytes())) as u64).clamp(1, u64::from(limit));
         let room = target.saturating_sub(self.outstanding);
-        if self.outstanding > 0 && room < (target / 4).min(u64::from(REQUEST_QUANTUM)) { 0 } else { room }
+        if self.outstanding > 0 && room < (target / 4).min(REQUEST_QUANTUM) { 0 } else { room }
     }
 
-    /// Records that `range` is asked for.
-    pub(crate) fn on_requested(&mut self, now: Instant, range: ChunkRange) {
+    /// The rate in bytes per second, or what is assumed until it is measured.
+    pub(crate) fn rate_or_assumed(&self) -> u64 {
+        self.rate.rate().unwrap_or(ASSUMED_RATE).max(1)
+    }
+
+    /// How long the peer will take for what is outstanding and `more` chunks.
+    pub(crate) fn time_for(&self, more: u64, chunk_size: ChunkSize) -> Duration {
+        let bytes = u128::from(self.outstanding + more) * u128::from(chunk_size.bytes());
+        let time = bytes * 1_000_000 / u128::from(self.rate_or_assumed());
+        Duration::from_micros(u64::try_from(time).unwrap_or(u64::MAX))
+    }
+
+    /// Records that `range` is asked for: batches of at most [`REQUEST_QUANTUM`] chunks, each with its name.
+    pub(crate) fn on_requested(&mut self, now: Instant, range: ChunkRange) -> Vec<(ChunkRange, BatchId)> {
         if self.batches.is_empty() {
             self.rate.resume(now);
             self.progress_at = now;
         }
         self.outstanding += range.count();
-        if let Some(last) = self.batches.back_mut()
-            && last.range.end() == range.start()
-            && last.range.count() < u64::from(REQUEST_QUANTUM)
-            && now - last.asked_at < MIN_REQUEST_TIMEOUT
-        {
-            last.range = ChunkRange::new(last.range.start(), range.end());
-            last.left += range.count();
-        } else {
-            self.batches.push_back(Batch { range, left: range.count(), asked_at: now });
+        self.cancels.remove(range);
+        let mut named = Vec::new();
+        let mut start = range.start();
+        while start < range.end() {
+            let mut end = range.end().min(start + REQUEST_QUANTUM);
+            match self.batches.back_mut() {
+                Some(last) if last.takes(now, start) => {
+                    end = end.min(last.range.start() + REQUEST_QUANTUM);
+                    last.range = ChunkRange::new(last.range.start(), end);
+                    last.left += end - start;
+                }
+                _ => {
+                    let range = ChunkRange::new(start, end);
+                    self.batches.push_back(Batch { range, left: range.count(), asked_at: now });
+                }
+            }
+            let batch = BatchId(self.oldest.wrapping_add(self.batches.len() as u32).wrapping_sub(1));
+            named.push((ChunkRange::new(start, end), batch));
+            start = end;
+        }
+        named
+    }
+
+    /// Records that a chunk of `batch` arrived; `from_peer` unless another delivered it.
+    pub(crate) fn on_settled(&mut self, now: Instant, batch: BatchId, from_peer: bool) {
+        let place = batch.0.wrapping_sub(self.oldest) as usize;
+        if self.drop_from(now, place, 1) && from_peer {
+            self.delivered_at = now;
+            if place == 0 {
+                self.progress_at = now;
+            }
         }
     }
 
-    /// Records that `chunk` arrived or is not wanted from this peer any more; returns whether it was asked for.
-    pub(crate) fn on_settled(&mut self, now: Instant, chunk: ChunkIndex) -> bool {
-        let Some(place) = self.batch_of(chunk) else { return false };
-        self.outstanding = self.outstanding.saturating_sub(1);
-        self.batches[place].left -= 1;
+    /// Records that `chunk`, of a content of unknown size, arrived; returns whether it was asked for.
+    pub(crate) fn on_unsized(&mut self, now: Instant, chunk: ChunkIndex) -> bool {
+        let holds = |batch: &Batch| batch.left > 0 && batch.range.contains(chunk);
+        let Some(place) = self.batches.iter().position(holds) else { return false };
         self.delivered_at = now;
-        if place == 0 {
-            self.progress_at = now;
-        }
+        self.drop_from(now, place, 1)
+    }
+
+    /// Records that `count` chunks of the batch at `place` are no longer asked of the peer; returns whether they were.
+    fn drop_from(&mut self, now: Instant, place: usize, count: u64) -> bool {
+        let Some(batch) = self.batches.get_mut(place).filter(|batch| batch.left > 0) else { return false };
+        let count = count.min(batch.left);
+        batch.left -= count;
+        self.outstanding = self.outstanding.saturating_sub(count);
         while self.batches.front().is_some_and(|batch| batch.left == 0) {
             self.batches.pop_front();
+            self.oldest = self.oldest.wrapping_add(1);
             self.progress_at = now;
         }
         if self.batches.is_empty() {
@@ -138,13 +207,25 @@ impl Download {
         true
     }
 
-    /// The batch with `chunk`; chunks of one batch mostly arrive together.
-    fn batch_of(&mut self, chunk: ChunkIndex) -> Option<usize> {
-        let holds = |batch: &Batch| batch.left > 0 && batch.range.contains(chunk);
-        if !self.batches.get(self.latest).is_some_and(holds) {
-            self.latest = self.batches.iter().position(holds)?;
-        }
-        Some(self.latest)
+    /// Records that `count` chunks of `batch` are no longer asked of the peer.
+    pub(crate) fn on_released(&mut self, now: Instant, batch: BatchId, count: u64) {
+        self.drop_from(now, batch.0.wrapping_sub(self.oldest) as usize, count);
+    }
+
+    /// Notes that the peer is to be told not to send `range`; what does not fit is sent in vain.
+    pub(crate) fn cancel(&mut self, range: ChunkRange) {
+        self.untold.remove(range);
+        let _ = self.cancels.insert_bounded(range, MAX_CANCELS);
+    }
+
+    /// What the peer is to be told not to send.
+    pub(crate) const fn cancels(&mut self) -> &mut RangeSet {
+        &mut self.cancels
+    }
+
+    /// What the peer was chosen for and not told.
+    pub(crate) const fn untold(&mut self) -> &mut RangeSet {
+        &mut self.untold
     }
 
     /// Notes that the peer delivers.
@@ -162,6 +243,7 @@ impl Download {
     /// the last delivery: a peer that fell silent altogether holds nothing back.
     pub(crate) fn take_expired(&mut self) -> Option<ChunkRange> {
         let batch = self.batches.pop_front()?;
+        self.oldest = self.oldest.wrapping_add(1);
         self.outstanding = self.outstanding.saturating_sub(batch.left);
         if self.late.insert_bounded(batch.range, MAX_LATE_RUNS).is_err() {
             // The oldest requests are the least likely to be answered still.
@@ -182,8 +264,12 @@ impl Download {
 
     /// Forgets all requests: the peer will not answer them.
     pub(crate) fn clear_requests(&mut self, now: Instant) {
+        self.oldest = self.oldest.wrapping_add(self.batches.len() as u32);
         self.batches.clear();
         self.outstanding = 0;
+        self.untold.clear();
+        self.cancels.clear();
+        self.exhausted = None;
         self.rate.pause(now);
     }
 

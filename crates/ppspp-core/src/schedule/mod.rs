@@ -3,5 +3,5 @@
 mod picker;
 mod requests;
 
-pub(crate) use picker::{Pickable, Picker};
-pub(crate) use requests::{PeerSlot, Requests, mask};
+pub(crate) use picker::{Pace, Picker, Plan};
+pub(crate) use requests::{BatchId, PeerSlot, Requests, bit_runs, mask};

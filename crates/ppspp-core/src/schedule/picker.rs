@@ -1,124 +1,240 @@
-//! Picks the chunks to ask a peer for: in order, from the first that is missing.
+//! Picks the chunks to ask a peer for next, one run at a time: in order, the rarest first, or by deadline.
 
-use alloc::vec::Vec;
+use core::time::Duration;
 
-use crate::availability::PeerMap;
-use crate::chunk::{ChunkRange, Geometry, GroupIndex, RangeSet};
-use crate::schedule::requests::{PeerSlot, Requests, mask};
+use rand_core::Rng;
 
-/// What a picker may ask for.
+use crate::availability::{PeerMap, Rarity};
+use crate::chunk::{ChunkIndex, ChunkRange, Geometry, RangeSet};
+use crate::config::PlayHead;
+use crate::schedule::requests::{Requests, bit_runs, set_mask};
+use crate::time::micros;
+
+/// Bytes of a run that is asked for as one, where every part of it is equally good: what a seeder sends together.
+const RUN_BYTES: u64 = 128 * 1024;
+/// Runs looked at in a search for the rarest: in a larger or more scattered content, a random part of it.
+const MAX_STEPS: usize = 4096;
+/// Groups begun and not finished that are looked at before anything else.
+const MAX_TORN: usize = 256;
+
+/// The order to pick in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Plan<'a> {
+    /// From the first to the last.
+    InOrder,
+    /// What fewest peers have.
+    RarestFirst,
+    /// What each head needs soonest, then the rarest. The heads were at their positions `since` ago.
+    Deadline { heads: &'a [PlayHead], since: Duration },
+}
+
+/// How fast the peer is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Pace {
+    /// How long it takes until a chunk asked for now is here.
+    pub(crate) ready: Duration,
+    /// Whether no other peer is much faster.
+    pub(crate) fastest: bool,
+}
+
+/// What is to be asked for, and the peer to ask.
 #[derive(Debug)]
-pub(crate) struct Pickable<'a> {
+pub(crate) struct Picker<'a, R> {
     pub(crate) geometry: &'a Geometry,
-    pub(crate) wanted: &'a RangeSet,
-    /// Groups that are still to be read back (R22).
-    pub(crate) unchecked: &'a RangeSet,
+    pub(crate) requests: &'a Requests,
+    pub(crate) rarity: &'a Rarity,
+    /// What the peer has.
+    pub(crate) have: &'a PeerMap,
+    pub(crate) pace: Pace,
     /// Most groups with outstanding requests (R2).
     pub(crate) max_groups: usize,
+    /// Where the last pick for the peer ended.
+    pub(crate) cursor: u64,
+    pub(crate) rng: &'a mut R,
 }
 
-/// Picks in order.
-#[derive(Debug, Default)]
-pub(crate) struct Picker {
-    /// Every wanted chunk of the groups before this one is verified or asked for.
-    frontier: u64,
-}
-
-impl Picker {
-    /// Looks from the start again: chunks became wanted or free that were not.
-    pub(crate) const fn rewind(&mut self) {
-        self.frontier = 0;
+impl<R: Rng> Picker<'_, R> {
+    /// The next run of at most `allowance` chunks to ask for; `None` if there is none.
+    ///
+    /// Chunks before `after` were looked at: nothing in them is picked in order.
+    pub(crate) fn pick(&mut self, plan: Plan<'_>, after: u64, allowance: u64) -> Option<ChunkRange> {
+        let all = self.geometry.all();
+        match plan {
+            Plan::InOrder => self.first_in(ChunkRange::new(after, all.end()), allowance),
+            Plan::RarestFirst => self.rarest_in(&RangeSet::from(all), allowance),
+            Plan::Deadline { heads, since } => self.by_deadline(heads, since, allowance),
+        }
     }
 
-    /// Asks `peer`, which has `have`, for up to `allowance` chunks and returns the runs, in order.
-    ///
-    /// `verified` tells which chunks of a group are here already.
-    pub(crate) fn pick(
-        &mut self,
-        from: &Pickable<'_>,
-        requests: &mut Requests,
-        peer: PeerSlot,
-        have: &PeerMap,
-        mut allowance: u64,
-        verified: impl Fn(GroupIndex) -> u32,
-    ) -> Vec<ChunkRange> {
-        let mut picked: Vec<ChunkRange> = Vec::new();
-        let mut unbroken = true;
-        let mut next = self.frontier;
-        while allowance > 0 && next < from.geometry.group_count() {
-            let group = GroupIndex::new(next);
-            let chunks = from.geometry.group_chunks(group);
-            if !from.wanted.intersects(chunks) {
-                // Skip to the next wanted group.
-                let Some(run) =
-                    from.wanted.intersection_in(ChunkRange::new(chunks.end(), from.geometry.chunk_count())).next()
-                else {
-                    break;
-                };
-                next = from.geometry.group_of(crate::chunk::ChunkIndex::new(run.start())).value();
-                if unbroken {
-                    self.frontier = next;
-                }
+    /// The first free run in `range` that the peer has.
+    fn first_in(&self, range: ChunkRange, allowance: u64) -> Option<ChunkRange> {
+        self.offered(range).find_map(|piece| self.cut(piece, allowance))
+    }
+
+    /// The free parts of `range` that the peer has, in order.
+    fn offered(&self, range: ChunkRange) -> impl Iterator<Item = ChunkRange> {
+        let have = self.have.as_set();
+        self.requests.free().intersection_in(range).flat_map(move |run| have.intersection_in(run))
+    }
+
+    /// The start of `piece` that can be asked for within `allowance`, whole groups if it holds any.
+    fn cut(&self, piece: ChunkRange, allowance: u64) -> Option<ChunkRange> {
+        let mut room = self.max_groups.saturating_sub(self.requests.group_count());
+        let mut end = piece.start();
+        for group in self.geometry.groups_touching(piece) {
+            let next = self.geometry.group_chunks(group).end().min(piece.end());
+            let begun = self.requests.asked(group) != 0;
+            if (!begun && room == 0) || !self.requests.has_room(group) {
+                break;
+            }
+            room -= usize::from(!begun);
+            if next - piece.start() > allowance {
+                // A part of a group only if that is all there is to ask for.
+                end = if end > piece.start() { end } else { piece.start() + allowance };
+                break;
+            }
+            end = next;
+        }
+        (end > piece.start()).then(|| ChunkRange::new(piece.start(), end))
+    }
+
+    /// A run of what fewest peers have within `within`, at random among equals. R21: whole groups, and begun ones
+    /// first, since only what is whole is told to others.
+    fn rarest_in(&mut self, within: &RangeSet, allowance: u64) -> Option<ChunkRange> {
+        if let Some(piece) = self.torn_in(within) {
+            return self.cut(piece, allowance);
+        }
+        let run = self.run_chunks();
+        // The middle of a run, where the last pick ended.
+        if !self.cursor.is_multiple_of(run)
+            && let Some(piece) = self.at(self.cursor, within)
+        {
+            return self.cut(clip_to_run(piece, run), allowance);
+        }
+        let found = self.search(within)?;
+        let last = found.end() - 1;
+        let start = if found.contains(ChunkIndex::new(self.cursor)) {
+            self.cursor
+        } else {
+            let somewhere = found.start() + below(self.rng, found.count());
+            (somewhere - somewhere % run).clamp(found.start(), last)
+        };
+        self.cut(clip_to_run(ChunkRange::new(start, found.end()), run), allowance)
+    }
+
+    /// A free run that the peer has in a group of which others have come.
+    fn torn_in(&self, within: &RangeSet) -> Option<ChunkRange> {
+        self.requests.torn().take(MAX_TORN).find_map(|group| {
+            let chunks = self.geometry.group_chunks(group);
+            let bits = set_mask(chunks, self.requests.free())
+                & set_mask(chunks, self.have.as_set())
+                & set_mask(chunks, within);
+            bit_runs(chunks.start(), bits).next().filter(|_| self.requests.has_room(group))
+        })
+    }
+
+    /// The free run from `position` on that the peer has, if it begins there.
+    fn at(&self, position: u64, within: &RangeSet) -> Option<ChunkRange> {
+        let run = within.run_at(ChunkIndex::new(position))?;
+        let piece = self.offered(ChunkRange::new(position, run.end())).next()?;
+        (piece.start() == position).then_some(piece)
+    }
+
+    /// A run of equally rare chunks, none rarer; the one at the cursor, or each with the chance of its length.
+    fn search(&mut self, within: &RangeSet) -> Option<ChunkRange> {
+        let layer = self.geometry.group_layer();
+        let all = self.geometry.all();
+        let start = below(self.rng, all.count());
+        let (rarity, have, free) = (self.rarity, self.have.as_set(), self.requests.free());
+        let found = [ChunkRange::new(start, all.end()), ChunkRange::new(0, start)]
+            .into_iter()
+            .flat_map(|half| within.intersection_in(half))
+            .flat_map(|part| free.intersection_in(part))
+            .flat_map(|run| have.intersection_in(run))
+            .flat_map(|piece| {
+                let groups = ChunkRange::new(piece.start() >> layer, ((piece.end() - 1) >> layer) + 1);
+                rarity.runs_in(groups).map(move |(groups, count)| {
+                    (ChunkRange::new(groups.start() << layer, groups.end() << layer).intersection(piece), count)
+                })
+            })
+            .take(MAX_STEPS);
+        let mut best: Option<(u32, ChunkRange)> = None;
+        let mut equals = 0;
+        let cursor = ChunkIndex::new(self.cursor);
+        for (piece, count) in found {
+            let fewest = best.map_or(u32::MAX, |(fewest, _)| fewest);
+            if count > fewest {
                 continue;
             }
-            let free = if from.unchecked.contains(crate::chunk::ChunkIndex::new(next)) {
-                0
-            } else {
-                set_mask(chunks, from.wanted) & !verified(group) & !requests.asked(group)
-            };
-            let offered = if free == 0 { 0 } else { free & set_mask(chunks, have.as_set()) };
-            if offered != 0 {
-                if requests.group_count() >= from.max_groups && requests.asked(group) == 0 {
-                    break;
-                }
-                let taken = lowest_bits(offered, allowance);
-                allowance -= u64::from(taken.count_ones());
-                requests.ask(group, peer, taken);
-                append_runs(&mut picked, chunks.start(), taken);
-                unbroken &= taken == free;
-            } else {
-                unbroken &= free == 0;
-            }
-            next += 1;
-            if unbroken {
-                self.frontier = next;
-            } else if offered == 0 && free != 0 {
-                // Jump over what the peer lacks.
-                let rest = ChunkRange::new(chunks.end(), from.geometry.chunk_count());
-                let Some(run) = have.as_set().intersection_in(rest).next() else { break };
-                next = from.geometry.group_of(crate::chunk::ChunkIndex::new(run.start())).value();
+            equals = if count < fewest { 0 } else { equals } + piece.count();
+            let holds = best.is_some_and(|(_, held)| held.contains(cursor)) && count == fewest;
+            if best.is_none()
+                || count < fewest
+                || piece.contains(cursor)
+                || (!holds && below(self.rng, equals) < piece.count())
+            {
+                best = Some((count, piece));
             }
         }
-        picked
+        best.map(|(_, piece)| piece)
     }
-}
 
-/// The chunks of `set` among `chunks`, as bits.
-fn set_mask(chunks: ChunkRange, set: &RangeSet) -> u32 {
-    set.intersection_in(chunks).fold(0, |bits, run| bits | mask(chunks, run))
-}
-
-/// The lowest `count` set bits of `bits`.
-const fn lowest_bits(bits: u32, count: u64) -> u32 {
-    let mut rest = bits;
-    let mut left = count;
-    while rest != 0 && left > 0 {
-        rest &= rest - 1;
-        left -= 1;
-    }
-    bits & !rest
-}
-
-/// Appends the runs of `bits`, counted from `base`, joining the first to the last run of `picked`.
-fn append_runs(picked: &mut Vec<ChunkRange>, base: u64, mut bits: u32) {
-    while bits != 0 {
-        let start = bits.trailing_zeros();
-        let len = (bits >> start).trailing_ones();
-        let run = ChunkRange::new(base + u64::from(start), base + u64::from(start + len));
-        bits &= !(mask(ChunkRange::new(base, base + 32), run));
-        match picked.last_mut() {
-            Some(last) if last.end() == run.start() => *last = ChunkRange::new(last.start(), run.end()),
-            _ => picked.push(run),
+    /// Near chunks by deadline, from peers that can meet it; then the rarest of the others; then what is late.
+    fn by_deadline(&mut self, heads: &[PlayHead], since: Duration, allowance: u64) -> Option<ChunkRange> {
+        let mut near = RangeSet::new();
+        let mut soonest: Option<(u64, ChunkRange)> = None;
+        for head in heads {
+            let window = head_window(head, since, self.geometry);
+            near.insert(window);
+            // A slow peer leaves the first chunks to others: they would come too late from it.
+            let skipped = if self.pace.fastest { 0 } else { head_chunks(head, self.pace.ready, self.geometry) };
+            let reachable = ChunkRange::new(window.start().saturating_add(skipped), window.end());
+            let Some(run) = self.first_in(reachable, allowance) else { continue };
+            let due = deadline(head, run.start() - window.start(), self.geometry);
+            if soonest.is_none_or(|(before, _)| due < before) {
+                soonest = Some((due, run));
+            }
         }
+        if let Some((_, run)) = soonest {
+            return Some(run);
+        }
+        let far: RangeSet = near.missing_in(self.geometry.all()).collect();
+        self.rarest_in(&far, allowance).or_else(|| near.runs().find_map(|window| self.first_in(window, allowance)))
     }
+
+    /// Chunks of a run that is sent as one: a power of two.
+    fn run_chunks(&self) -> u64 {
+        let chunks = RUN_BYTES / u64::from(self.geometry.chunk_size().bytes());
+        (chunks.max(1).next_power_of_two()).max(1 << self.geometry.group_layer())
+    }
+}
+
+/// The start of `piece`, up to the end of its aligned run.
+const fn clip_to_run(piece: ChunkRange, run: u64) -> ChunkRange {
+    let end = (piece.start() / run + 1) * run;
+    ChunkRange::new(piece.start(), if end < piece.end() { end } else { piece.end() })
+}
+
+/// The chunks that `head` passes in `time`.
+fn head_chunks(head: &PlayHead, time: Duration, geometry: &Geometry) -> u64 {
+    let bytes = u128::from(head.bytes_per_second) * u128::from(micros(time)) / 1_000_000;
+    u64::try_from(bytes / u128::from(geometry.chunk_size().bytes())).unwrap_or(u64::MAX)
+}
+
+/// The chunks that `head` is going to need soon, when it was set `since` ago.
+fn head_window(head: &PlayHead, since: Duration, geometry: &Geometry) -> ChunkRange {
+    let start = head.position.value().saturating_add(head_chunks(head, since, geometry));
+    let end = start.saturating_add(head_chunks(head, head.window, geometry).max(1));
+    ChunkRange::new(start, end).intersection(geometry.all())
+}
+
+/// When `head` needs the chunk that many ahead of it, in microseconds from now.
+fn deadline(head: &PlayHead, ahead: u64, geometry: &Geometry) -> u64 {
+    let bytes = u128::from(ahead) * u128::from(geometry.chunk_size().bytes());
+    u64::try_from(bytes * 1_000_000 / u128::from(head.bytes_per_second.max(1))).unwrap_or(u64::MAX)
+}
+
+/// A number below `bound`, which is not zero; the bias of the division is of no account here.
+fn below(rng: &mut impl Rng, bound: u64) -> u64 {
+    rng.next_u64() % bound.max(1)
 }

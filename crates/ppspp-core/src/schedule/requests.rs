@@ -1,35 +1,92 @@
-//! Which chunks are asked for, and of whom: a chunk is asked of at most one peer at a time.
+//! Which chunks are wanted, which are asked for, of whom, and since which batch.
+//!
+//! A chunk is in exactly one state: here (the verifier knows), asked for, free (wanted, and to be asked for), or neither
+//! wanted nor asked for. [`Requests`] holds the two in the middle; the caller says when a chunk leaves or enters them.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use crate::chunk::{ChunkIndex, ChunkRange, Geometry, GroupIndex};
+use arrayvec::ArrayVec;
+use slab::Slab;
+
+use crate::chunk::{ChunkIndex, ChunkRange, Geometry, GroupIndex, RangeSet};
 
 /// Slot of a peer in its swarm.
 pub(crate) type PeerSlot = u32;
 
-/// The chunks of one group that one peer was asked for: bit n is the group's n-th chunk.
+/// Most batches that chunks of one group can be asked for in: with more, the rest of the group waits.
+pub(crate) const MAX_ASKED: usize = 8;
+
+/// Names what one peer was asked for at one time; the channel that was asked gives it out.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct BatchId(pub(crate) u32);
+
+/// Chunks of one group that one peer was asked for in one batch: bit n is the group's n-th chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Asked {
     peer: PeerSlot,
+    batch: BatchId,
     chunks: u32,
 }
 
-/// Outstanding requests of a swarm by group. A chunk that is neither verified nor here is free to be asked for.
+/// Whom a chunk was asked of.
+pub(crate) type Owners = ArrayVec<(PeerSlot, BatchId), MAX_ASKED>;
+
+/// The part of a group that is asked for. Entries overlap in the end game alone.
+#[derive(Debug, Default)]
+struct Record {
+    asked: ArrayVec<Asked, MAX_ASKED>,
+}
+
+impl Record {
+    fn all(&self) -> u32 {
+        self.asked.iter().fold(0, |all, asked| all | asked.chunks)
+    }
+}
+
+/// Free and outstanding chunks of a swarm.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
-    groups: BTreeMap<GroupIndex, Vec<Asked>>,
+    records: Slab<Record>,
+    index: BTreeMap<GroupIndex, usize>,
+    /// The record used last: chunks of a group come together.
+    recent: Option<(GroupIndex, usize)>,
+    free: RangeSet,
+    /// Groups of which a part alone is free: to be finished first (R2).
+    torn: BTreeSet<GroupIndex>,
+    /// Grows whenever chunks become free.
+    version: u64,
 }
 
 impl Requests {
     /// Groups with outstanding requests.
     pub(crate) fn group_count(&self) -> usize {
-        self.groups.len()
+        self.index.len()
+    }
+
+    /// The chunks that are to be asked for.
+    pub(crate) const fn free(&self) -> &RangeSet {
+        &self.free
+    }
+
+    /// A number that changes whenever chunks become free: who found nothing to ask for need not look again before.
+    pub(crate) const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Groups of which some chunks are free and others are not, in order.
+    pub(crate) fn torn(&self) -> impl Iterator<Item = GroupIndex> {
+        self.torn.iter().copied()
+    }
+
+    /// Whether more of `group` can be asked for.
+    pub(crate) fn has_room(&self, group: GroupIndex) -> bool {
+        self.find(group).is_none_or(|key| !self.records[key].asked.is_full())
     }
 
     /// The chunks of `group` that are asked for.
     pub(crate) fn asked(&self, group: GroupIndex) -> u32 {
-        self.groups.get(&group).map_or(0, |asked| asked.iter().fold(0, |all, asked| all | asked.chunks))
+        self.find(group).map_or(0, |key| self.records[key].all())
     }
 
     /// Whether `chunk` is asked for.
@@ -38,57 +95,156 @@ impl Requests {
         self.asked(group) & bit(geometry, group, chunk) != 0
     }
 
-    /// Records that `peer` is asked for `chunks` of `group`, none of which is asked for.
-    pub(crate) fn ask(&mut self, group: GroupIndex, peer: PeerSlot, chunks: u32) {
-        debug_assert!(self.asked(group) & chunks == 0, "a chunk is asked of one peer at a time");
-        let entries = self.groups.entry(group).or_default();
-        match entries.iter_mut().find(|asked| asked.peer == peer) {
-            Some(asked) => asked.chunks |= chunks,
-            None => entries.push(Asked { peer, chunks }),
-        }
+    /// Every group that is asked for in part at least, with whom each chunk is asked of, in order.
+    pub(crate) fn outstanding(&self) -> impl Iterator<Item = (GroupIndex, impl Iterator<Item = (PeerSlot, u32)>)> {
+        self.index
+            .iter()
+            .map(|(&group, &key)| (group, self.records[key].asked.iter().map(|asked| (asked.peer, asked.chunks))))
     }
 
-    /// Settles `chunk`; returns whom it was asked of.
-    pub(crate) fn settle(&mut self, geometry: &Geometry, chunk: ChunkIndex) -> Option<PeerSlot> {
+    /// Makes `range` wanted: none of it is here or asked for.
+    pub(crate) fn want(&mut self, geometry: &Geometry, range: ChunkRange) {
+        if self.free.insert(range) > 0 {
+            self.version += 1;
+        }
+        self.mend(geometry, range);
+    }
+
+    /// Makes the free chunks of `range` no longer wanted, or here; what is asked for stays.
+    pub(crate) fn unwant(&mut self, geometry: &Geometry, range: ChunkRange) {
+        self.free.remove(range);
+        self.mend(geometry, range);
+    }
+
+    /// Asks `peer` for the free chunks of `range`, as part of `batch`; returns how many that are.
+    pub(crate) fn ask(&mut self, geometry: &Geometry, range: ChunkRange, peer: PeerSlot, batch: BatchId) -> u64 {
+        let mut left = Vec::new();
+        let before = self.free.count();
+        for group in geometry.groups_touching(range) {
+            let chunks = geometry.group_chunks(group);
+            let taken = set_mask(chunks, &self.free) & mask(chunks, range);
+            if taken != 0 && !self.enter(group, peer, batch, taken) {
+                left.extend(bit_runs(chunks.start(), taken));
+            }
+        }
+        self.free.remove(range);
+        self.free.extend(left);
+        self.mend(geometry, range);
+        before - self.free.count()
+    }
+
+    fn enter(&mut self, group: GroupIndex, peer: PeerSlot, batch: BatchId, chunks: u32) -> bool {
+        let key = self.find(group).unwrap_or_else(|| {
+            let key = self.records.insert(Record::default());
+            self.index.insert(group, key);
+            key
+        });
+        self.recent = Some((group, key));
+        let asked = &mut self.records[key].asked;
+        match asked.iter_mut().find(|asked| asked.peer == peer && asked.batch == batch) {
+            Some(asked) => asked.chunks |= chunks,
+            None => return asked.try_push(Asked { peer, batch, chunks }).is_ok(),
+        }
+        true
+    }
+
+    /// Settles `chunk`, which is here: it is neither free nor asked for. Returns whom it was asked of.
+    pub(crate) fn settle(&mut self, geometry: &Geometry, chunk: ChunkIndex) -> Owners {
         let group = geometry.group_of(chunk);
         let bit = bit(geometry, group, chunk);
-        let entries = self.groups.get_mut(&group)?;
-        let place = entries.iter().position(|asked| asked.chunks & bit != 0)?;
-        let peer = entries[place].peer;
-        entries[place].chunks &= !bit;
-        if entries[place].chunks == 0 {
-            entries.swap_remove(place);
-            if entries.is_empty() {
-                self.groups.remove(&group);
+        let mut owners = Owners::new();
+        if let Some(key) = self.find(group) {
+            self.recent = Some((group, key));
+            let asked = &mut self.records[key].asked;
+            for asked in asked.iter_mut().filter(|asked| asked.chunks & bit != 0) {
+                asked.chunks &= !bit;
+                owners.push((asked.peer, asked.batch));
             }
+            self.sweep(group, key);
         }
-        Some(peer)
+        if owners.is_empty() {
+            self.unwant(geometry, ChunkRange::single(chunk));
+        }
+        owners
     }
 
-    /// Frees what of `range` was asked of `peer`; returns how many chunks that were.
-    pub(crate) fn release(&mut self, geometry: &Geometry, peer: PeerSlot, range: ChunkRange) -> u64 {
-        let mut released = 0;
-        for group in geometry.groups_touching(range) {
-            let Some(entries) = self.groups.get_mut(&group) else { continue };
-            let mask = mask(geometry.group_chunks(group), range);
-            for asked in entries.iter_mut().filter(|asked| asked.peer == peer) {
-                released += u64::from((asked.chunks & mask).count_ones());
-                asked.chunks &= !mask;
+    /// Takes back what of `range` was asked of `peer`: it is free, unless another is asked for it too. Returns the runs
+    /// and the batches they belonged to.
+    pub(crate) fn release(
+        &mut self,
+        geometry: &Geometry,
+        peer: PeerSlot,
+        range: ChunkRange,
+    ) -> Vec<(ChunkRange, BatchId)> {
+        let mut released = Vec::new();
+        for (group, key) in self.records_in(geometry, range) {
+            let chunks = geometry.group_chunks(group);
+            let within = mask(chunks, range);
+            let mut taken = 0;
+            for asked in self.records[key].asked.iter_mut().filter(|asked| asked.peer == peer) {
+                let bits = asked.chunks & within;
+                asked.chunks &= !bits;
+                taken |= bits;
+                released.extend(bit_runs(chunks.start(), bits).map(|run| (run, asked.batch)));
             }
-            entries.retain(|asked| asked.chunks != 0);
-            if entries.is_empty() {
-                self.groups.remove(&group);
+            if taken != 0 {
+                let free = taken & !self.records[key].all();
+                self.sweep(group, key);
+                for run in bit_runs(chunks.start(), free) {
+                    self.want(geometry, run);
+                }
             }
         }
         released
     }
 
-    /// Frees everything that was asked of `peer`.
-    pub(crate) fn release_peer(&mut self, peer: PeerSlot) {
-        self.groups.retain(|_, entries| {
-            entries.retain(|asked| asked.peer != peer);
-            !entries.is_empty()
-        });
+    /// The records of the groups that `range` touches.
+    fn records_in(&self, geometry: &Geometry, range: ChunkRange) -> Vec<(GroupIndex, usize)> {
+        if range.is_empty() {
+            return Vec::new();
+        }
+        let [first, last] = [range.start(), range.end() - 1].map(|chunk| geometry.group_of(ChunkIndex::new(chunk)));
+        self.index.range(first..=last).map(|(&group, &key)| (group, key)).collect()
+    }
+
+    /// Drops what is empty.
+    fn sweep(&mut self, group: GroupIndex, key: usize) {
+        let asked = &mut self.records[key].asked;
+        if asked.iter().all(|asked| asked.chunks != 0) {
+            return;
+        }
+        asked.retain(|asked| asked.chunks != 0);
+        if asked.is_empty() {
+            self.records.remove(key);
+            self.index.remove(&group);
+            self.recent = None;
+        }
+    }
+
+    /// Finds out anew whether the groups at the ends of `range`, which changed as a whole, are torn.
+    fn mend(&mut self, geometry: &Geometry, range: ChunkRange) {
+        if range.is_empty() {
+            return;
+        }
+        let first = geometry.group_of(ChunkIndex::new(range.start()));
+        let last = geometry.group_of(ChunkIndex::new(range.end() - 1));
+        let inside: Vec<GroupIndex> = self.torn.range(first..=last).copied().collect();
+        for group in inside.into_iter().chain([first, last]) {
+            let chunks = geometry.group_chunks(group);
+            if self.free.intersects(chunks) && !self.free.covers(chunks) {
+                self.torn.insert(group);
+            } else {
+                self.torn.remove(&group);
+            }
+        }
+    }
+
+    /// The key of `group`'s record.
+    fn find(&self, group: GroupIndex) -> Option<usize> {
+        match self.recent {
+            Some((recent, key)) if recent == group => Some(key),
+            _ => self.index.get(&group).copied(),
+        }
     }
 }
 
@@ -105,4 +261,22 @@ pub(crate) const fn mask(chunks: ChunkRange, range: ChunkRange) -> u32 {
     }
     let ones = if inside.count() >= 32 { u32::MAX } else { (1u32 << inside.count()) - 1 };
     ones << (inside.start() - chunks.start())
+}
+
+/// The chunks of `set` among `chunks`, those of one group, as bits.
+pub(crate) fn set_mask(chunks: ChunkRange, set: &RangeSet) -> u32 {
+    set.intersection_in(chunks).fold(0, |bits, run| bits | mask(chunks, run))
+}
+
+/// The runs of `bits`, counted from `base`.
+pub(crate) fn bit_runs(base: u64, bits: u32) -> impl Iterator<Item = ChunkRange> {
+    let mut rest = bits;
+    core::iter::from_fn(move || {
+        (rest != 0).then(|| {
+            let start = rest.trailing_zeros();
+            let len = (rest >> start).trailing_ones();
+            rest &= rest.wrapping_add(1 << start);
+            ChunkRange::new(base + u64::from(start), base + u64::from(start + len))
+        })
+    })
 }

@@ -125,7 +125,7 @@ impl Swarm {
     ) -> Result<(), Misbehaviour> {
         match verdict {
             Verdict::Verified => self.accept(cx, slot, arrival, len),
-            Verdict::AlreadyHave => self.on_duplicate(cx, slot, arrival),
+            Verdict::AlreadyHave => self.on_duplicate(cx, slot, arrival, len),
             Verdict::Wrong => return Err(Misbehaviour::WrongHash),
             Verdict::WrongLength => return Err(Misbehaviour::WrongLength),
             Verdict::OutOfRange => return Err(Misbehaviour::OutOfRange),
@@ -136,9 +136,10 @@ impl Swarm {
     }
 
     /// R13: duplicate DATA is acknowledged again.
-    fn on_duplicate(&mut self, cx: &Cx<'_>, slot: PeerSlot, arrival: Arrival) {
+    fn on_duplicate(&mut self, cx: &Cx<'_>, slot: PeerSlot, arrival: Arrival, len: usize) {
         let channel = &mut self.peers[slot as usize];
         channel.stats.duplicate_chunks += 1;
+        channel.stats.duplicate_bytes += len as u64;
         let State::Established(peer) = &mut channel.state else { return };
         let srtt = peer.srtt();
         if let Some(download) = &mut peer.download {
@@ -151,12 +152,7 @@ impl Swarm {
         let Some(geometry) = self.content.geometry() else { return };
         let chunk = arrival.chunk;
         self.content.on_verified(cx, self.id, chunk, len);
-        if let Some(owner) = self.requests.settle(&geometry, chunk)
-            && let Some(peer) = self.peers.get_mut(owner as usize).and_then(|channel| channel.established_mut())
-            && let Some(download) = &mut peer.download
-        {
-            download.on_settled(cx.now, chunk);
-        }
+        self.settle_requests(cx.now, slot, &geometry, chunk);
         let channel = &mut self.peers[slot as usize];
         channel.stats.chunks_received += 1;
         channel.stats.content_bytes_received += len as u64;
@@ -197,7 +193,7 @@ impl Swarm {
         let root = *self.content.verifier.tree().root();
         let limit = cx.config.limits.pending_chunks;
         let Some(download) = self.download_mut(cx, slot) else { return Ok(false) };
-        if !download.on_settled(cx.now, chunk) && !download.may_come_late(chunk) {
+        if !download.on_unsized(cx.now, chunk) && !download.may_come_late(chunk) {
             cx.stats.dropped.unrequested += 1;
             return Ok(false);
         }

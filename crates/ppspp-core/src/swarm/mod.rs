@@ -1,9 +1,11 @@
 //! One content and the channels that exchange it. This room wires the others; each concern has a file.
 
+mod asking;
 mod assembly;
 mod content;
 mod data;
 mod gather;
+mod gossip;
 mod group_cache;
 mod open;
 mod receive;
@@ -32,8 +34,9 @@ use crate::event::{CloseReason, Event, PeerId, StoreError, SwarmId};
 use crate::integrity::{Hash, SavedGroup, Tree};
 use crate::policy::{Bucket, FairQueue, Intake, Place};
 use crate::progress::Checkpoint;
-use crate::schedule::{PeerSlot, Picker, Requests};
+use crate::schedule::{PeerSlot, Requests};
 use crate::stats::{TrafficStats, TransferStats};
+use crate::swarm::asking::Asking;
 use crate::swarm::content::ContentState;
 use crate::swarm::gather::Gathered;
 use crate::swarm::uploads::Uploads;
@@ -48,7 +51,7 @@ pub(crate) struct Swarm {
     format: Format,
     content: ContentState,
     requests: Requests,
-    picker: Picker,
+    asking: Asking,
     uploads: Uploads,
     gathered: Gathered,
     spread: Spread,
@@ -107,7 +110,7 @@ impl Swarm {
             format,
             content,
             requests: Requests::default(),
-            picker: Picker::default(),
+            asking: Asking::new(&cx.config.limits, cx.now),
             uploads: Uploads::default(),
             gathered: Gathered::default(),
             spread: Spread::default(),
@@ -137,19 +140,19 @@ impl Swarm {
         {
             cx.events.push(Event::SizeKnown { swarm: id, geometry });
         }
+        if let Some(geometry) = swarm.content.geometry() {
+            swarm.recount(geometry.all());
+        }
         swarm.check_next(cx);
         Ok(swarm)
     }
 
-    /// Chooses which chunks to fetch; those that are here or on their way stay.
+    /// Chooses which chunks to fetch, and in which order.
     pub(crate) fn set_wanted(&mut self, cx: &mut Cx<'_>, wanted: Wanted) {
-        self.content.wanted = wanted.ranges;
-        if let Some(geometry) = self.content.geometry() {
-            self.content.wanted.clip_to(geometry.all());
-        }
+        self.asking.set_order(wanted.order, cx.now);
+        self.want_only(cx.now, wanted.ranges);
         self.content.complete = false;
         self.finish_if_satisfied(cx);
-        self.picker.rewind();
         self.wake_all();
     }
 
@@ -168,7 +171,7 @@ impl Swarm {
         } else {
             // R13: acknowledged or not, they are wanted again.
             self.content.forget(range);
-            self.picker.rewind();
+            self.recount(range);
             self.wake_all();
         }
     }
@@ -176,6 +179,12 @@ impl Swarm {
     /// Counts `range` as stored, announces it, and says so if nothing is missing any more.
     fn on_stored(&mut self, cx: &mut Cx<'_>, range: ChunkRange) {
         self.content.on_stored(range);
+        if let Some(geometry) = self.content.geometry() {
+            // What was kept of a group while it was incomplete leans on hashes that go when it is complete.
+            for group in geometry.groups_touching(range) {
+                self.uploads.drop_group(group);
+            }
+        }
         cx.events.push_progress(self.id);
         let total = self.content.geometry().map_or(u64::MAX, Geometry::chunk_count);
         for (slot, channel) in &mut self.peers {
@@ -199,6 +208,7 @@ impl Swarm {
             // What changes on disk from now on is not fetched again unasked.
             self.content.wanted = RangeSet::new();
             self.content.assembly.release_memory();
+            self.want_only(cx.now, RangeSet::new());
             cx.events.push_progress(self.id);
             cx.events.push(Event::Complete { swarm: self.id });
         }
@@ -219,6 +229,11 @@ impl Swarm {
                 }
             }
         }
+        let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot as PeerSlot).collect();
+        for slot in slots {
+            self.count_peer(slot);
+        }
+        self.recount(geometry.all());
         cx.events.push(Event::SizeKnown { swarm: self.id, geometry });
         self.wake_all();
     }
@@ -266,24 +281,6 @@ impl Swarm {
         peer.announce_at = Some(cx.now);
     }
 
-    /// Frees what `slot` was asked for in vain, so that it is asked for again (R16); returns whether there was any.
-    fn expire_requests(&mut self, cx: &Cx<'_>, slot: PeerSlot) -> bool {
-        let Some(channel) = self.peers.get_mut(slot as usize) else { return false };
-        let State::Established(peer) = &mut channel.state else { return false };
-        let srtt = peer.srtt();
-        let Some(download) = &mut peer.download else { return false };
-        let mut freed = false;
-        while download.request_deadline(srtt).is_some_and(|at| at <= cx.now) {
-            let Some(range) = download.take_expired() else { break };
-            freed = true;
-            if let Some(geometry) = self.content.geometry() {
-                channel.stats.requests_expired += self.requests.release(&geometry, slot, range);
-            }
-            self.picker.rewind();
-        }
-        freed
-    }
-
     /// Ends a channel: tells the peer if it may be listening, frees what was asked of it, and reports.
     pub(crate) fn close_channel(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, reason: CloseReason) {
         let goodbye = !matches!(reason, CloseReason::ByPeer | CloseReason::TimedOut | CloseReason::Ourselves);
@@ -299,6 +296,10 @@ impl Swarm {
             return;
         }
         let established = channel.established().is_some();
+        if established {
+            self.discount_peer(slot);
+        }
+        let Some(channel) = self.peers.get_mut(slot as usize) else { return };
         let opening = channel.opening().is_some();
         channel.state = to.map_or(State::Closed, State::Closing);
         if let Some(place) = channel.turn.take() {
@@ -326,9 +327,7 @@ impl Swarm {
         // Nothing was asked of a peer before, and forged openings must cost little (RFC 7574 §12.1).
         if established {
             self.count_requests(cx, slot);
-            self.requests.release_peer(slot);
-            self.picker.rewind();
-            self.wake_all();
+            self.release_peer(slot);
         }
     }
 

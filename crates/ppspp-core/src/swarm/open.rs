@@ -243,6 +243,7 @@ impl Swarm {
         peer.unheard = (channel.initiator && !peer.announce.is_empty()).then(|| Unheard::new(cx.now));
         channel.state = State::Established(Box::new(peer));
         let (id, address) = (channel.id, channel.address);
+        self.count_peer(slot);
         // R9, R11: the new channel takes the old one's place now that it is proven.
         if let Some(old) = self.by_address.insert(address, slot)
             && old != slot

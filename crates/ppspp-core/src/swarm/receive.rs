@@ -98,7 +98,6 @@ impl Swarm {
         let Some(peer) = self.established_mut(slot) else { return };
         match *message {
             Message::Have(range) => {
-                peer.have.add(range, clip, runs);
                 // RFC 7574 §3.8, R18: a HAVE is an implicit CANCEL.
                 if let Some(upload) = &mut peer.upload {
                     upload.cancel(range, limits.queued_requests);
@@ -106,6 +105,7 @@ impl Swarm {
                         upload.on_have(range);
                     }
                 }
+                self.on_peer_has(slot, range, limits);
             }
             Message::Ack { range, delay } => {
                 if let Some(upload) = &mut peer.upload {
@@ -125,9 +125,7 @@ impl Swarm {
                 if let Some(download) = &mut peer.download {
                     download.clear_requests(cx.now);
                 }
-                self.requests.release_peer(slot);
-                self.picker.rewind();
-                self.wake_all();
+                self.release_peer(slot);
             }
             Message::Unchoke => peer.choked = false,
             // A HANDSHAKE was dealt with before; PEX and live messages are not offered in option 8.
@@ -146,8 +144,9 @@ impl Swarm {
                 peer.acked.remove(geometry.group_chunks(group));
             }
             peer.acked.remove(range);
-            peer.have.remove(range);
+            self.on_peer_lacks(slot, range);
         }
+        let Some(peer) = self.established_mut(slot) else { return };
         let rtt = peer.rtt;
         let upload = peer.upload.get_or_insert_with(|| Box::new(Upload::new(cx.config, mss, rtt, cx.now)));
         upload.on_request(range, cx.config.limits.queued_requests);

@@ -57,7 +57,8 @@ impl Swarm {
                     self.content.unchecked.remove(ChunkRange::single(ChunkIndex::new(group.value())));
                 }
             }
-            self.picker.rewind();
+            let [first, last] = [range.start(), range.end() - 1].map(|chunk| geometry.group_of(ChunkIndex::new(chunk)));
+            self.recount(ChunkRange::new(geometry.group_chunks(first).start(), geometry.group_chunks(last).end()));
             self.check_next(cx);
             self.wake_all();
         }
@@ -137,7 +138,7 @@ impl Swarm {
             cx.events.push(Event::ContentChanged { swarm: self.id, range });
         }
         self.content.forget(range);
-        self.picker.rewind();
+        self.recount(range);
         self.wake_all();
     }
 }

@@ -9,8 +9,9 @@ use crate::chunk::{ChunkIndex, ChunkRange, Geometry, RangeSet};
 use crate::config::EndpointConfig;
 use crate::context::Cx;
 use crate::io::{BatchLimit, Transmit};
-use crate::schedule::{PeerSlot, Pickable};
+use crate::schedule::PeerSlot;
 use crate::swarm::Swarm;
+use crate::swarm::asking::{may_request, write_cancels};
 use crate::swarm::open::write_handshake;
 use crate::swarm::uploads::Source;
 use crate::wire::{DatagramBuilder, Handshake, MessageType, RangeMessage};
@@ -145,6 +146,12 @@ impl Swarm {
         if may_request(peer) && !cx.events.is_full() && !self.content.is_backed_up(cx.config) {
             calling = self.write_requests(cx, slot, &mut datagram);
         }
+        // After the requests: what is asked of the same peer again needs no CANCEL.
+        if let Some(peer) = self.peers[slot as usize].established_mut()
+            && let Some(download) = &mut peer.download
+        {
+            write_cancels(&mut datagram, download, peer.session.messages.contains(MessageType::Cancel));
+        }
         if datagram.is_bare() {
             datagram.discard();
         } else {
@@ -154,69 +161,6 @@ impl Swarm {
             }
         }
         calling
-    }
-
-    /// Asks for more chunks; returns whether any were asked for.
-    fn write_requests(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, datagram: &mut DatagramBuilder<'_>) -> bool {
-        if self.content.complete {
-            return false;
-        }
-        let limits = &cx.config.limits;
-        let ranges = self.pick(cx, slot, limits.outstanding_requests, limits.open_groups);
-        let geometry = self.content.geometry();
-        let mut asked = false;
-        for range in ranges {
-            let rest = datagram.push_range(RangeMessage::Request, range);
-            if let Some(geometry) = geometry
-                && !rest.is_empty()
-            {
-                self.requests.release(&geometry, slot, rest);
-                self.picker.rewind();
-            }
-            let sent = ChunkRange::new(range.start(), if rest.is_empty() { range.end() } else { rest.start() });
-            if sent.is_empty() {
-                continue;
-            }
-            asked = true;
-            if let Some(download) = self.download_mut(cx, slot) {
-                download.on_requested(cx.now, sent);
-                self.peers[slot as usize].stats.chunks_requested += sent.count();
-            }
-        }
-        asked
-    }
-
-    /// The runs to ask `slot` for now.
-    fn pick(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, outstanding: u32, max_groups: usize) -> Vec<ChunkRange> {
-        if self.download_mut(cx, slot).is_none() {
-            return Vec::new();
-        }
-        let State::Established(peer) = &self.peers[slot as usize].state else { return Vec::new() };
-        let Some(download) = &peer.download else { return Vec::new() };
-        let allowance = download.allowance(peer.srtt(), self.metadata.chunk_size, outstanding);
-        let allowance = self.ration(cx, slot, allowance);
-        if allowance == 0 {
-            return Vec::new();
-        }
-        let State::Established(peer) = &self.peers[slot as usize].state else { return Vec::new() };
-        let Some(download) = &peer.download else { return Vec::new() };
-        let Some(geometry) = self.content.geometry() else {
-            // R1: the size is unknown. The first chunk brings the peer's peaks, the last proves them.
-            if download.outstanding() > 0 {
-                return Vec::new();
-            }
-            let last = download.claim.as_ref().map(|claim| ChunkIndex::new(claim.chunks() - 1));
-            let next = last.or_else(|| super::first_of(peer.have.as_set()));
-            return next.map(ChunkRange::single).into_iter().collect();
-        };
-        let from = Pickable {
-            geometry: &geometry,
-            wanted: &self.content.wanted,
-            unchecked: &self.content.unchecked,
-            max_groups,
-        };
-        let verifier = &self.content.verifier;
-        self.picker.pick(&from, &mut self.requests, slot, &peer.have, allowance, |group| verifier.group_have(group))
     }
 
     /// Writes a batch of chunks, as window and pacing allow.
@@ -289,12 +233,6 @@ impl Swarm {
     pub(crate) fn channel_deadline(&self, slot: PeerSlot, config: &EndpointConfig) -> Option<crate::time::Instant> {
         self.peers.get(slot as usize).map(|channel| channel.deadline(config))
     }
-}
-
-/// Whether the peer can be asked for anything.
-fn may_request(peer: &Established) -> bool {
-    // RFC 7574 §3.9: no REQUEST while choked.
-    !peer.choked && peer.session.messages.contains(MessageType::Request) && !peer.have.as_set().is_empty()
 }
 
 /// Acknowledges what waits, each run as part of the biggest interval around it (RFC 7574 §4.3.2).

@@ -1,0 +1,325 @@
+//! What we ask of peers: picked, asked for, taken back, settled (RFC 7574 §3.7, §3.8, R16 to R21).
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::availability::Rarity;
+use crate::channel::{Download, Established, State};
+use crate::chunk::{ChunkIndex, ChunkRange, Geometry, RangeSet};
+use crate::config::{Limits, Order};
+use crate::context::Cx;
+use crate::schedule::{Pace, PeerSlot, Picker, Plan, bit_runs};
+use crate::swarm::Swarm;
+use crate::time::Instant;
+use crate::wire::{DatagramBuilder, MessageType, RangeMessage};
+
+/// How long the rate of the fastest peer is believed after it was last measured.
+const FASTEST_LIFE: Duration = Duration::from_secs(2);
+
+/// What decides whom is asked for what, besides the state of each chunk.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    pub(crate) rarity: Rarity,
+    /// Peers that do not have everything.
+    pub(crate) leechers: usize,
+    order: Order,
+    ordered_at: Instant,
+    /// The highest rate of any peer, in bytes per second, and when it was seen.
+    fastest: (u64, Instant),
+}
+
+impl Asking {
+    pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
+        Self {
+            rarity: Rarity::new(limits.rarity_runs),
+            leechers: 0,
+            order: Order::default(),
+            ordered_at: now,
+            fastest: (0, now),
+        }
+    }
+
+    /// Picks in `order` from now on.
+    pub(crate) fn set_order(&mut self, order: Order, now: Instant) {
+        self.order = order;
+        self.ordered_at = now;
+    }
+
+    fn plan(&self, now: Instant) -> Plan<'_> {
+        match &self.order {
+            Order::Auto if self.leechers > 0 => Plan::RarestFirst,
+            Order::Auto | Order::InOrder => Plan::InOrder,
+            Order::RarestFirst => Plan::RarestFirst,
+            Order::Deadline(heads) => {
+                Plan::Deadline { heads: &heads[..heads.len().min(Order::MAX_HEADS)], since: now - self.ordered_at }
+            }
+        }
+    }
+
+    /// Whether no other peer is twice as fast as one of `rate`.
+    fn is_fastest(&mut self, rate: u64, now: Instant) -> bool {
+        let (fastest, at) = self.fastest;
+        if rate >= fastest || now - at > FASTEST_LIFE {
+            self.fastest = (rate, now);
+        }
+        rate >= self.fastest.0 / 2
+    }
+}
+
+impl Swarm {
+    /// Asks for more chunks and takes back what is not wanted any more; returns whether any were asked for.
+    pub(crate) fn write_requests(
+        &mut self,
+        cx: &mut Cx<'_>,
+        slot: PeerSlot,
+        datagram: &mut DatagramBuilder<'_>,
+    ) -> bool {
+        let before = self.peers[slot as usize].stats.chunks_requested;
+        if !self.content.complete && self.write_untold(slot, datagram) {
+            match self.content.geometry() {
+                Some(geometry) => self.write_picked(cx, slot, &geometry, datagram),
+                None => self.write_first(cx, slot, datagram),
+            }
+        }
+        self.peers[slot as usize].stats.chunks_requested > before
+    }
+
+    /// Asks for what was chosen for the peer before; returns whether the datagram has room for more.
+    fn write_untold(&mut self, slot: PeerSlot, datagram: &mut DatagramBuilder<'_>) -> bool {
+        let channel = &mut self.peers[slot as usize];
+        let State::Established(peer) = &mut channel.state else { return false };
+        let Some(download) = &mut peer.download else { return true };
+        loop {
+            let Some(run) = download.untold().runs().next() else { return true };
+            let rest = datagram.push_range(RangeMessage::Request, run);
+            channel.stats.chunks_requested += run.count() - rest.count();
+            download.untold().remove(told(run, rest));
+            if !rest.is_empty() {
+                return false;
+            }
+        }
+    }
+
+    /// Picks runs for the peer and asks for them.
+    fn write_picked(
+        &mut self,
+        cx: &mut Cx<'_>,
+        slot: PeerSlot,
+        geometry: &Geometry,
+        datagram: &mut DatagramBuilder<'_>,
+    ) {
+        let mut allowance = self.allowance(cx, slot);
+        let mut after = 0;
+        while allowance > 0 {
+            let Some(range) = self.pick(cx, slot, geometry, after, allowance) else { break };
+            let rest = datagram.push_range(RangeMessage::Request, range);
+            let asked = told(range, rest);
+            self.assign(cx.now, slot, geometry, asked);
+            self.peers[slot as usize].stats.chunks_requested += asked.count();
+            if !rest.is_empty() {
+                return;
+            }
+            allowance -= asked.count();
+            after = asked.end();
+        }
+    }
+
+    /// Most chunks that `slot` may be asked for now: by its rate, and by what the download limits let pass.
+    fn allowance(&mut self, cx: &mut Cx<'_>, slot: PeerSlot) -> u64 {
+        if self.download_mut(cx, slot).is_none() {
+            return 0;
+        }
+        let Some(peer) = self.peers[slot as usize].established() else { return 0 };
+        let Some(download) = &peer.download else { return 0 };
+        if download.exhausted == Some(self.requests.version()) {
+            return 0;
+        }
+        let limit = cx.config.limits.outstanding_requests;
+        let room = download.allowance(peer.srtt(), self.metadata.chunk_size, limit);
+        self.ration(cx, slot, room)
+    }
+
+    /// The next run to ask `slot` for.
+    fn pick(
+        &mut self,
+        cx: &mut Cx<'_>,
+        slot: PeerSlot,
+        geometry: &Geometry,
+        after: u64,
+        allowance: u64,
+    ) -> Option<ChunkRange> {
+        let chunk_size = self.metadata.chunk_size;
+        let State::Established(peer) = &mut self.peers[slot as usize].state else { return None };
+        let srtt = peer.srtt();
+        let download = peer.download.as_deref_mut()?;
+        let pace = Pace {
+            ready: srtt + download.time_for(0, chunk_size),
+            fastest: self.asking.is_fastest(download.rate_or_assumed(), cx.now),
+        };
+        let picked = Picker {
+            geometry,
+            requests: &self.requests,
+            rarity: &self.asking.rarity,
+            have: &peer.have,
+            pace,
+            max_groups: cx.config.limits.open_groups,
+            cursor: download.cursor,
+            rng: cx.rng,
+        }
+        .pick(self.asking.plan(cx.now), after, allowance);
+        match picked {
+            Some(range) => download.cursor = range.end(),
+            // Not for want of room alone: what is free is not what the peer has.
+            None if after == 0 && self.requests.group_count() < cx.config.limits.open_groups => {
+                download.exhausted = Some(self.requests.version());
+            }
+            None => {}
+        }
+        picked
+    }
+
+    /// Moves the free chunks of `range` to `slot`.
+    fn assign(&mut self, now: Instant, slot: PeerSlot, geometry: &Geometry, range: ChunkRange) {
+        let State::Established(peer) = &mut self.peers[slot as usize].state else { return };
+        let Some(download) = &mut peer.download else { return };
+        for (part, batch) in download.on_requested(now, range) {
+            self.requests.ask(geometry, part, slot, batch);
+        }
+    }
+
+    /// Asks for one chunk of a content of unknown size: the first brings the peer's peaks, the last proves them (R1).
+    fn write_first(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, datagram: &mut DatagramBuilder<'_>) {
+        if self.allowance(cx, slot) == 0 {
+            return;
+        }
+        let channel = &mut self.peers[slot as usize];
+        let State::Established(peer) = &mut channel.state else { return };
+        let Some(download) = peer.download.as_deref_mut().filter(|download| download.outstanding() == 0) else {
+            return;
+        };
+        let last = download.claim.as_ref().map(|claim| ChunkIndex::new(claim.chunks() - 1));
+        let next = last.or_else(|| super::first_of(peer.have.as_set()));
+        if let Some(range) = next.map(ChunkRange::single)
+            && datagram.push_range(RangeMessage::Request, range).is_empty()
+        {
+            download.on_requested(cx.now, range);
+            channel.stats.chunks_requested += 1;
+        }
+    }
+
+    /// `chunk` is here, from `slot`: whoever else was asked for it need not send it (RFC 7574 §3.8).
+    pub(crate) fn settle_requests(&mut self, now: Instant, slot: PeerSlot, geometry: &Geometry, chunk: ChunkIndex) {
+        for (owner, batch) in self.requests.settle(geometry, chunk) {
+            let Some(peer) = self.peers.get_mut(owner as usize).and_then(|channel| channel.established_mut()) else {
+                continue;
+            };
+            let Some(download) = &mut peer.download else { continue };
+            download.on_settled(now, batch, owner == slot);
+            if owner != slot {
+                download.cancel(ChunkRange::single(chunk));
+                self.wake.push(owner);
+            }
+        }
+    }
+
+    /// Frees what `slot` was asked for in vain, so that it is asked for again (R16); returns whether there was any.
+    pub(crate) fn expire_requests(&mut self, cx: &Cx<'_>, slot: PeerSlot) -> bool {
+        let Some(channel) = self.peers.get_mut(slot as usize) else { return false };
+        let State::Established(peer) = &mut channel.state else { return false };
+        let srtt = peer.srtt();
+        let Some(download) = &mut peer.download else { return false };
+        let mut freed = false;
+        while download.request_deadline(srtt).is_some_and(|at| at <= cx.now) {
+            let Some(range) = download.take_expired() else { break };
+            freed = true;
+            let Some(geometry) = self.content.geometry() else { continue };
+            for (run, batch) in self.requests.release(&geometry, slot, range) {
+                channel.stats.requests_expired += run.count();
+                download.on_released(cx.now, batch, run.count());
+                // Unless it is asked for the same again.
+                download.cancel(run);
+            }
+        }
+        freed
+    }
+
+    /// Frees everything that was asked of `slot`: it will not answer.
+    pub(crate) fn release_peer(&mut self, slot: PeerSlot) {
+        if let Some(geometry) = self.content.geometry() {
+            self.requests.release(&geometry, slot, geometry.all());
+        }
+        self.wake_all();
+    }
+
+    /// Chooses what is to be fetched; what peers were asked for besides is taken back.
+    pub(crate) fn want_only(&mut self, now: Instant, wanted: RangeSet) {
+        self.content.wanted = wanted;
+        let Some(geometry) = self.content.geometry() else { return };
+        self.content.wanted.clip_to(geometry.all());
+        let unwanted: Vec<ChunkRange> = self.content.wanted.missing_in(geometry.all()).collect();
+        for (slot, channel) in &mut self.peers {
+            let Some(Established { download: Some(download), .. }) = channel.established_mut() else { continue };
+            if download.outstanding() == 0 {
+                continue;
+            }
+            for &range in &unwanted {
+                for (run, batch) in self.requests.release(&geometry, slot as PeerSlot, range) {
+                    download.on_released(now, batch, run.count());
+                    download.cancel(run);
+                }
+            }
+        }
+        self.recount(geometry.all());
+    }
+
+    /// Finds out anew which chunks of `range` are to be asked for: wanted, neither here nor to be read back, and not
+    /// asked for.
+    pub(crate) fn recount(&mut self, range: ChunkRange) {
+        let Some(geometry) = self.content.geometry() else { return };
+        let content = &self.content;
+        let mut free: RangeSet =
+            content.wanted.intersection_in(range).flat_map(|run| content.stored.missing_in(run)).collect();
+        for (_, open) in content.verifier.open_groups() {
+            for run in bit_runs(open.chunks().start(), open.have()) {
+                free.remove(run);
+            }
+        }
+        for (group, asked) in self.requests.outstanding() {
+            let start = geometry.group_chunks(group).start();
+            for run in asked.flat_map(|(_, chunks)| bit_runs(start, chunks)) {
+                free.remove(run);
+            }
+        }
+        let layer = geometry.group_layer();
+        for groups in content.unchecked.runs() {
+            free.remove(ChunkRange::new(groups.start() << layer, groups.end() << layer));
+        }
+        self.requests.unwant(&geometry, range);
+        for run in free.runs() {
+            self.requests.want(&geometry, run);
+        }
+    }
+}
+
+/// Whether the peer can be asked for anything.
+pub(crate) fn may_request(peer: &Established) -> bool {
+    // RFC 7574 §3.9: no REQUEST while choked.
+    !peer.choked && peer.session.messages.contains(MessageType::Request) && !peer.have.as_set().is_empty()
+}
+
+/// Tells the peer what it is not to send any more (RFC 7574 §3.8), as far as there is room.
+pub(crate) fn write_cancels(datagram: &mut DatagramBuilder<'_>, download: &mut Download, understood: bool) {
+    loop {
+        let Some(run) = download.cancels().runs().next() else { return };
+        let rest = if understood { datagram.push_range(RangeMessage::Cancel, run) } else { ChunkRange::EMPTY };
+        download.cancels().remove(told(run, rest));
+        if !rest.is_empty() {
+            return;
+        }
+    }
+}
+
+/// The part of `range` that was written when `rest` was not.
+const fn told(range: ChunkRange, rest: ChunkRange) -> ChunkRange {
+    ChunkRange::new(range.start(), if rest.is_empty() { range.end() } else { rest.start() })
+}
