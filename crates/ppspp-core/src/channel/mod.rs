@@ -61,14 +61,20 @@ pub(crate) struct Channel {
     pub(crate) reopened: bool,
     /// Whether the channel waits in the ready queue.
     pub(crate) queued: bool,
-    /// Whether it waits to ask for more, for want of what a limit lets pass.
-    pub(crate) hungry: bool,
-    /// Bytes that what it was asked for will bring, as they are counted in the limits.
-    pub(crate) reserved: u64,
+    pub(crate) ration: Ration,
     /// Where it stands among those with DATA to send.
     pub(crate) turn: Option<Place>,
     /// The deadline the timer queue knows.
     pub(crate) armed: Option<Instant>,
+}
+
+/// How a channel stands with the download limits.
+#[derive(Debug, Default)]
+pub(crate) struct Ration {
+    /// Whether it waits in line to ask for more.
+    pub(crate) hungry: bool,
+    /// Bytes counted for what it was asked for and has not brought yet.
+    pub(crate) reserved: u64,
 }
 
 /// What became due on a channel.
@@ -109,8 +115,7 @@ impl Channel {
             unanswered: 0,
             reopened: false,
             queued: false,
-            hungry: false,
-            reserved: 0,
+            ration: Ration::default(),
             turn: None,
             armed: None,
         }

@@ -305,7 +305,7 @@ impl Swarm {
         if let Some(place) = channel.turn.take() {
             self.backlog.remove(place);
         }
-        if core::mem::take(&mut channel.hungry) {
+        if core::mem::take(&mut channel.ration.hungry) {
             self.hungry.retain(|&hungry| hungry != slot);
         }
         let (peer, address) = (channel.id, channel.address);

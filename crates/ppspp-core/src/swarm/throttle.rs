@@ -21,9 +21,9 @@ impl Swarm {
             self.starved = true;
         }
         if let Some(channel) = self.peers.get_mut(slot as usize)
-            && !channel.hungry
+            && !channel.ration.hungry
         {
-            channel.hungry = true;
+            channel.ration.hungry = true;
             self.hungry.push_back(slot);
         }
         0
@@ -35,7 +35,7 @@ impl Swarm {
         let Some(channel) = self.peers.get_mut(slot as usize) else { return };
         let download = channel.established().and_then(|peer| peer.download.as_deref());
         let owed = download.map_or(0, |download| download.outstanding() * cost);
-        let before = core::mem::replace(&mut channel.reserved, owed);
+        let before = core::mem::replace(&mut channel.ration.reserved, owed);
         if before != owed {
             self.down.reserve(before, owed);
             cx.down.reserve(before, owed);
@@ -49,7 +49,7 @@ impl Swarm {
     pub(crate) fn wake_hungry(&mut self) {
         let Some(slot) = self.hungry.pop_front() else { return };
         if let Some(channel) = self.peers.get_mut(slot as usize) {
-            channel.hungry = false;
+            channel.ration.hungry = false;
             self.wake.push(slot);
         }
     }

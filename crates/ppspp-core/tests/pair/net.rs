@@ -68,6 +68,7 @@ impl Sample {
 }
 
 /// Where an endpoint keeps content.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault that a test switches on by itself")]
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
     pub(crate) bytes: Vec<u8>,
