@@ -12,7 +12,7 @@ use crate::network::Network;
 use crate::node::NodeHost;
 use crate::scenario::{Entry, Peer, Place, ScenarioError};
 use crate::time::{Clock, SimTime};
-use crate::timetable::Action;
+use crate::timetable::{Action, When};
 
 /// Clocks show a time within so many microseconds, about a year, unless the scenario says otherwise.
 const EPOCHS: u64 = 1 << 45;
@@ -50,7 +50,7 @@ pub(crate) fn check_link(spec: &LinkSpec) -> Result<(), ScenarioError> {
 pub(crate) fn hosts(
     entries: Vec<Entry>,
     contents: &[Content],
-    timetable: &[(SimTime, Action)],
+    timetable: &[(When, Action)],
     net: &mut Network,
 ) -> Result<Vec<(Option<SimTime>, Host)>, ScenarioError> {
     let mut saves = vec![false; entries.len()];

@@ -79,6 +79,11 @@ impl Disk {
         }
     }
 
+    /// Whether `range` was written, and not lost in a crash.
+    pub fn has_stored(&self, range: ChunkRange) -> bool {
+        self.stored.covers(range)
+    }
+
     /// Whether it holds every byte of `range` as the content has it.
     pub fn holds(&self, range: ChunkRange) -> bool {
         self.stored.covers(range) && (self.flips.is_empty() || !self.differs(range))
@@ -87,6 +92,11 @@ impl Disk {
     /// Bytes it holds.
     pub fn bytes_stored(&self) -> u64 {
         self.stored.runs().map(|run| length(self.content.geometry(), run)).sum()
+    }
+
+    /// The chunks it holds.
+    pub(crate) const fn stored(&self) -> &RangeSet {
+        &self.stored
     }
 
     fn differs(&self, range: ChunkRange) -> bool {

@@ -4,10 +4,12 @@
 //! memory and obey one seed: the same scenario and seed give the same history, byte for byte, on every machine.
 #![forbid(unsafe_code)]
 
+pub mod adversary;
 mod bound;
 mod build;
 pub mod check;
 mod content;
+pub mod cross;
 mod disk;
 mod host;
 mod id;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use ppspp_core::chunk::RangeSet;
+
 use crate::build::{self, Host};
 use crate::check::{Violation, Watch};
 use crate::content::Content;
@@ -13,10 +15,10 @@ use crate::node::{Hand, Node, NodeHost, Outgoing};
 use crate::packet::{Packet, PacketId};
 use crate::report::{HostResult, Progress, Report, Summary};
 use crate::rng::Streams;
-use crate::scenario::{Goal, Scenario, ScenarioError, Standing};
+use crate::scenario::{Condition, Expectation, Goal, Scenario, ScenarioError, Standing};
 use crate::tape::{Mark, Recording, Tape};
 use crate::time::SimTime;
-use crate::timetable::Action;
+use crate::timetable::{Action, When};
 
 /// How often the run is looked at as a whole.
 const SAMPLE: Duration = Duration::from_secs(1);
@@ -52,6 +54,18 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// What is done once a condition is true.
+struct Trigger {
+    condition: Condition,
+    actions: Vec<u32>,
+}
+
+impl fmt::Debug for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Trigger").field(&self.actions).finish()
+    }
+}
+
 /// Everything in a run.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -62,6 +76,8 @@ pub(crate) struct World {
     watch: Watch,
     hosts: Vec<Host>,
     timetable: Vec<Action>,
+    triggers: Vec<Trigger>,
+    expectations: Vec<Expectation>,
     goal: Goal,
     /// Hosts that must be complete, and how many of them are not.
     awaited: Vec<bool>,
@@ -91,10 +107,15 @@ impl World {
         let hosts = build::hosts(scenario.hosts, &contents, &scenario.timetable, &mut net)?;
         let (joins, hosts): (Vec<_>, Vec<_>) = hosts.into_iter().unzip();
         let joins = joins.into_iter().enumerate();
-        let joins = joins.filter_map(|(host, at)| Some((at?, Action::Join(HostId(host as u32)))));
+        let joins = joins.filter_map(|(host, at)| Some((When::At(at?), Action::Join(HostId(host as u32)))));
+        let mut triggers: Vec<Trigger> =
+            scenario.conditions.into_iter().map(|condition| Trigger { condition, actions: Vec::new() }).collect();
         let mut timetable = Vec::new();
-        for (at, action) in joins.chain(scenario.timetable) {
-            net.queue.plan(at, Happening::Act(timetable.len() as u32));
+        for (number, (when, action)) in joins.chain(scenario.timetable).enumerate() {
+            match when {
+                When::At(at) => net.queue.plan(at, Happening::Act(number as u32)),
+                When::Once(condition) => triggers[condition].actions.push(number as u32),
+            }
             timetable.push(action);
         }
         let mut awaited = vec![false; hosts.len()];
@@ -114,6 +135,8 @@ impl World {
             hosts,
             planned: timetable.len(),
             timetable,
+            triggers,
+            expectations: scenario.expectations,
             goal: scenario.goal,
             open: awaited.iter().filter(|&&awaited| awaited).count(),
             awaited,
@@ -135,6 +158,18 @@ impl World {
 
     pub(crate) fn bytes_stored(&self, host: HostId) -> u64 {
         self.peer(host).map_or(0, |peer| peer.disk.bytes_stored())
+    }
+
+    pub(crate) fn have_all(&self, hosts: &[HostId]) -> bool {
+        let mut union = RangeSet::new();
+        let mut total = 0;
+        for peer in hosts.iter().filter_map(|&host| self.peer(host)) {
+            total = peer.content.geometry().chunk_count();
+            peer.disk.stored().runs().for_each(|run| {
+                union.insert(run);
+            });
+        }
+        total > 0 && union.count() == total
     }
 
     fn peer(&self, host: HostId) -> Option<&PeerHost> {
@@ -164,10 +199,16 @@ impl World {
         if let Err(error) = self.net.tape.finish() {
             return Err(Failure::Impossible(ScenarioError::Recording(error.to_string())));
         }
-        let violation = self.watch.violation.take();
+        let broken = self.watch.violation.take();
         let repeat = std::mem::take(&mut self.repeat);
+        let expectations = std::mem::take(&mut self.expectations);
+        let at = self.net.now;
         let report = self.report();
-        match violation {
+        let judged = expectations.into_iter().find_map(|Expectation { rule, judge }| {
+            let detail = judge(&report).err()?;
+            Some(Violation { at, host: None, rule, detail })
+        });
+        match broken.or(judged) {
             None => Ok(report),
             Some(violation) => Err(Failure::Broken { violation, report: Box::new(report), repeat }),
         }
@@ -202,16 +243,14 @@ impl World {
                 self.with_peer(host, |host, net, watch| host.on_disk(number, net, watch));
                 self.settle(host)
             }
-            Happening::Act(number) => {
-                self.planned -= 1;
-                let action = self.timetable[number as usize].clone();
-                let host = action.host();
-                self.act(action);
-                host.is_some_and(|host| self.settle(host)) || self.is_over()
-            }
+            Happening::Act(number) => self.act_on(number),
             Happening::Sample => {
                 self.sample();
-                self.holds()
+                let mut over = false;
+                for number in self.triggered() {
+                    over |= self.act_on(number);
+                }
+                over || self.holds()
             }
         }
     }
@@ -285,7 +324,31 @@ impl World {
         }
     }
 
-    /// Does what the timetable says.
+    /// The entries of the timetable whose conditions became true.
+    fn triggered(&mut self) -> Vec<u32> {
+        let mut due = Vec::new();
+        let mut triggers = std::mem::take(&mut self.triggers);
+        triggers.retain_mut(|trigger| {
+            let fires = (trigger.condition)(&Standing { world: self });
+            if fires {
+                due.append(&mut trigger.actions);
+            }
+            !fires
+        });
+        self.triggers = triggers;
+        due
+    }
+
+    /// Does what an entry of the timetable says; returns whether the goal is reached.
+    fn act_on(&mut self, number: u32) -> bool {
+        self.planned -= 1;
+        let action = self.timetable[number as usize].clone();
+        let host = action.host();
+        self.act(action);
+        host.is_some_and(|host| self.settle(host)) || self.is_over()
+    }
+
+    /// Does one thing.
     fn act(&mut self, action: Action) {
         match action {
             Action::Cut(cut) => self.net.cuts.push(cut),

@@ -22,7 +22,7 @@ use crate::rng::{Stream, Streams};
 use crate::run::{Failure, World};
 use crate::tape::Recording;
 use crate::time::{Clock, SimTime};
-use crate::timetable::{Action, At};
+use crate::timetable::{Action, At, When};
 
 /// A scenario that cannot be run.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -158,6 +158,21 @@ pub(crate) enum Entry {
 /// A condition on the whole of a run, asked once in each second of virtual time.
 pub(crate) type Condition = Box<dyn FnMut(&Standing<'_>) -> bool + Send>;
 
+/// A judgement on a report.
+type Judge = Box<dyn FnOnce(&Report) -> Result<(), String> + Send>;
+
+/// What is expected of the report.
+pub(crate) struct Expectation {
+    pub(crate) rule: &'static str,
+    pub(crate) judge: Judge,
+}
+
+impl fmt::Debug for Expectation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Expectation").field(&self.rule).finish()
+    }
+}
+
 /// When a run is over.
 pub(crate) enum Goal {
     /// When these are complete.
@@ -195,6 +210,11 @@ impl Standing<'_> {
         self.world.is_complete(host)
     }
 
+    /// Whether `hosts` together have all of their content, so that they need nobody else.
+    pub fn have_all(&self, hosts: &[HostId]) -> bool {
+        self.world.have_all(hosts)
+    }
+
     /// Bytes of the content on a host's disk.
     pub fn bytes_stored(&self, host: HostId) -> u64 {
         self.world.bytes_stored(host)
@@ -211,7 +231,9 @@ pub struct Scenario {
     pub(crate) contents: Vec<Result<Content, GeometryError>>,
     pub(crate) links: Vec<(LinkSpec, Option<NatSpec>)>,
     pub(crate) hosts: Vec<Entry>,
-    pub(crate) timetable: Vec<(SimTime, Action)>,
+    pub(crate) timetable: Vec<(When, Action)>,
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) expectations: Vec<Expectation>,
     pub(crate) checkers: Vec<Box<dyn Checker>>,
     pub(crate) goal: Goal,
     pub(crate) deadline: SimTime,
@@ -238,6 +260,8 @@ impl Scenario {
             links: Vec::new(),
             hosts: Vec::new(),
             timetable: Vec::new(),
+            conditions: Vec::new(),
+            expectations: Vec::new(),
             checkers: check::standard(),
             goal: Goal::Time,
             deadline: SimTime::ZERO + Duration::from_secs(3600),
@@ -263,6 +287,11 @@ impl Scenario {
         let seed = self.stream(&format!("content/{number}")).number();
         self.contents.push(Content::new(spec, seed));
         ContentId(number as u32)
+    }
+
+    /// The content itself, for adversaries; `None` if it cannot be made.
+    pub fn lookup(&self, content: ContentId) -> Option<Content> {
+        self.contents.get(content.0 as usize)?.clone().ok()
     }
 
     /// A link for several hosts.
@@ -320,7 +349,18 @@ impl Scenario {
 
     /// The timetable at `after` from the beginning.
     pub fn at(&mut self, after: Duration) -> At<'_> {
-        At::new(SimTime::ZERO + after, &mut self.timetable)
+        At::new(When::At(SimTime::ZERO + after), &mut self.timetable)
+    }
+
+    /// The timetable once `condition`, asked in each second, is true.
+    pub fn once(&mut self, condition: impl FnMut(&Standing<'_>) -> bool + Send + 'static) -> At<'_> {
+        self.conditions.push(Box::new(condition));
+        At::new(When::Once(self.conditions.len() - 1), &mut self.timetable)
+    }
+
+    /// Judges the report of a run whose goal was reached; `rule` names what is broken if there is a sentence.
+    pub fn expect(&mut self, rule: &'static str, judge: impl FnOnce(&Report) -> Result<(), String> + Send + 'static) {
+        self.expectations.push(Expectation { rule, judge: Box::new(judge) });
     }
 
     /// Adds a checker to the standard ones.

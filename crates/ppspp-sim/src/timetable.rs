@@ -6,6 +6,15 @@ use crate::link::LinkSpec;
 use crate::network::Cut;
 use crate::time::SimTime;
 
+/// When an entry of the timetable is due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum When {
+    /// At a time.
+    At(SimTime),
+    /// Once the condition of that number is true.
+    Once(usize),
+}
+
 /// What the timetable has done at a time.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
@@ -45,17 +54,17 @@ impl Action {
 /// What happens at a time.
 #[derive(Debug)]
 pub struct At<'a> {
-    at: SimTime,
-    timetable: &'a mut Vec<(SimTime, Action)>,
+    when: When,
+    timetable: &'a mut Vec<(When, Action)>,
 }
 
 impl<'a> At<'a> {
-    pub(crate) const fn new(at: SimTime, timetable: &'a mut Vec<(SimTime, Action)>) -> Self {
-        Self { at, timetable }
+    pub(crate) const fn new(when: When, timetable: &'a mut Vec<(When, Action)>) -> Self {
+        Self { when, timetable }
     }
 
     fn plan(&mut self, action: Action) -> &mut Self {
-        self.timetable.push((self.at, action));
+        self.timetable.push((self.when, action));
         self
     }
 

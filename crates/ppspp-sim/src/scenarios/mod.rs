@@ -1,6 +1,10 @@
 //! The scenarios that ship.
 
+mod faults;
 mod flash_crowd;
+mod hostile;
+mod swarms;
+mod traffic;
 
 use std::time::Duration;
 
@@ -67,11 +71,55 @@ impl Shipped {
 }
 
 /// All of them.
-pub const ALL: &[Shipped] = &[Shipped {
-    name: "flash-crowd",
-    about: "everyone joins at once; distribution time against the least possible",
-    build: flash_crowd::build,
-}];
+pub const ALL: &[Shipped] = &[
+    Shipped {
+        name: "flash-crowd",
+        about: "everyone joins at once; distribution time against the least possible",
+        build: flash_crowd::build,
+    },
+    Shipped { name: "staggered", about: "one more leecher in each second", build: swarms::staggered },
+    Shipped {
+        name: "seeder-leaves",
+        about: "the seeder leaves as soon as one copy is in the swarm",
+        build: faults::seeder_leaves,
+    },
+    Shipped {
+        name: "partition-heal",
+        about: "half of the swarm is cut off for half a minute",
+        build: faults::partition_heal,
+    },
+    Shipped { name: "churn", about: "leechers crash, leave, pause, move, and come back", build: faults::churn },
+    Shipped {
+        name: "asymmetric-dsl",
+        about: "everyone has a slow uplink but the seeder",
+        build: swarms::asymmetric_dsl,
+    },
+    Shipped { name: "nat", about: "leechers behind NAT boxes of every kind", build: faults::nat },
+    Shipped { name: "lossy-mobile", about: "jitter and bursts of loss on every link", build: swarms::lossy_mobile },
+    Shipped { name: "slow-peer", about: "one leecher at 256 kbit/s holds nobody up", build: swarms::slow_peer },
+    Shipped { name: "liars", about: "eight kinds of lying peers; the honest ones complete", build: hostile::liars },
+    Shipped {
+        name: "handshake-flood",
+        about: "forged handshakes by the thousand while leechers join",
+        build: hostile::handshake_flood,
+    },
+    Shipped {
+        name: "bit-rot",
+        about: "octets change on disks; none of them is ever passed on",
+        build: faults::bit_rot,
+    },
+    Shipped { name: "disk-full", about: "a full disk, then room; a slow disk beside it", build: faults::disk_full },
+    Shipped {
+        name: "ledbat-vs-tcp",
+        about: "a download over TCP shares its access link with a swarm and keeps 90 % of its rate",
+        build: traffic::ledbat_vs_tcp,
+    },
+    Shipped {
+        name: "latecomer",
+        about: "two swarms share an uplink, the younger gets its share",
+        build: traffic::latecomer,
+    },
+];
 
 /// The one called `name`.
 pub fn find(name: &str) -> Option<&'static Shipped> {
