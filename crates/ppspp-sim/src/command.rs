@@ -3,13 +3,19 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Write};
+use std::panic;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ppspp_sim::scenarios::{self, Options};
-use ppspp_sim::{Failure, Recording, Report};
+use ppspp_sim::{Failure, Recording, Report, Scenario, fuzz, plot};
 
-use crate::args::{Cli, Command, OutputArgs, RunArgs};
+use crate::args::{Cli, Command, FuzzArgs, OutputArgs, ReplayArgs, RunArgs, Seeds};
+
+/// Minutes that `fuzz` takes without being told.
+const MINUTES: u64 = 10;
 
 /// Why the command ends early.
 #[derive(Debug)]
@@ -26,6 +32,10 @@ impl Stop {
     fn usage(sentence: impl Display) -> Self {
         Self { code: Self::USAGE, sentence: sentence.to_string() }
     }
+
+    fn failed(sentence: impl Display) -> Self {
+        Self { code: Self::FAILED, sentence: sentence.to_string() }
+    }
 }
 
 pub(crate) fn run(cli: &Cli) -> Result<(), Stop> {
@@ -38,6 +48,8 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Stop> {
             print(&lines.collect::<String>());
             Ok(())
         }
+        Command::Fuzz(args) => run_seeds(args),
+        Command::Replay(ReplayArgs { seed, output }) => run_recorded(fuzz::draw(*seed), output),
     }
 }
 
@@ -50,39 +62,89 @@ fn run_scenario(args: &RunArgs) -> Result<(), Stop> {
     if args.no_checks {
         scenario.without_checkers();
     }
-    let recording = recording(&args.output)?;
+    run_recorded(scenario, &args.output)
+}
+
+fn run_recorded(mut scenario: Scenario, output: &OutputArgs) -> Result<(), Stop> {
+    let open = |path: &Option<PathBuf>| path.as_deref().map(create).transpose();
+    let recording = Recording { trace: open(&output.trace)?, pcap: open(&output.pcap)? };
+    let mut drawing = open(&output.plot)?;
+    if drawing.is_some() {
+        scenario.keep_progress();
+    }
     let begun = Instant::now();
     let result = scenario.run_recorded(recording);
-    conclude(result, begun.elapsed(), args.output.json)
+    let took = begun.elapsed();
+    let (report, sentence) = match result {
+        Ok(report) => (report, None),
+        Err(Failure::Impossible(error)) => return Err(Stop::usage(error)),
+        Err(failure) => {
+            let sentence = failure.to_string();
+            let Failure::Broken { report, .. } = failure else { return Err(Stop::failed(sentence)) };
+            (*report, Some(sentence))
+        }
+    };
+    if let Some(file) = &mut drawing {
+        let svg = plot(&report).map_err(|error| Stop::failed(format_args!("the plot cannot be drawn: {error}")))?;
+        let written = file.write_all(svg.unwrap_or_default().as_bytes());
+        written.map_err(|error| Stop::usage(format_args!("the plot cannot be written: {error}")))?;
+    }
+    show(&report, took, output.json);
+    sentence.map_or(Ok(()), |sentence| Err(Stop::failed(sentence)))
 }
 
-/// Prints the report, and says what went wrong.
-fn conclude(result: Result<Report, Failure>, took: Duration, json: bool) -> Result<(), Stop> {
-    let stop = match &result {
-        Ok(_) => None,
-        Err(Failure::Impossible(error)) => return Err(Stop::usage(error)),
-        Err(failure) => Some(Stop { code: Stop::FAILED, sentence: failure.to_string() }),
-    };
-    let report = match result {
-        Ok(report) => report,
-        Err(Failure::Broken { report, .. }) => *report,
-        Err(Failure::Impossible(error)) => return Err(Stop::usage(error)),
-    };
+fn show(report: &Report, took: Duration, json: bool) {
     if json {
         print(&format!("{}\n", report.to_json()));
-    } else {
-        let rate = u128::from(report.events) * 1_000_000 / took.as_micros().max(1);
-        print(&format!("{report}{:<22}{:.3} s, {rate} events per second\n", "real time", took.as_secs_f64()));
+        return;
     }
-    stop.map_or(Ok(()), Err)
+    let rate = u128::from(report.events) * 1_000_000 / took.as_micros().max(1);
+    print(&format!("{report}{:<22}{:.3} s, {rate} events per second\n", "real time", took.as_secs_f64()));
 }
 
-fn recording(args: &OutputArgs) -> Result<Recording, Stop> {
-    let open = |path: &Option<PathBuf>| path.as_deref().map(create).transpose();
-    Ok(Recording { trace: open(&args.trace)?, pcap: open(&args.pcap)? })
+/// Runs one seed after the other, on as many threads as asked for. Every failure is told when it occurs.
+fn run_seeds(args: &FuzzArgs) -> Result<(), Stop> {
+    let minutes = args.minutes.or_else(|| args.seeds.is_none().then_some(MINUTES));
+    let Seeds { first, end } = args.seeds.unwrap_or(Seeds { first: 0, end: u64::MAX });
+    let begun = Instant::now();
+    let (next, done, failed) = (AtomicU64::new(first), AtomicU64::new(0), AtomicU64::new(0));
+    let in_time = || minutes.is_none_or(|minutes| begun.elapsed() < Duration::from_secs(60 * minutes));
+    thread::scope(|scope| {
+        for _ in 0..args.jobs {
+            scope.spawn(|| {
+                while in_time() {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        break;
+                    }
+                    done.fetch_add(1, Ordering::Relaxed);
+                    if let Some(sentence) = run_seed(seed) {
+                        failed.fetch_add(1, Ordering::Relaxed);
+                        print(&format!("{sentence}\n"));
+                    }
+                }
+            });
+        }
+    });
+    let (done, failed) = (done.into_inner(), failed.into_inner());
+    print(&format!("{done} runs from seed {first} on in {:.1} s, {failed} failed\n", begun.elapsed().as_secs_f64()));
+    if failed == 0 { Ok(()) } else { Err(Stop::failed(format_args!("{failed} of {done} runs failed"))) }
 }
 
+/// Runs one seed; what went wrong, if anything did. A panic of the core is a failure like others.
+fn run_seed(seed: u64) -> Option<String> {
+    match panic::catch_unwind(|| fuzz::draw(seed).run()) {
+        Ok(Ok(_)) => None,
+        Ok(Err(failure)) => Some(failure.to_string()),
+        Err(_) => Some(format!("seed {seed}: a panic; repeat with: ppspp-sim replay --seed {seed} --trace")),
+    }
+}
+
+/// Opens a file to write to; `-` is standard error.
 fn create(path: &Path) -> Result<Box<dyn Write + Send>, Stop> {
+    if path == Path::new("-") {
+        return Ok(Box::new(io::stderr()));
+    }
     match File::create(path) {
         Ok(file) => Ok(Box::new(file)),
         Err(error) => Err(Stop::usage(format_args!("{} cannot be written: {error}", path.display()))),

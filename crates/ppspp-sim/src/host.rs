@@ -18,7 +18,7 @@ use crate::content::Content;
 use crate::disk::{Disk, Operation};
 use crate::id::HostId;
 use crate::network::{Happening, Network};
-use crate::packet::{Packet, UDP_HEADERS};
+use crate::packet::{Packet, Size};
 use crate::report::HostResult;
 use crate::time::{Clock, SimTime};
 
@@ -216,6 +216,8 @@ impl PeerHost {
     /// Leaves the swarm in order.
     pub(crate) fn leave(&mut self, net: &mut Network, watch: &mut Watch) {
         let now = self.clock.read(net.now);
+        self.save(net.now);
+        self.save_at = SimTime::NEVER;
         let Some(life) = &mut self.life else { return };
         life.endpoint.close(now);
         net.tape.note(net.now, self.id, format_args!("leaves"));
@@ -375,8 +377,8 @@ impl PeerHost {
                 let SocketAddr::V4(destination) = transmit.destination else { continue };
                 for datagram in buf.chunks(segment.max(1)) {
                     watch.sent(&scene!(self, net), transmit.destination, datagram);
-                    let wire = datagram.len() as u32 + UDP_HEADERS;
-                    net.send(self.id, self.address, destination, wire, datagram);
+                    let size = Size::datagram(datagram.len(), transmit.may_fragment);
+                    net.send(self.id, self.address, destination, size, datagram);
                 }
             } else if idle {
                 break;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::id::{HostId, LinkId};
 use crate::link::{Carried, LinkSpec, Pipe};
 use crate::nat::{Nat, NatSpec};
-use crate::packet::{PacketId, Packets};
+use crate::packet::{PacketId, Packets, Size};
 use crate::queue::Queue;
 use crate::rng::Streams;
 use crate::tape::{Mark, Tape};
@@ -212,28 +212,29 @@ impl Network {
         host: HostId,
         source: SocketAddrV4,
         destination: SocketAddrV4,
-        wire: u32,
+        size: Size,
         payload: &[u8],
     ) {
         self.ledger.sent += 1;
-        self.ledger.bytes_sent += u64::from(wire);
+        self.ledger.bytes_sent += u64::from(size.wire);
         let line = &mut self.lines[self.link_of[host.index()].0 as usize];
         let source = line.nat.as_mut().map_or(source, |nat| nat.outbound(self.now, source, destination));
         self.tape.packet(self.now, Mark::Sent, host, source, destination, payload);
-        let carried = line.up.carry(self.now, wire);
+        let carried = line.up.carry(self.now, size);
         if let Some(dropped) = self.ledger.of_fate(carried) {
             *dropped += 1;
             self.tape.packet(self.now, Mark::Dropped, host, source, destination, &[]);
             return;
         }
-        let id = self.packets.insert(host, source, destination, wire, payload);
+        let id = self.packets.insert(host, source, destination, size, payload);
         self.forward(carried, id, Happening::Arrive);
     }
 
     /// A packet reached the far end of its sender's link.
     pub(crate) fn arrive(&mut self, id: PacketId) {
         let packet = self.packets.get(id);
-        let (from, source, destination, wire) = (packet.from, packet.source, packet.destination, packet.wire);
+        let (from, source, destination) = (packet.from, packet.source, packet.destination);
+        let size = Size { wire: packet.wire, may_fragment: packet.may_fragment };
         let Some((host, inner)) = self.route(source, destination, id) else { return };
         if self.cuts.iter().any(|cut| cut.stops(from, host)) {
             self.ledger.partitioned += 1;
@@ -241,7 +242,7 @@ impl Network {
             return;
         }
         self.packets.get_mut(id).destination = inner;
-        let carried = self.lines[self.link_of[host.index()].0 as usize].down.carry(self.now, wire);
+        let carried = self.lines[self.link_of[host.index()].0 as usize].down.carry(self.now, size);
         if let Some(dropped) = self.ledger.of_fate(carried) {
             *dropped += 1;
             self.drop_packet(id, host);

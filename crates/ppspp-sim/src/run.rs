@@ -12,7 +12,7 @@ use crate::host::PeerHost;
 use crate::id::HostId;
 use crate::network::{Happening, MAX_HOSTS, Network};
 use crate::node::{Hand, Node, NodeHost, Outgoing};
-use crate::packet::{Packet, PacketId};
+use crate::packet::{Packet, PacketId, Size};
 use crate::report::{HostResult, Progress, Report, Summary};
 use crate::rng::Streams;
 use crate::scenario::{Condition, Expectation, Goal, Scenario, ScenarioError, Standing};
@@ -314,7 +314,7 @@ impl World {
         let mut hand = Hand { now: self.net.now, address: *address, knows, rng, out: &mut self.outgoing };
         act(&mut **node, &mut hand);
         for packet in self.outgoing.drain(..) {
-            self.net.send(*id, packet.source, packet.destination, packet.wire, &packet.payload);
+            self.net.send(*id, packet.source, packet.destination, Size::whole(packet.wire), &packet.payload);
         }
         if let Some(at) = node.wake_at().map(|at| at.max(self.net.now))
             && at < *armed

@@ -1,4 +1,4 @@
-//! A download over TCP as far as links can tell: NewReno (RFC 5681, RFC 6582), delayed acknowledgements, no options.
+//! A download over TCP as far as links can tell: New Reno (RFC 5681, RFC 6582), delayed acknowledgements, no options.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

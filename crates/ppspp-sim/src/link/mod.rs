@@ -45,7 +45,7 @@ pub struct PipeSpec {
     pub duplicate: f64,
     /// Share of packets that arrive with a bit flipped.
     pub corrupt: f64,
-    /// Largest packet in bytes, headers included; larger ones are lost.
+    /// Largest packet in bytes, headers included; larger ones cross in fragments if they may, and are lost otherwise.
     pub mtu: u32,
 }
 

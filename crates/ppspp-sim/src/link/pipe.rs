@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::codel::CoDel;
 use super::{PipeSpec, QueueSpec};
+use crate::packet::Size;
 use crate::rng::Stream;
 use crate::time::SimTime;
 
@@ -98,13 +99,13 @@ impl Pipe {
         self.spec = spec;
     }
 
-    /// Takes a packet of `wire` bytes.
-    pub(crate) fn carry(&mut self, now: SimTime, wire: u32) -> Carried {
+    /// Takes a packet.
+    pub(crate) fn carry(&mut self, now: SimTime, size: Size) -> Carried {
         self.stats.packets += 1;
-        if wire > self.spec.mtu {
+        let Some(wire) = size.on_wire(self.spec.mtu) else {
             self.stats.too_large += 1;
             return Carried::TooLarge;
-        }
+        };
         let Some(left) = self.enqueue(now, wire) else {
             self.stats.overflows += 1;
             return Carried::Overflow;
@@ -187,12 +188,12 @@ mod tests {
         // 1,000 bytes take 8 ms; the queue holds 40 ms.
         let spec = PipeSpec::new(1_000_000, Duration::from_millis(10)).queue_of(Duration::from_millis(40));
         let mut pipe = pipe(spec);
-        let arrivals: Vec<u128> = (0..5).map(|_| arrival(pipe.carry(SimTime::ZERO, 1000))).collect();
+        let arrivals: Vec<u128> = (0..5).map(|_| arrival(pipe.carry(SimTime::ZERO, Size::whole(1000)))).collect();
         assert_eq!(arrivals, [18_000, 26_000, 34_000, 42_000, 50_000]);
-        assert_eq!(pipe.carry(SimTime::ZERO, 1000), Carried::Overflow);
+        assert_eq!(pipe.carry(SimTime::ZERO, Size::whole(1000)), Carried::Overflow);
         // One packet leaves, one fits.
         let later = SimTime::ZERO + Duration::from_millis(8);
-        assert_eq!(arrival(pipe.carry(later, 1000)), 58_000);
+        assert_eq!(arrival(pipe.carry(later, Size::whole(1000))), 58_000);
         assert_eq!(pipe.stats().overflows, 1);
         assert_eq!(pipe.stats().longest_wait_nanos, 32_000_000);
     }
@@ -200,8 +201,8 @@ mod tests {
     #[test]
     fn what_is_too_large_never_arrives() {
         let mut pipe = pipe(PipeSpec { mtu: 1400, ..PipeSpec::free(Duration::ZERO) });
-        assert_eq!(pipe.carry(SimTime::ZERO, 1401), Carried::TooLarge);
-        assert_eq!(arrival(pipe.carry(SimTime::ZERO, 1400)), 0);
+        assert_eq!(pipe.carry(SimTime::ZERO, Size::whole(1401)), Carried::TooLarge);
+        assert_eq!(arrival(pipe.carry(SimTime::ZERO, Size::whole(1400))), 0);
     }
 
     #[test]
@@ -209,7 +210,7 @@ mod tests {
         let mut spec = PipeSpec::free(Duration::from_millis(10));
         spec.jitter = Duration::from_millis(5);
         let mut steady = pipe(spec.clone());
-        let at = |pipe: &mut Pipe, index: u64| arrival(pipe.carry(SimTime::from_nanos(index * 1000), 100));
+        let at = |pipe: &mut Pipe, index: u64| arrival(pipe.carry(SimTime::from_nanos(index * 1000), Size::whole(100)));
         let arrivals: Vec<u128> = (0..200).map(|index| at(&mut steady, index)).collect();
         assert!(arrivals.is_sorted());
         assert!(arrivals.first() != arrivals.last());
@@ -225,7 +226,9 @@ mod tests {
         let mut pipe = pipe(spec);
         let mut arrived = 0;
         for index in 0..1000 {
-            if let Carried::Arrives { again, .. } = pipe.carry(SimTime::from_nanos(index * 6_000_000), 1000) {
+            if let Carried::Arrives { again, .. } =
+                pipe.carry(SimTime::from_nanos(index * 6_000_000), Size::whole(1000))
+            {
                 arrived += 1 + u64::from(again.is_some());
             }
         }
