@@ -2,15 +2,9 @@
 
 use core::time::Duration;
 
-use super::delay::DelayTracker;
-use super::{
-    AckEvent, Controller, ControllerConfig, DelaySample, LossEvent, MAX_MSS, MAX_WINDOW_LIMIT, MIN_MSS,
-    MIN_WINDOW_SEGMENTS,
-};
+use super::window::{FRACTION_BITS, Sender};
+use super::{AckEvent, Controller, ControllerConfig, DelaySample, LossEvent};
 use crate::time::{Instant, micros};
-
-/// The window is kept in this fraction of a byte: at a large window one ACK is worth less than a byte.
-const FRACTION_BITS: u32 = 16;
 
 /// RFC 6817's sender. Where it goes beyond the RFC's pseudocode:
 ///
@@ -25,107 +19,27 @@ const FRACTION_BITS: u32 = 16;
 /// - Without a delay sample in the last round trip the window neither grows nor shrinks, slow start apart.
 #[derive(Clone, Debug)]
 pub(super) struct Ledbat {
-    config: ControllerConfig,
-    cwnd: Window,
+    sender: Sender,
     /// In slow start: the window at which it ends, in bytes.
     slow_start_until: Option<u64>,
-    delays: DelayTracker,
-    queuing: Option<Duration>,
-    /// When the window was last reduced at one stroke.
-    reduced_at: Option<Instant>,
-    round: Round,
-    /// The latest time seen.
-    now: Instant,
-}
-
-/// Bytes with a fraction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Window(u64);
-
-impl Window {
-    fn from_bytes(bytes: u64) -> Self {
-        Self(bytes.min(MAX_WINDOW_LIMIT) << FRACTION_BITS)
-    }
-
-    const fn bytes(self) -> u64 {
-        self.0 >> FRACTION_BITS
-    }
-
-    fn add(self, bytes: u64) -> Self {
-        Self(self.0.saturating_add(Self::from_bytes(bytes).0))
-    }
-}
-
-/// The most bytes in flight in the running round trip and the one before.
-#[derive(Clone, Copy, Debug)]
-struct Round {
-    began: Instant,
-    peak: u64,
-    previous_peak: u64,
-}
-
-impl Round {
-    const fn new(now: Instant) -> Self {
-        Self { began: now, peak: 0, previous_peak: 0 }
-    }
-
-    fn update(&mut self, now: Instant, ack: &AckEvent) {
-        if ack.newest_acked_sent_at >= self.began {
-            *self = Self { began: now, peak: 0, previous_peak: self.peak };
-        }
-        self.peak = self.peak.max(ack.in_flight_before);
-    }
-
-    fn flight(&self) -> u64 {
-        self.peak.max(self.previous_peak)
-    }
 }
 
 impl Ledbat {
     /// A flow that starts at `now`; `config` has been clamped.
     pub(super) fn new(config: &ControllerConfig, now: Instant) -> Self {
-        let initial = u64::from(config.mss) * u64::from(config.init_window_segments);
-        Self {
-            config: *config,
-            cwnd: Window::from_bytes(initial.min(config.max_window)),
-            slow_start_until: config.slow_start.then_some(u64::MAX),
-            delays: DelayTracker::new(config.base_history, now),
-            queuing: None,
-            reduced_at: None,
-            round: Round::new(now),
-            now,
-        }
-    }
-
-    fn mss(&self) -> u64 {
-        self.config.mss.into()
-    }
-
-    fn min_window(&self) -> u64 {
-        self.mss() * u64::from(MIN_WINDOW_SEGMENTS)
-    }
-
-    /// R25: time never goes back.
-    fn advance(&mut self, now: Instant) {
-        self.now = self.now.max(now);
-    }
-
-    /// Goes to half the window, but neither below `MIN_CWND` nor up (RFC 6817 §2.4.2).
-    fn halve(&mut self) {
-        let half = Window::from_bytes((self.cwnd.bytes() / 2).max(self.min_window()));
-        self.cwnd = self.cwnd.min(half);
-        self.slow_start_until = None;
-        self.reduced_at = Some(self.now);
+        Self { sender: Sender::new(config, now), slow_start_until: config.slow_start.then_some(u64::MAX) }
     }
 
     fn grow_in_slow_start(&mut self, ack: &AckEvent, threshold: u64) {
-        if self.queuing.is_some_and(|queuing| queuing > self.config.target * 3 / 4) {
-            self.halve();
+        let sender = &mut self.sender;
+        if sender.queuing.is_some_and(|queuing| queuing > sender.config.target * 3 / 4) {
+            sender.halve();
+            self.slow_start_until = None;
             return;
         }
         if !ack.app_limited {
-            let room = threshold.saturating_sub(self.cwnd.bytes());
-            self.cwnd = self.cwnd.add(ack.bytes_acked.min(room));
+            let room = threshold.saturating_sub(sender.cwnd.bytes());
+            sender.cwnd = sender.cwnd.add(ack.bytes_acked.min(room));
             if ack.bytes_acked >= room {
                 self.slow_start_until = None;
             }
@@ -134,72 +48,54 @@ impl Ledbat {
 
     /// cwnd += GAIN * `off_target` * `bytes_newly_acked` * MSS / cwnd (RFC 6817 §2.4.2).
     fn follow_target(&mut self, ack: &AckEvent) {
-        let Some(queuing) = self.queuing else { return };
-        let target = i128::from(micros(self.config.target));
+        let sender = &mut self.sender;
+        let Some(queuing) = sender.queuing else { return };
+        let target = i128::from(micros(sender.config.target));
         let off_target = target - i128::from(micros(queuing));
         if off_target > 0 && ack.app_limited {
             return;
         }
-        let gain = if off_target > 0 { self.config.increase_gain } else { self.config.decrease_gain };
-        let acked = i128::from(ack.bytes_acked.min(MAX_WINDOW_LIMIT));
-        let push = off_target.saturating_mul(i128::from(gain) * acked * i128::from(self.config.mss));
-        let inertia = 1000 * target * i128::from(self.cwnd.0.max(1));
+        let gain = if off_target > 0 { sender.config.increase_gain } else { sender.config.decrease_gain };
+        let push = off_target.saturating_mul(i128::from(gain) * sender.acked(ack) * i128::from(sender.config.mss));
+        let inertia = 1000 * target * sender.cwnd.fixed_point();
         // Both the window in the divisor and the result have a fraction.
-        let change = push.saturating_mul(1 << (2 * FRACTION_BITS)) / inertia;
-        let moved = i128::from(self.cwnd.0).saturating_add(change);
-        self.cwnd = Window(u64::try_from(moved.max(0)).unwrap_or(u64::MAX));
-    }
-
-    fn clamp(&mut self, slow_start: bool) {
-        let used = if slow_start { self.round.flight().saturating_mul(2) } else { self.round.flight() };
-        let allowed = used.saturating_add(self.mss() * u64::from(self.config.allowed_increase));
-        let most = Window::from_bytes(allowed.min(self.config.max_window));
-        self.cwnd = self.cwnd.min(most).max(Window::from_bytes(self.min_window()));
+        sender.cwnd.move_by(push.saturating_mul(1 << (2 * FRACTION_BITS)) / inertia);
     }
 }
 
 impl Controller for Ledbat {
     fn on_ack(&mut self, now: Instant, ack: &AckEvent) {
-        self.advance(now);
-        self.round.update(self.now, ack);
-        if let Some(sample) = ack.delay {
-            self.delays.add(self.now, sample);
-        }
-        self.queuing = self.delays.queuing(self.now, ack.srtt);
+        self.sender.on_ack(now, ack);
         let slow_start = self.slow_start_until;
         match slow_start {
             Some(threshold) => self.grow_in_slow_start(ack, threshold),
             None => self.follow_target(ack),
         }
-        self.clamp(slow_start.is_some());
+        self.sender.clamp(slow_start.is_some());
     }
 
     fn on_loss(&mut self, now: Instant, loss: &LossEvent) {
-        self.advance(now);
-        // RFC 6817 §2.4.2: at most once per RTT.
-        if self.reduced_at.is_none_or(|reduced| loss.newest_lost_sent_at > reduced) {
-            self.halve();
+        if self.sender.on_loss(now, loss) {
+            self.sender.halve();
+            self.slow_start_until = None;
         }
     }
 
     fn on_congestion_timeout(&mut self, now: Instant) {
-        self.advance(now);
+        let before = self.sender.window();
+        self.sender.collapse(now);
         // A second timeout in a row finds one segment: what is known of the path stands in the first one's threshold.
-        if self.config.slow_start && self.cwnd.bytes() > self.mss() {
-            self.slow_start_until = Some((self.cwnd.bytes() / 2).max(self.min_window()));
+        if self.sender.config.slow_start && before > self.sender.mss() {
+            self.slow_start_until = Some(self.sender.half(before));
         }
-        self.cwnd = Window::from_bytes(self.mss());
-        self.reduced_at = Some(self.now);
     }
 
     fn set_mss(&mut self, mss: u32) {
-        self.config.mss = mss.clamp(MIN_MSS, MAX_MSS);
-        self.config.max_window = self.config.max_window.max(self.min_window());
-        self.cwnd = self.cwnd.max(Window::from_bytes(self.mss()));
+        self.sender.set_mss(mss);
     }
 
     fn window(&self) -> u64 {
-        self.cwnd.bytes()
+        self.sender.window()
     }
 
     fn in_slow_start(&self) -> bool {
@@ -207,16 +103,18 @@ impl Controller for Ledbat {
     }
 
     fn queuing_delay(&self) -> Option<Duration> {
-        self.queuing
+        self.sender.queuing
     }
 
     fn base_delay(&self) -> Option<DelaySample> {
-        self.delays.base()
+        self.sender.delays.base()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::window::Window;
+    use super::super::{MAX_WINDOW_LIMIT, MIN_MSS};
     use super::*;
     use proptest::prelude::*;
     use std::vec::Vec;
@@ -249,7 +147,7 @@ mod tests {
     /// A flow out of slow start at `segments`, with a base delay of 10 ms.
     fn steady(segments: u64) -> Ledbat {
         let mut flow = ledbat(false);
-        flow.cwnd = Window::from_bytes(segments * MSS);
+        flow.sender.cwnd = Window::from_bytes(segments * MSS);
         let event = AckEvent { bytes_acked: 0, ..ack(&flow, START, 0, 10) };
         flow.on_ack(START, &event);
         assert_eq!(flow.window(), segments * MSS);
@@ -281,7 +179,7 @@ mod tests {
     fn slow_start_ends_at_three_quarters_of_the_target() {
         for (queuing, ends) in [(75, false), (76, true)] {
             let mut flow = ledbat(true);
-            flow.cwnd = Window::from_bytes(100 * MSS);
+            flow.sender.cwnd = Window::from_bytes(100 * MSS);
             let srtt = Duration::from_millis(200);
             let first = AckEvent { srtt, ..ack(&flow, START, MSS, 10) };
             flow.on_ack(START, &first);
@@ -298,7 +196,7 @@ mod tests {
     #[test]
     fn falling_windows_do_not_reopen_slow_start() {
         let mut flow = ledbat(true);
-        flow.cwnd = Window::from_bytes(100 * MSS);
+        flow.sender.cwnd = Window::from_bytes(100 * MSS);
         flow.on_loss(START, &LossEvent { bytes_lost: MSS, newest_lost_sent_at: START });
         let event = AckEvent { in_flight_before: 10 * MSS, ..ack(&flow, later(100), MSS, 10) };
         flow.on_ack(later(100), &event);
@@ -405,7 +303,7 @@ mod tests {
     #[test]
     fn a_timeout_leaves_one_segment_and_half_the_window_to_regain_quickly() {
         let mut flow = Ledbat { slow_start_until: None, ..ledbat(true) };
-        flow.cwnd = Window::from_bytes(64 * MSS);
+        flow.sender.cwnd = Window::from_bytes(64 * MSS);
         flow.on_congestion_timeout(later(1000));
         assert_eq!((flow.window(), flow.in_slow_start()), (MSS, true));
         flow.on_loss(later(1001), &LossEvent { bytes_lost: 64 * MSS, newest_lost_sent_at: later(900) });
@@ -423,7 +321,7 @@ mod tests {
     #[test]
     fn slow_start_after_a_timeout_stops_exactly_at_its_threshold() {
         let mut flow = Ledbat { slow_start_until: None, ..ledbat(true) };
-        flow.cwnd = Window::from_bytes(41 * MSS);
+        flow.sender.cwnd = Window::from_bytes(41 * MSS);
         flow.on_congestion_timeout(later(1000));
         for _ in 0..8 {
             let event = AckEvent { in_flight_before: 41 * MSS, ..ack(&flow, later(1050), 6 * MSS, 10) };
@@ -443,7 +341,7 @@ mod tests {
         flow.on_congestion_timeout(later(100));
         flow.on_loss(later(1010), &LossEvent { bytes_lost: MSS, newest_lost_sent_at: later(900) });
         assert_eq!(flow.window(), MSS, "the reduction counts from the latest time seen");
-        assert_eq!(flow.reduced_at, Some(later(1000)));
+        assert_eq!(flow.sender.reduced_at, Some(later(1000)));
     }
 
     #[test]
@@ -474,7 +372,7 @@ mod tests {
 
     /// The window with its fraction.
     fn exact(flow: &Ledbat) -> f64 {
-        let fraction = u32::try_from(flow.cwnd.0 % (1 << FRACTION_BITS)).unwrap();
+        let fraction = u32::try_from(flow.sender.cwnd.0 % (1 << FRACTION_BITS)).unwrap();
         f64::from(u32::try_from(flow.window()).unwrap()) + f64::from(fraction) / 65536.0
     }
 
@@ -510,7 +408,7 @@ mod tests {
                 steps in prop::collection::vec((time_step(), 0_i64..400_000, 0_u32..64_000, any::<u8>()), 1..150),
             ) {
                 let mut flow = ledbat(false);
-                flow.cwnd = Window::from_bytes(segments * MSS);
+                flow.sender.cwnd = Window::from_bytes(segments * MSS);
     let mut twin = Pseudocode { cwnd: exact(&flow), samples: Vec::new() };
                 let mut now = START;
                 let rtt = Duration::from_millis(500);
@@ -528,7 +426,7 @@ mod tests {
                     flow.on_ack(now, &event);
                     twin.on_ack(now, delay, acked, rtt);
                     if dice < 8 {
-                        flow.reduced_at = None;
+                        flow.sender.reduced_at = None;
                         flow.on_loss(now, &LossEvent { bytes_lost: MSS, newest_lost_sent_at: now });
                         twin.cwnd = twin.cwnd.min((twin.cwnd / 2.0).max(2000.0));
                     }
@@ -572,7 +470,7 @@ mod tests {
                             };
                             flow.on_ack(now, &AckEvent { delay: Some(DelaySample::from_micros(delay)), ..event });
                             prop_assert!(flow.window() >= 2 * MSS);
-                            let above = flow.queuing_delay() > Some(flow.config.target);
+                            let above = flow.queuing_delay() > Some(flow.sender.config.target);
                             if above || app_limited {
                                 prop_assert!(flow.window() <= before.max(2 * MSS));
                             }
@@ -596,13 +494,14 @@ mod tests {
                     plain.on_ack(now, &AckEvent { delay: Some(DelaySample::from_micros(delay)), ..event });
                     let delay = DelaySample::from_micros(delay.wrapping_add(offset));
                     shifted.on_ack(now, &AckEvent { delay: Some(delay), ..event });
-                    prop_assert_eq!(plain.cwnd, shifted.cwnd);
+                    prop_assert_eq!(plain.sender.cwnd, shifted.sender.cwnd);
                 }
             }
 
             #[test]
             fn reductions_are_a_round_trip_apart(gaps in prop::collection::vec(1_u64..60_000, 1..100)) {
-                let mut flow = Ledbat { cwnd: Window::from_bytes(1 << 29), ..ledbat(true) };
+                let mut flow = ledbat(true);
+                flow.sender.cwnd = Window::from_bytes(1 << 29);
                 let (mut sent, mut last) = (START, None);
                 for gap in gaps {
                     sent = sent + Duration::from_micros(gap);

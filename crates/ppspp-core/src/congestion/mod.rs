@@ -15,6 +15,7 @@ mod pacer;
 mod rtt;
 #[cfg(test)]
 mod simulation;
+mod window;
 
 use alloc::boxed::Box;
 use core::fmt;
