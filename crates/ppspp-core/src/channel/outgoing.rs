@@ -83,9 +83,9 @@ impl<S: ChunkSource> Writer<'_, S> {
     pub(crate) fn write(&mut self, now: Instant, buf: &mut Vec<u8>) -> (Batch, Blocked) {
         let mut batch = Batch::default();
         let window = self.upload.controller.window();
-        let srtt = self.upload.rtt.srtt_or_default();
+        let rtt = self.upload.rtt.pacing_rtt();
         let slow_start = self.upload.controller.in_slow_start();
-        let mut budget = self.upload.pacer.budget(now, window, srtt, slow_start);
+        let mut budget = self.upload.pacer.budget(now, window, rtt, slow_start);
         let blocked = loop {
             if batch.datagrams >= self.path.max_datagrams {
                 break Blocked::No;

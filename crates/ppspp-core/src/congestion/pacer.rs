@@ -76,13 +76,13 @@ impl Pacer {
         self.mss = u64::from(mss.max(1));
     }
 
-    /// Bytes that may leave now, given the controller's window and the smoothed round trip.
+    /// Bytes that may leave now, given the controller's window and [`RttEstimator::pacing_rtt`](super::RttEstimator::pacing_rtt).
     ///
     /// Never more than [`burst`](Self::burst): a datagram longer than that leaves when the budget reaches it.
     /// A `now` before that of an earlier call earns nothing (R25).
-    pub fn budget(&mut self, now: Instant, window: u64, srtt: Duration, in_slow_start: bool) -> u64 {
+    pub fn budget(&mut self, now: Instant, window: u64, rtt: Duration, in_slow_start: bool) -> u64 {
         self.refill(now);
-        self.rate = Rate::new(window, srtt, in_slow_start);
+        self.rate = Rate::new(window, rtt, in_slow_start);
         self.tokens = self.tokens.min(self.capacity());
         self.tokens.max(0).cast_unsigned() >> FRACTION_BITS
     }

@@ -96,6 +96,14 @@ impl RttEstimator {
         self.srtt().unwrap_or(DEFAULT_RTT)
     }
 
+    /// The round trip to pace by: the newest if it is shorter than the smoothed one, else that, else [`DEFAULT_RTT`].
+    ///
+    /// When a queue drains the average lags behind; pacing by it would leave the window unused for several round trips,
+    /// and what is not used is taken away (RFC 6817 §2.4.2, `max_allowed_cwnd`).
+    pub fn pacing_rtt(&self) -> Duration {
+        self.smoothed.map_or(DEFAULT_RTT, |s| s.srtt.min(s.latest))
+    }
+
     /// The mean deviation, if there was a sample.
     pub fn rttvar(&self) -> Option<Duration> {
         self.smoothed.map(|s| s.rttvar)
