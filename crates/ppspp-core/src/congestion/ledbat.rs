@@ -2,14 +2,15 @@
 
 use core::time::Duration;
 
-use super::window::{FRACTION_BITS, Sender};
+use super::window::{FRACTION_BITS, Sender, acked};
 use super::{AckEvent, Controller, ControllerConfig, DelaySample, LossEvent};
 use crate::time::{Instant, micros};
 
 /// RFC 6817's sender. Where it goes beyond the RFC's pseudocode:
 ///
 /// - Slow start adds every acknowledged byte, however many one ACK covers, since the pacer breaks the bursts that
-///   RFC 3465 fears. It ends on loss, on a congestion timeout's threshold, or when data queues for over 3/4 TARGET.
+///   RFC 3465 fears. It ends on loss, on a congestion timeout's threshold, or when data queues for over 7/8 TARGET: from
+///   there the linear controller takes minutes to fill what is left of a large pipe.
 ///   That measurement is a round trip old, and the window has doubled since: half of it is what caused the measured
 ///   queue, so the window goes back there.
 /// - `max_allowed_cwnd` builds on the most that was in flight during this round trip and the one before ("based on
@@ -32,7 +33,7 @@ impl Ledbat {
 
     fn grow_in_slow_start(&mut self, ack: &AckEvent, threshold: u64) {
         let sender = &mut self.sender;
-        if sender.queuing.is_some_and(|queuing| queuing > sender.config.target * 3 / 4) {
+        if sender.queuing.is_some_and(|queuing| queuing > sender.config.target * 7 / 8) {
             sender.halve();
             self.slow_start_until = None;
             return;
@@ -56,7 +57,7 @@ impl Ledbat {
             return;
         }
         let gain = if off_target > 0 { sender.config.increase_gain } else { sender.config.decrease_gain };
-        let push = off_target.saturating_mul(i128::from(gain) * sender.acked(ack) * i128::from(sender.config.mss));
+        let push = off_target.saturating_mul(i128::from(gain) * acked(ack) * i128::from(sender.config.mss));
         let inertia = 1000 * target * sender.cwnd.fixed_point();
         // Both the window in the divisor and the result have a fraction.
         sender.cwnd.move_by(push.saturating_mul(1 << (2 * FRACTION_BITS)) / inertia);
@@ -138,7 +139,7 @@ mod tests {
             in_flight_before: flow.window(),
             delay: Some(DelaySample::from_micros(delay_millis * 1000)),
             srtt: RTT,
-            min_rtt: RTT,
+            min_rtt: Duration::ZERO,
             app_limited: false,
             newest_acked_sent_at: now - RTT,
         }
@@ -176,8 +177,8 @@ mod tests {
     }
 
     #[test]
-    fn slow_start_ends_at_three_quarters_of_the_target() {
-        for (queuing, ends) in [(75, false), (76, true)] {
+    fn slow_start_ends_at_seven_eighths_of_the_target() {
+        for (queuing, ends) in [(87, false), (88, true)] {
             let mut flow = ledbat(true);
             flow.sender.cwnd = Window::from_bytes(100 * MSS);
             let srtt = Duration::from_millis(200);
@@ -419,7 +420,7 @@ mod tests {
                         in_flight_before: u64::MAX,
                         delay: Some(DelaySample::from_micros(delay.cast_unsigned())),
                         srtt: rtt,
-                        min_rtt: rtt,
+                        min_rtt: Duration::ZERO,
                         app_limited: false,
                         newest_acked_sent_at: now - rtt,
                     };

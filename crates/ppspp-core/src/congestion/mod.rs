@@ -11,10 +11,9 @@
 
 mod delay;
 mod ledbat;
+mod ledbat_pp;
 mod pacer;
 mod rtt;
-#[cfg(test)]
-mod simulation;
 mod window;
 
 use alloc::boxed::Box;
@@ -25,6 +24,7 @@ use thiserror::Error;
 
 pub use delay::DelaySample;
 use ledbat::Ledbat;
+use ledbat_pp::LedbatPlusPlus;
 pub use pacer::Pacer;
 pub use rtt::{DEFAULT_RTT, INITIAL_CTO, MAX_CTO, MIN_CTO, MIN_RTT_MINUTES, RttEstimator};
 
@@ -32,6 +32,8 @@ use crate::time::{Instant, micros};
 
 /// Largest TARGET that RFC 6817 §2.5 allows.
 pub const MAX_TARGET: Duration = Duration::from_millis(100);
+/// TARGET that LEDBAT++ recommends.
+pub const LEDBAT_PLUS_PLUS_TARGET: Duration = Duration::from_millis(60);
 /// Smallest TARGET accepted; below it, clock resolution and batching drown the signal.
 pub const MIN_TARGET: Duration = Duration::from_millis(1);
 /// Smallest segment size accepted, in bytes; smaller ones spend more on headers than on content.
@@ -132,6 +134,8 @@ pub enum Algorithm {
     /// RFC 6817, optionally with a slow start.
     #[default]
     Ledbat,
+    /// LEDBAT++ (draft-irtf-iccrg-ledbat-plus-plus): retreats faster and slows down regularly to measure the base delay.
+    LedbatPlusPlus,
 }
 
 /// What a [`Controller`] is built from. Gains are in thousandths.
@@ -146,9 +150,10 @@ pub struct ControllerConfig {
     pub mss: u32,
     /// TARGET: the queuing delay aimed at; [`MIN_TARGET`]..=[`MAX_TARGET`]. Equal for flows that are to share fairly.
     pub target: Duration,
-    /// GAIN while below the target, in thousandths; 1..=1000 (RFC 6817 §2.5).
+    /// GAIN while below the target, in thousandths; 1..=1000 (RFC 6817 §2.5). LEDBAT++ divides it by up to 16 on short
+    /// paths.
     pub increase_gain: u32,
-    /// GAIN while above the target, in thousandths; `increase_gain`..=[`MAX_DECREASE_GAIN`].
+    /// GAIN while above the target, LEDBAT++'s C, in thousandths; `increase_gain`..=[`MAX_DECREASE_GAIN`].
     pub decrease_gain: u32,
     /// `INIT_CWND` in segments; at least [`MIN_WINDOW_SEGMENTS`], at most what RFC 5681 §3.1 grants TCP for this `mss`.
     pub init_window_segments: u32,
@@ -164,6 +169,13 @@ pub struct ControllerConfig {
 
 impl Default for ControllerConfig {
     fn default() -> Self {
+        Self::ledbat()
+    }
+}
+
+impl ControllerConfig {
+    /// What RFC 6817 §2.5 recommends, with a slow start.
+    pub const fn ledbat() -> Self {
         Self {
             algorithm: Algorithm::Ledbat,
             mss: DEFAULT_MSS,
@@ -176,6 +188,11 @@ impl Default for ControllerConfig {
             slow_start: true,
             max_window: DEFAULT_MAX_WINDOW,
         }
+    }
+
+    /// What the draft of LEDBAT++ recommends.
+    pub const fn ledbat_plus_plus() -> Self {
+        Self { algorithm: Algorithm::LedbatPlusPlus, target: LEDBAT_PLUS_PLUS_TARGET, ..Self::ledbat() }
     }
 }
 
@@ -232,6 +249,7 @@ impl ControllerConfig {
     pub fn build(&self, now: Instant) -> Box<dyn Controller> {
         match self.algorithm {
             Algorithm::Ledbat => Box::new(Ledbat::new(&self.clamped(), now)),
+            Algorithm::LedbatPlusPlus => Box::new(LedbatPlusPlus::new(&self.clamped(), now)),
         }
     }
 

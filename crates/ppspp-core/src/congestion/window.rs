@@ -9,6 +9,9 @@ use crate::time::Instant;
 /// The window is kept in this fraction of a byte: at a large window one ACK is worth less than a byte.
 pub(super) const FRACTION_BITS: u32 = 16;
 
+/// The longest that the ACK behind the shortest round trip may have waited (R14), while the present one did not.
+const ACK_DELAY: Duration = Duration::from_millis(10);
+
 /// Bytes with a fraction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Window(pub(super) u64);
@@ -61,6 +64,11 @@ impl Round {
     fn flight(&self) -> u64 {
         self.peak.max(self.previous_peak)
     }
+}
+
+/// The bytes that `ack` covers, bounded for window arithmetic.
+pub(super) fn acked(ack: &AckEvent) -> i128 {
+    i128::from(ack.bytes_acked.min(MAX_WINDOW_LIMIT))
 }
 
 /// The state and the rules that do not depend on how the window follows the delay.
@@ -116,12 +124,16 @@ impl Sender {
         if let Some(sample) = ack.delay {
             self.delays.add(self.now, sample);
         }
-        self.queuing = self.delays.queuing(self.now, ack.srtt);
+        self.queuing = self.delays.queuing(self.now, ack.srtt).map(|queuing| queuing.min(self.rtt_rise(ack)));
     }
 
-    /// The bytes that `ack` covers, bounded for window arithmetic.
-    pub(super) fn acked(&self, ack: &AckEvent) -> i128 {
-        i128::from(ack.bytes_acked.min(MAX_WINDOW_LIMIT))
+    /// How much longer than the shortest round trip the present one may be, which bounds the queue.
+    ///
+    /// The round trip is measured on one clock, so this holds whatever the peer claims (RFC 7574 §12.6.4) and however
+    /// its clock drifts: a fast one seems to lengthen every delay, by 60 ms in ten minutes at 100 ppm.
+    fn rtt_rise(&self, ack: &AckEvent) -> Duration {
+        let present = ack.srtt.max(self.now - ack.newest_acked_sent_at);
+        present.saturating_sub(ack.min_rtt).saturating_add(ACK_DELAY)
     }
 
     /// Whether `loss` calls for a reduction: at most one per RTT (RFC 6817 §2.4.2), told by the time of sending.
