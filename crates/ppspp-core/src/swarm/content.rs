@@ -89,9 +89,9 @@ impl ContentState {
         self.verifier.geometry()
     }
 
-    /// Whether no further bytes may be taken in before some are confirmed (R19).
-    pub(crate) const fn is_backed_up(&self, config: &EndpointConfig) -> bool {
-        self.unconfirmed >= config.limits.unconfirmed_bytes
+    /// Whether no further bytes may be taken in before some are confirmed, if `more` are about to be (R19).
+    pub(crate) const fn is_backed_up(&self, config: &EndpointConfig, more: u64) -> bool {
+        self.unconfirmed.saturating_add(more) >= config.limits.unconfirmed_bytes
     }
 
     /// Takes in a chunk of `len` bytes that was just verified and lies in the assembly.

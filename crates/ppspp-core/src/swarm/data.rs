@@ -23,7 +23,7 @@ impl Swarm {
         if self.download_mut(cx, slot).is_none() {
             return Ok(());
         }
-        if self.content.is_backed_up(cx.config) {
+        if self.is_backed_up(cx.config) {
             cx.stats.dropped.backpressure += 1;
             return Ok(());
         }
@@ -171,6 +171,10 @@ impl Swarm {
     fn retry_pending(&mut self, cx: &mut Cx<'_>, slot: PeerSlot) -> Result<(), Misbehaviour> {
         let Some(download) = self.download_mut(cx, slot) else { return Ok(()) };
         for PendingChunk { arrival, payload } in download.take_pending() {
+            if self.is_backed_up(cx.config) {
+                cx.stats.dropped.backpressure += 1;
+                continue;
+            }
             self.screen(cx, slot, arrival, &payload)?;
         }
         self.judge_gathered(cx);

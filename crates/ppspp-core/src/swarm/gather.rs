@@ -6,6 +6,7 @@ use arrayvec::ArrayVec;
 
 use crate::channel::Arrival;
 use crate::chunk::Geometry;
+use crate::config::EndpointConfig;
 use crate::context::Cx;
 use crate::event::CloseReason;
 use crate::integrity::Hash;
@@ -49,6 +50,11 @@ impl Swarm {
         if self.gathered.waiting.len() >= MAX_CHUNKS || self.gathered.bytes >= MAX_BYTES {
             self.judge_gathered(cx);
         }
+    }
+
+    /// Whether no more may be taken in before some is confirmed, with what waits to be judged (R19).
+    pub(super) fn is_backed_up(&self, config: &EndpointConfig) -> bool {
+        self.content.is_backed_up(config, self.gathered.bytes as u64)
     }
 
     /// Judges the chunks that wait because the endpoint turns to something else.

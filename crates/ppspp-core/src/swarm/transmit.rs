@@ -143,7 +143,7 @@ impl Swarm {
             write_haves(&mut datagram, peer, &self.content.stored);
         }
         let mut calling = false;
-        if may_request(peer) && !cx.events.is_full() && !self.content.is_backed_up(cx.config) {
+        if may_request(peer) && !cx.events.is_full() && !self.is_backed_up(cx.config) {
             calling = self.write_requests(cx, slot, &mut datagram);
         }
         // After the requests: what is asked of the same peer again needs no CANCEL.
