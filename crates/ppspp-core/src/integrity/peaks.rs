@@ -2,12 +2,14 @@
 
 use alloc::vec::Vec;
 
+use arrayvec::ArrayVec;
 use thiserror::Error;
 
 use super::HashFunction;
 use super::hash::is_zero;
-use super::{Hash, TreeParams};
-use crate::chunk::{Bin, ChunkSize, Geometry};
+use super::{EarlyHashes, Hash, MAX_PROOF, TreeParams};
+use crate::chunk::{Bin, ChunkIndex, ChunkSize, Geometry};
+use crate::time::Instant;
 
 /// Most hashes that [`PeakClaim::find`] looks at: a content has at most 54 peaks, and its first chunk fewer uncles.
 pub const MAX_CLAIM_CANDIDATES: usize = 128;
@@ -128,6 +130,47 @@ impl PeakClaim {
         Some(Self { geometry, peaks: alloc::vec![(geometry.root(), *root)] })
     }
 
+    /// Whether `payload` hashes, as `chunk`, to the claimed peak over it, with the siblings among `early`. If it does, the
+    /// hashes on the way are put there: they prove other chunks whose hashes this one implies.
+    ///
+    /// Only for chunks before the last, which are whole: a last one is for [`Verifier::adopt`](super::Verifier::adopt).
+    pub(crate) fn proves(
+        &self,
+        params: TreeParams,
+        chunk: ChunkIndex,
+        payload: &[u8],
+        early: &mut EarlyHashes,
+        now: Instant,
+    ) -> bool {
+        let function = params.function;
+        if payload.len() != params.chunk_size.bytes() as usize {
+            return false;
+        }
+        let Some((peak, expected)) = self.peaks.iter().find(|(peak, _)| peak.base_range().contains(chunk)) else {
+            return false;
+        };
+        let mut path: ArrayVec<(Bin, Hash), MAX_PROOF> = ArrayVec::new();
+        let Some(mut bin) = Bin::leaf(chunk) else { return false };
+        let mut hash = function.leaf(payload);
+        while bin != *peak {
+            let Some((parent, sibling)) = bin.parent().zip(bin.sibling()) else { return false };
+            let Some(beside) = early.get(sibling) else { return false };
+            let (left, right) = if bin.is_left() { (hash.as_slice(), beside) } else { (beside, hash.as_slice()) };
+            let above = function.node(left, right);
+            if path.try_push((bin, hash)).is_err() {
+                return false;
+            }
+            (bin, hash) = (parent, above);
+        }
+        if hash != *expected {
+            return false;
+        }
+        for (bin, hash) in path {
+            early.insert(bin, hash.as_slice(), now);
+        }
+        true
+    }
+
     /// The claimed number of chunks.
     pub const fn chunks(&self) -> u64 {
         self.geometry.chunk_count()
@@ -174,6 +217,38 @@ mod tests {
         assert_eq!(root_from_peaks(HashFunction::Sha256, &content.geometry, &peaks), Some(content.root()));
     }
 
+    /// A chunk before the last counts under its peer's claim, and leaves the hashes that it implies for the last one.
+    #[test]
+    fn a_claim_proves_whole_chunks_and_what_they_imply() {
+        let now = Instant::ZERO;
+        for chunks in 2..40 {
+            let content = content(chunks);
+            let claim = PeakClaim::find(content.params, &content.root(), &content.peaks()).unwrap();
+            for chunk in (0..chunks - 1).map(ChunkIndex::new) {
+                let mut early = EarlyHashes::new(256);
+                let uncles = crate::integrity::uncles(&content.geometry, chunk, |_| false);
+                for &bin in &uncles {
+                    assert!(!claim.proves(content.params, chunk, content.chunk(chunk.value()), &mut early, now));
+                    early.insert(bin, content.node(bin).as_slice(), now);
+                }
+                let mut wrong = content.chunk(chunk.value()).to_vec();
+                wrong[0] ^= 1;
+                assert!(!claim.proves(content.params, chunk, &wrong, &mut early, now));
+                assert!(!claim.proves(content.params, chunk, &wrong[1..], &mut early, now));
+                assert_eq!(early.len(), uncles.len(), "what is false leaves no trace");
+                assert!(claim.proves(content.params, chunk, content.chunk(chunk.value()), &mut early, now));
+                // The last chunk's proof, without what the acknowledged chunk implies (RFC 7574 §5.3).
+                let last = content.geometry.last_chunk();
+                for bin in crate::integrity::uncles(&content.geometry, last, |range| range.contains(chunk)) {
+                    early.insert(bin, content.node(bin).as_slice(), now);
+                }
+                let mut verifier = crate::integrity::Verifier::new(content.params, content.root(), None, 4);
+                let adopted = verifier.adopt(&claim, content.chunk(last.value()), &early);
+                assert_eq!(adopted.map(Geometry::chunk_count), Ok(chunks), "{chunk:?}");
+            }
+        }
+    }
+
     #[test]
     fn other_nodes_are_no_peaks() {
         let content = content(7);
@@ -196,8 +271,7 @@ mod tests {
         for chunks in 2..40 {
             let content = content(chunks);
             for chunk in 0..chunks {
-                let uncles =
-                    crate::integrity::uncles(&content.geometry, crate::chunk::ChunkIndex::new(chunk), |_| false);
+                let uncles = crate::integrity::uncles(&content.geometry, ChunkIndex::new(chunk), |_| false);
                 let mut sent = content.peaks();
                 sent.extend(uncles.iter().map(|bin| (*bin, content.node(*bin))));
                 for _ in 0..2 {

@@ -30,7 +30,11 @@ impl Swarm {
         if self.content.geometry().is_none() && !self.detect_size(cx, slot, arrival, payload)? {
             return Ok(());
         }
-        self.screen(cx, slot, arrival, payload)?;
+        if self.content.geometry().is_some_and(|geometry| self.is_expected(&geometry, slot, arrival.chunk)) {
+            self.screen(cx, slot, arrival, payload)?;
+        } else {
+            cx.stats.dropped.unrequested += 1;
+        }
         let kept = self.download_mut(cx, slot).is_some_and(|download| download.has_pending());
         if kept && brought_hashes {
             self.judge_gathered(cx);
@@ -48,10 +52,6 @@ impl Swarm {
         payload: &[u8],
     ) -> Result<(), Misbehaviour> {
         let Some(geometry) = self.content.geometry() else { return Ok(()) };
-        if !self.is_expected(&geometry, slot, arrival.chunk) {
-            cx.stats.dropped.unrequested += 1;
-            return Ok(());
-        }
         for _ in 0..2 {
             if let Some(verdict) = self.content.verifier.screen(arrival.chunk, payload.len()) {
                 return self.on_verdict(cx, slot, arrival, payload.len(), verdict);
@@ -196,7 +196,9 @@ impl Swarm {
         let params = self.content.verifier.tree().params();
         let root = *self.content.verifier.tree().root();
         let limit = cx.config.limits.pending_chunks;
-        let Some(download) = self.download_mut(cx, slot) else { return Ok(false) };
+        let Some(peer) = self.peers[slot as usize].established_mut() else { return Ok(false) };
+        let srtt = peer.srtt();
+        let Some(download) = &mut peer.download else { return Ok(false) };
         if !download.on_unsized(cx.now, chunk) && !download.may_come_late(chunk) {
             cx.stats.dropped.unrequested += 1;
             return Ok(false);
@@ -208,6 +210,10 @@ impl Swarm {
         }
         let Some(claim) = download.claim.clone() else { return Ok(false) };
         if chunk.value() + 1 != claim.chunks() {
+            // It is good if the claim is. Unacknowledged it would keep the last chunk waiting for room in the window.
+            if claim.proves(params, chunk, payload, &mut download.early, cx.now) {
+                download.acks.on_data(cx.now, arrival, srtt, true);
+            }
             download.keep_pending(PendingChunk { arrival, payload: payload.to_vec() }, limit);
             return Ok(false);
         }

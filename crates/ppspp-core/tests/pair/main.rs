@@ -18,6 +18,7 @@ mod replay;
 mod rivals;
 mod script;
 mod spread;
+mod start;
 mod storage;
 mod traffic;
 mod transfer;
