@@ -295,15 +295,29 @@ impl Download {
         !self.pending.is_empty()
     }
 
-    /// Drops kept chunks that arrived at `before` or earlier.
-    pub(crate) fn expire_pending(&mut self, before: Instant) {
-        while self.pending.front().is_some_and(|chunk| chunk.arrival.at <= before) {
+    /// Drops kept chunks after `life`, and hashes after four times as long. What waits for the size stays: it was
+    /// acknowledged, and not every peer sends such a chunk again.
+    pub(crate) fn expire(&mut self, now: Instant, life: Duration) {
+        if self.claim.is_some() {
+            return;
+        }
+        while self.pending.front().is_some_and(|chunk| chunk.arrival.at + life <= now) {
             self.pending.pop_front();
         }
+        self.early.expire(now - 4 * life);
     }
 
-    /// When the oldest kept chunk arrived.
-    pub(crate) fn oldest_pending(&self) -> Option<Instant> {
-        self.pending.front().map(|chunk| chunk.arrival.at)
+    /// When the oldest kept chunk goes, if it does.
+    pub(crate) fn pending_deadline(&self, life: Duration) -> Option<Instant> {
+        self.pending.front().filter(|_| self.claim.is_none()).map(|chunk| chunk.arrival.at + life)
+    }
+
+    /// Whether nothing is asked for, kept or to be acknowledged.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.batches.is_empty()
+            && self.pending.is_empty()
+            && self.early.is_empty()
+            && self.claim.is_none()
+            && self.acks.due().is_none()
     }
 }

@@ -91,6 +91,16 @@ impl InFlight {
         self.blocks.get(&(chunk.value() / BLOCK)).is_some_and(|block| block.flying >> bit & 1 == 1)
     }
 
+    /// Frees all room if nothing is in flight; returns whether nothing is.
+    pub(crate) fn rest(&mut self) -> bool {
+        if self.sent.is_empty() {
+            self.sent = VecDeque::new();
+            self.blocks = BTreeMap::new();
+            self.spare = Vec::new();
+        }
+        self.sent.is_empty()
+    }
+
     /// When the newest transmission was made.
     pub(crate) fn newest_sent_at(&self) -> Option<Instant> {
         self.sent.back().map(|sent| sent.sent_at)

@@ -199,8 +199,7 @@ impl Channel {
                     established
                         .download
                         .as_ref()
-                        .and_then(|download| download.oldest_pending())
-                        .map(|arrived| arrived + established.pending_life()),
+                        .and_then(|download| download.pending_deadline(established.pending_life())),
                 ];
                 let always = self.keep_alive_at(config).min(self.dead_at(config));
                 timers.into_iter().flatten().fold(always, Instant::min)
@@ -218,14 +217,17 @@ impl Channel {
         if dead {
             return Due::Dead;
         }
+        let keep_alive_at = self.keep_alive_at(config);
         let State::Established(established) = &mut self.state else { return Due::Nothing };
         if let Some(upload) = &mut established.upload {
             upload.on_timeout(now);
         }
         let life = established.pending_life();
         if let Some(download) = &mut established.download {
-            download.expire_pending(now - life);
-            download.early.expire(now - 4 * life);
+            download.expire(now, life);
+        }
+        if keep_alive_at <= now {
+            established.rest();
         }
         let reopen = self.established().and_then(|established| self.reopen_at(established));
         if reopen.is_some_and(|at| at <= now) { Due::Reopen } else { Due::Nothing }
@@ -252,6 +254,16 @@ impl Channel {
 }
 
 impl Established {
+    /// Frees what a channel that carries only keep-alives does not need. What is known of the path stays.
+    fn rest(&mut self) {
+        if let Some(upload) = &mut self.upload {
+            upload.rest();
+        }
+        if self.download.as_ref().is_some_and(|download| download.is_idle()) {
+            self.download = None;
+        }
+    }
+
     /// How long a chunk waits for its hashes: one round trip, with some slack for scheduling (R17).
     fn pending_life(&self) -> Duration {
         self.srtt() + Duration::from_millis(50)

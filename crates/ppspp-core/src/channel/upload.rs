@@ -167,6 +167,19 @@ impl Upload {
         self.prepared = false;
     }
 
+    /// Frees the room for what was asked for and sent, if there is none of either.
+    pub(crate) fn rest(&mut self) {
+        if self.has_requests() || !self.in_flight.rest() {
+            return;
+        }
+        self.run = None;
+        self.next_run = None;
+        self.queue = VecDeque::new();
+        self.resend = VecDeque::new();
+        self.lost = Vec::new();
+        self.ahead = None;
+    }
+
     /// Whether the window has room: without it nothing needs to be read.
     pub(crate) fn has_window(&self) -> bool {
         self.in_flight.bytes() < self.controller.window()
