@@ -61,7 +61,9 @@ fn leechers_complete_after_the_seeder_was_killed() {
     let place = Place::new();
     let original = place.file("original", SIZE);
     let seeder_file = original.to_str().unwrap();
-    let mut seeder = Running::start(place.ppspp().args(["seed", seeder_file, "--listen", "127.0.0.1:0", "--json"]));
+    // Slow enough that the leechers get much of it from each other.
+    let arguments = ["seed", seeder_file, "--listen", "127.0.0.1:0", "--json", "--upload-limit", "32MiB/s"];
+    let mut seeder = Running::start(place.ppspp().args(arguments));
     let seeding: Value = serde_json::from_str(&seeder.line()).unwrap();
     let link = seeding["link"].as_str().unwrap();
     let mut leechers: Vec<(Running, String)> = Vec::new();
@@ -84,14 +86,17 @@ fn leechers_complete_after_the_seeder_was_killed() {
     for (leecher, _) in &mut leechers[1..] {
         leecher.line_with("\"complete\"");
     }
+    let mut served = 0;
     for (leecher, output) in leechers {
         leecher.signal("INT");
         let ended = leecher.wait();
         let summary = ended.summary();
         assert_eq!((ended.code, &summary["complete"]), (Some(0), &true.into()), "{ended:?}");
         assert_eq!(summary["bytes_fetched"], SIZE);
+        served += summary["bytes_sent"].as_u64().unwrap();
         same(&original, &place.path(&output));
     }
+    assert!(served > 0, "they served each other");
     // Whoever comes now is served by nobody.
     let ended = finish(place.ppspp().args(["get", link, "-o", "late", "--listen", "127.0.0.1:0", "--timeout", "1s"]));
     assert_eq!(ended.code, Some(3), "{ended:?}");
