@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use ppspp_core::chunk::{ChunkAddressing, ChunkSize, UnknownName};
 use ppspp_core::integrity::HashFunction;
-use ppspp_core::{ByteRate, Rates};
+use ppspp_core::{ByteRate, Order, Rates};
 use ppspp_mio::link::{HostPort, Link};
 
 use crate::exit::HELP as EXIT_CODES;
@@ -95,10 +95,35 @@ pub(crate) struct GetArgs {
         value_parser = units::positive_duration
     )]
     pub(crate) timeout: Duration,
+    /// What to fetch first. Whatever the order, the file is complete and verified in the end
+    #[arg(long, value_name = "ORDER", env = "PPSPP_ORDER", value_enum, default_value_t)]
+    pub(crate) order: FetchOrder,
     #[command(flatten)]
     pub(crate) exchange: ExchangeArgs,
     #[command(flatten)]
     pub(crate) messages: OutputArgs,
+}
+
+/// What is fetched first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub(crate) enum FetchOrder {
+    /// From the first byte to the last
+    InOrder,
+    /// What the fewest peers have
+    Rarest,
+    /// The rarest first among leechers, in order from seeders alone
+    #[default]
+    Auto,
+}
+
+impl From<FetchOrder> for Order {
+    fn from(order: FetchOrder) -> Self {
+        match order {
+            FetchOrder::InOrder => Self::InOrder,
+            FetchOrder::Rarest => Self::RarestFirst,
+            FetchOrder::Auto => Self::Auto,
+        }
+    }
 }
 
 /// Print the swarm id and the metadata that a file would be shared with
@@ -289,6 +314,7 @@ mod tests {
         let link = format!("ppsp:///{}", "00".repeat(32));
         let Ok(Command::Get(get)) = parse(&format!("ppspp get {link} --peer a:1,b:2 --peer [::1]:3")) else { panic!() };
         assert_eq!((get.timeout, get.peers.len(), get.force), (Duration::from_secs(60), 3, false));
+        assert_eq!(Order::from(get.order), Order::Auto);
         let Ok(Command::Demo(demo)) = parse("ppspp demo") else { panic!() };
         assert_eq!((demo.leechers, demo.size), (3, 64 << 20));
         assert!(parse(&format!("ppspp get {link} --keep-seeding --seed-for 5s")).is_err());

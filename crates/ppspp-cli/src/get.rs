@@ -15,7 +15,7 @@ use ppspp_mio::{
     FetchError, FetchRequest, Node, PeerError, StreamRequest, Transfer, TransferError, TransferEvent, TransferProgress,
 };
 
-use crate::args::GetArgs;
+use crate::args::{FetchOrder, GetArgs};
 use crate::console::{Bar, Console, peers, rate, swarm};
 use crate::content::{file_failure, hash_failure};
 use crate::exit::{Exit, OrExit as _, Outcome, Stop};
@@ -70,7 +70,11 @@ pub(crate) fn run(args: &GetArgs, logging: bool) -> Outcome<Exit> {
         (transfer, Some(Pipe::start(stream)?))
     } else {
         let request = FetchRequest { metadata, peers: peers.clone(), output: output.clone(), force: args.force };
-        (node.fetch(request).map_err(refused)?, None)
+        let transfer = node.fetch(request).map_err(refused)?;
+        if args.order != FetchOrder::default() {
+            transfer.set_order(args.order.into());
+        }
+        (transfer, None)
     };
     if let Some(warning) = transfer.warning() {
         console.warn(warning);
@@ -100,6 +104,8 @@ pub(crate) fn run(args: &GetArgs, logging: bool) -> Outcome<Exit> {
 fn check_stdout(args: &GetArgs) -> Outcome {
     let sentence = if args.keep_seeding || args.seed_for.is_some() {
         "content on standard output is shared while it is read; --keep-seeding and --seed-for need a file"
+    } else if args.order == FetchOrder::Rarest {
+        "content on standard output comes in order; --order rarest needs a file"
     } else if io::stdout().is_terminal() {
         "standard output is a terminal; pipe the content into a program or name a file with --output"
     } else {

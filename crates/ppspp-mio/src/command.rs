@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use mio::Waker;
-use ppspp_core::{EndpointStats, JoinError, PeerView, Rates, Scope, SwarmConfig, SwarmId};
+use ppspp_core::{EndpointStats, JoinError, Order, PeerView, Rates, Scope, SwarmConfig, SwarmId};
 
 use crate::content::Content;
 use crate::error::{NodeStopped, PeerError};
@@ -47,6 +47,11 @@ pub(crate) enum Command {
     },
     Leave {
         swarm: SwarmId,
+    },
+    /// Fetch in this order from now on.
+    SetOrder {
+        swarm: SwarmId,
+        order: Order,
     },
     /// The reader of a stream has got that far, in bytes.
     Advance {

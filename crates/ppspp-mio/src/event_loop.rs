@@ -384,6 +384,11 @@ impl EventLoop {
                     state.save_and_close(&mut self.endpoint);
                 }
             }
+            Command::SetOrder { swarm, order } => {
+                if let Some(state) = self.swarms.get_mut(&swarm) {
+                    state.set_order(&mut self.endpoint, order, now);
+                }
+            }
             Command::Advance { swarm, position } => {
                 if let Some(state) = self.swarms.get_mut(&swarm) {
                     state.advance(&mut self.endpoint, position, now);

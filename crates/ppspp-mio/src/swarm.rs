@@ -96,6 +96,15 @@ impl Swarm {
         self.want(endpoint, now);
     }
 
+    /// Fetches in this order from now on, unless there is nothing to fetch.
+    pub(crate) fn set_order(&self, endpoint: &mut Endpoint, order: Order, now: Instant) {
+        let everything = RangeSet::from(ChunkRange::new(0, u64::MAX));
+        if self.content.is_partial() && endpoint.set_wanted(self.id, Wanted { ranges: everything, order }, now).is_err()
+        {
+            tracing::debug!("a fetch was left while its order was changed");
+        }
+    }
+
     /// The reader of a stream has got to `position`.
     pub(crate) fn advance(&mut self, endpoint: &mut Endpoint, position: u64, now: Instant) {
         if let Some(spool) = self.content.stream_mut() {

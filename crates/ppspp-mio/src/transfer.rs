@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use ppspp_core::{PeerView, Rates, Scope, SwarmId};
+use ppspp_core::{Order, PeerView, Rates, Scope, SwarmId};
 
 use crate::command::{Command, Mailbox};
 use crate::error::NodeStopped;
@@ -77,6 +77,13 @@ impl Transfer {
     pub fn set_rates(&self, rates: Rates) {
         // A node that has stopped sends nothing.
         let _ = self.mailbox.send(Command::SetRates { scope: Scope::Swarm(self.swarm), rates });
+    }
+
+    /// Fetches in this order from now on; at the start it is [`Order::Auto`]. Means nothing to a complete file, and
+    /// nothing to a stream, which goes with its reader.
+    pub fn set_order(&self, order: Order) {
+        // A node that has stopped fetches nothing.
+        let _ = self.mailbox.send(Command::SetOrder { swarm: self.swarm, order });
     }
 
     /// Leaves the swarm: says goodbye to its peers and keeps what was stored, so that it can be resumed.

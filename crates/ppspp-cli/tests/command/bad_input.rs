@@ -114,7 +114,7 @@ fn flags_that_cannot_be_used() {
     let place = Place::new();
     place.file("f", 10);
     let link = format!("ppsp://127.0.0.1:9/{ID}");
-    let cases: [(&[&str], &str); 13] = [
+    let cases: [(&[&str], &str); 14] = [
         (&["seed"], "the following required arguments were not provided: <PATH>...; see ppspp --help"),
         (&["seed", "f", "--nonsense"], "unexpected argument '--nonsense' found; see ppspp --help"),
         (&["share", "f"], "unrecognized subcommand 'share'; see ppspp --help"),
@@ -137,6 +137,10 @@ fn flags_that_cannot_be_used() {
         (
             &["get", &link, "--upload-limit", "fast"],
             "\"fast\" cannot be used for --upload-limit <RATE>: a rate is a whole number of bytes per second, such as",
+        ),
+        (
+            &["get", &link, "--order", "random"],
+            "invalid value 'random' for '--order <ORDER>' [possible values: in-order,",
         ),
         (&["seed", "f", "--download-limit", "0"], "\"0\" cannot be used for --download-limit <RATE>: it must be more"),
         (&["get", &link, "--keep-seeding", "--seed-for", "5s"], "the argument '--keep-seeding' cannot be used with"),

@@ -111,8 +111,11 @@ fn what_makes_no_sense_with_standard_output_is_refused() {
     let place = Place::new();
     let mut seeder = place.seed(&place.file("f", 3_000_000), &[]);
     let link = seeder.line();
-    for more in [&["--keep-seeding"][..], &["--seed-for", "5s"]] {
-        let says = "content on standard output is shared while it is read; --keep-seeding and --seed-for need a file";
+    let shared = "content on standard output is shared while it is read; --keep-seeding and --seed-for need a file";
+    let ordered = "content on standard output comes in order; --order rarest needs a file";
+    for (more, says) in
+        [(&["--keep-seeding"][..], shared), (&["--seed-for", "5s"], shared), (&["--order", "rarest"], ordered)]
+    {
         finish(&mut stream(&place, &link, more)).refused(2, says);
     }
     let ended = finish(stream(&place, &link, &[]).env("TMPDIR", place.path("missing")));

@@ -45,6 +45,19 @@ fn events_of_several_files_are_told_apart() {
 }
 
 #[test]
+fn every_order_ends_with_the_same_file() {
+    let place = Place::new();
+    let original = place.file("original", 2_000_000);
+    let mut seeder = place.seed(&original, &[]);
+    let link = seeder.line();
+    for order in ["in-order", "rarest", "auto"] {
+        let ended = place.get(&link, order, &["--order", order]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        same(&original, &place.path(order));
+    }
+}
+
+#[test]
 fn limits_hold_a_transfer_back_but_do_not_break_it() {
     let place = Place::new();
     let original = place.file("original", 400_000);
