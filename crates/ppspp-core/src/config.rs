@@ -44,6 +44,11 @@ pub struct Limits {
     pub in_flight: usize,
     /// Messages of one datagram that are processed; the rest is dropped. Default 4,096.
     pub messages_per_datagram: usize,
+    /// Addresses of one swarm that may be dialled: named by peers, or of peers lost. Default 256, of which the word of
+    /// one host fills an eighth (§12.2).
+    pub candidates: usize,
+    /// Hosts remembered for the misbehaviour of their peers. Default 1,024, about 200 bytes each.
+    pub shunned_hosts: usize,
 }
 
 impl Default for Limits {
@@ -65,6 +70,8 @@ impl Default for Limits {
             pending_reads: 32,
             in_flight: 65_536,
             messages_per_datagram: 4096,
+            candidates: 256,
+            shunned_hosts: 1024,
         }
     }
 }
@@ -89,6 +96,14 @@ pub struct EndpointConfig {
     pub mtu_v6: u16,
     /// How long a verified chunk may wait for the rest of its group before it is handed to storage. Default 1 s.
     pub flush_after: Duration,
+    /// Whether peers tell each other of peers. Default [`PexPolicy::Benign`].
+    pub pex: PexPolicy,
+    /// Established channels of one swarm that others and we may have, at most; `Limits::channels` holds beside it.
+    /// Default 10,000. Others open at most three quarters of them, or all but as many as are aimed at (§12.6.1).
+    pub max_peers: usize,
+    /// Established channels of one swarm below which an incomplete peer asks for others and dials them, at most
+    /// `max_peers` of it. Default 32; a quarter of them is kept from peers that others named (§12.2.3).
+    pub aimed_peers: usize,
 }
 
 impl Default for EndpointConfig {
@@ -102,6 +117,9 @@ impl Default for EndpointConfig {
             mtu_v4: 1472,
             mtu_v6: 1452,
             flush_after: Duration::from_secs(1),
+            pex: PexPolicy::default(),
+            max_peers: 10_000,
+            aimed_peers: 32,
         }
     }
 }
@@ -109,6 +127,24 @@ impl Default for EndpointConfig {
 impl EndpointConfig {
     /// Longest keep-alive interval: three must fit into the time after which a peer is dead (R12).
     pub const MAX_KEEP_ALIVE: Duration = Duration::from_secs(55);
+}
+
+/// Between whom peer addresses are exchanged (PEX; RFC 7574 §3.10, §8.13, R24).
+///
+/// Plain addresses guarantee nothing: who is named may be a victim that never heard of the swarm, and who names may try
+/// to surround a peer with its own kind (§12.2). What is taken is therefore bounded and dialled slowly, and neither
+/// fills the slots kept for trusted sources. Addresses of a private network are never told outside it, and those of a
+/// loopback never to another host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum PexPolicy {
+    /// Nobody asks, answers, or listens; PEX messages are not offered.
+    Off,
+    /// Within one private network, or within one host.
+    #[default]
+    Benign,
+    /// On the Internet too. RFC 7574 §3.10.1 asks for a benign environment: only for swarms whose members are known.
+    Open,
 }
 
 /// What one must know of a static content to join its swarm (RFC 7574 §3.1), from a trusted source.

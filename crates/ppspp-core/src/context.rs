@@ -6,7 +6,7 @@ use rand_chacha::ChaCha12Rng;
 
 use crate::config::EndpointConfig;
 use crate::event::{Event, SwarmId};
-use crate::policy::Intake;
+use crate::policy::{Intake, Reputation};
 use crate::stats::EndpointStats;
 use crate::time::Instant;
 
@@ -21,6 +21,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) stats: &'a mut EndpointStats,
     /// What all swarms together may ask for.
     pub(crate) down: &'a mut Intake,
+    pub(crate) reputation: &'a mut Reputation,
 }
 
 /// Events waiting for the application.

@@ -49,6 +49,9 @@ pub enum AddPeerError {
     /// The address cannot be a peer's.
     #[error("{0} is not the address of a peer: it must be unicast with a port")]
     BadAddress(core::net::SocketAddr),
+    /// The peer misbehaved, and is not dealt with for a while.
+    #[error("{0} misbehaved lately: it can be added again later")]
+    Shunned(core::net::SocketAddr),
     /// A channel to that address is there already.
     #[error("there is a channel to {0} already")]
     AlreadyKnown(core::net::SocketAddr),

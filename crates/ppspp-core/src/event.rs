@@ -135,6 +135,12 @@ pub enum Misbehaviour {
     /// A chunk lies past the content's end.
     #[error("a chunk lies past the end of the content")]
     OutOfRange,
+    /// It says it has chunks, and answers almost no request for them.
+    #[error("almost nothing came of what the peer says it has")]
+    Useless,
+    /// Messages beyond every bound, for long.
+    #[error("a flood of messages")]
+    Flooding,
     /// Too many undecodable datagrams on an established channel; the last error is given.
     #[error("undecodable messages: {0}")]
     Undecodable(WireError),

@@ -134,6 +134,7 @@ mod event;
 pub mod integrity;
 mod io;
 mod negotiation;
+mod pex;
 mod policy;
 mod progress;
 mod schedule;
@@ -142,7 +143,9 @@ mod swarm;
 mod time;
 pub mod wire;
 
-pub use config::{Content, EndpointConfig, Limits, Metadata, Order, PeerSource, PlayHead, SwarmConfig, Wanted};
+pub use config::{
+    Content, EndpointConfig, Limits, Metadata, Order, PeerSource, PexPolicy, PlayHead, SwarmConfig, Wanted,
+};
 pub use endpoint::{Endpoint, Scope};
 pub use error::{AddPeerError, JoinError, UnknownSwarm};
 pub use event::{

@@ -26,8 +26,8 @@ pub(crate) enum Role {
     Responder,
 }
 
-/// The message types understood here; a proper subset, so option 8 is sent (RFC 7574 §7.10).
-pub(crate) fn supported_messages() -> MessageSet {
+/// The message types understood here; a proper subset, so option 8 is sent (RFC 7574 §7.10). PEX only with `pex`.
+pub(crate) fn supported_messages(pex: bool) -> MessageSet {
     let mut set = MessageSet::default();
     for kind in [
         MessageType::Handshake,
@@ -42,11 +42,16 @@ pub(crate) fn supported_messages() -> MessageSet {
     ] {
         set.insert(kind);
     }
+    if pex {
+        for kind in [MessageType::PexReq, MessageType::PexResV4, MessageType::PexResV6] {
+            set.insert(kind);
+        }
+    }
     set
 }
 
 /// Our HANDSHAKE for `metadata`. With `older`, without the options draft-10 peers stumble over (R6, R7).
-pub(crate) fn offer(metadata: &Metadata, source: ChannelId, role: Role, older: bool) -> Handshake<'_> {
+pub(crate) fn offer(metadata: &Metadata, source: ChannelId, role: Role, older: bool, pex: bool) -> Handshake<'_> {
     Handshake {
         source,
         version: Some(VERSION),
@@ -59,7 +64,7 @@ pub(crate) fn offer(metadata: &Metadata, source: ChannelId, role: Role, older: b
         integrity_method: Some(MERKLE),
         hash_function: Some(metadata.function.code()),
         addressing: Some(metadata.addressing.code()),
-        supported_messages: if older { None } else { Some(supported_messages()) },
+        supported_messages: if older { None } else { Some(supported_messages(pex)) },
         chunk_size: if older { None } else { Some(metadata.chunk_size.bytes()) },
         ..Handshake::default()
     }

@@ -16,6 +16,8 @@ pub struct EndpointStats {
     pub bytes_received: u64,
     /// Datagrams dropped, by reason.
     pub dropped: DropStats,
+    /// PEX messages ignored: not asked for, too many, certificates.
+    pub pex_ignored: u64,
 }
 
 /// Datagrams dropped, by reason.
@@ -32,6 +34,8 @@ pub struct DropStats {
     pub bad_handshake: u64,
     /// An opening handshake for a swarm that we are not in, or with other options.
     pub refused_handshake: u64,
+    /// An opening handshake from a peer that misbehaved not long ago.
+    pub shunned: u64,
     /// Messages that do not decode; the rest of the datagram is dropped.
     pub undecodable: u64,
     /// DATA beyond the bound on unconfirmed bytes (R19).

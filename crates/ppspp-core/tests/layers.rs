@@ -19,6 +19,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("config", "time chunk wire integrity congestion policy"),
     ("error", "time chunk wire integrity config"),
     ("event", "time chunk wire stats integrity config error"),
+    ("pex", "time config policy"),
     ("context", "time chunk wire stats integrity policy config event"),
     ("io", ""),
     ("progress", "chunk integrity"),

@@ -32,6 +32,8 @@ use crate::wire::ChannelId;
 
 /// Datagrams that must have been sent in vain before silence means death (RFC 7574 §3.12).
 const DEAD_AFTER_DATAGRAMS: u32 = 3;
+/// Opening HANDSHAKEs sent to an address that another peer named.
+const MAX_HEARSAY_OPENINGS: u32 = 3;
 /// Datagrams that called for an answer in vain before the channel is opened anew (R11).
 const REOPEN_AFTER_DATAGRAMS: u32 = 3;
 /// Shortest silence before the channel is opened anew, or four round trips (R11).
@@ -84,6 +86,8 @@ pub(crate) enum Due {
     Nothing,
     /// The peer is dead (§3.12), or never proved its address.
     Dead,
+    /// The peer answers almost nothing that it is asked for.
+    Useless,
     /// The peer fell silent: a new channel may get through (R11).
     Reopen,
 }
@@ -212,6 +216,12 @@ impl Channel {
     pub(crate) fn on_timeout(&mut self, now: Instant, config: &EndpointConfig) -> Due {
         let dead = match &self.state {
             State::HalfOpen(half_open) if half_open.ours.is_none() => half_open.deadline() <= now,
+            // RFC 7574 §12.2.1: who was merely named by another may be a victim.
+            State::Opening(opening)
+                if self.source == PeerSource::Exchange && opening.attempts >= MAX_HEARSAY_OPENINGS =>
+            {
+                opening.next_at <= now
+            }
             _ => self.dead_at(config) <= now && self.sent_in_vain >= DEAD_AFTER_DATAGRAMS,
         };
         if dead {

@@ -10,6 +10,8 @@ use crate::channel::outgoing::Blocked;
 use crate::channel::upload::Upload;
 use crate::chunk::RangeSet;
 use crate::negotiation::Session;
+use crate::pex::Dialogue;
+use crate::policy::Conduct;
 use crate::time::Instant;
 use crate::wire::{ChannelId, WireError};
 
@@ -155,6 +157,10 @@ pub(crate) struct Established {
     pub(crate) blocked: Blocked,
     /// Datagrams with messages that did not decode, and the last reason.
     pub(crate) undecodable: Option<(u32, WireError)>,
+    /// Addresses asked for and told, once there were any.
+    pub(crate) dialogue: Option<Box<Dialogue>>,
+    /// What speaks against the peer, once there is anything.
+    pub(crate) conduct: Option<Box<Conduct>>,
 }
 
 impl Established {
@@ -174,6 +180,8 @@ impl Established {
             rtt,
             blocked: Blocked::Idle,
             undecodable: None,
+            dialogue: None,
+            conduct: None,
         }
     }
 

@@ -3,6 +3,7 @@
 use core::net::SocketAddr;
 
 use crate::channel::State;
+use crate::config::PeerSource;
 use crate::context::Cx;
 use crate::endpoint::{Endpoint, cx};
 use crate::event::CloseReason;
@@ -59,6 +60,11 @@ impl Endpoint {
             return;
         };
         if self.swarms[slot as usize].leaving || self.is_ourselves(now, handshake.source) {
+            return;
+        }
+        let trusted = self.swarms[slot as usize].source_of(remote) == PeerSource::Trusted;
+        if self.reputation.is_shunned(remote, trusted, now) {
+            self.stats.dropped.shunned += 1;
             return;
         }
         let local = self.demux.fresh_id();

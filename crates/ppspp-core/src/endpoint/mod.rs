@@ -22,8 +22,8 @@ use crate::context::{Cx, EventQueue};
 use crate::endpoint::demux::Demux;
 use crate::endpoint::ready::{ReadyQueue, SwarmSlot, Timer, Timers};
 use crate::error::{AddPeerError, JoinError, UnknownSwarm};
-use crate::event::{CloseReason, Event, PeerId, ReadError, ReadToken, StoreError, SwarmId};
-use crate::policy::{Bucket, FairQueue, Intake};
+use crate::event::{CloseReason, Event, Misbehaviour, PeerId, ReadError, ReadToken, StoreError, SwarmId};
+use crate::policy::{Bucket, FairQueue, Intake, Reputation};
 use crate::progress::Checkpoint;
 use crate::schedule::PeerSlot;
 use crate::stats::EndpointStats;
@@ -74,6 +74,7 @@ pub struct Endpoint {
     timers: Timers,
     events: EventQueue,
     stats: EndpointStats,
+    reputation: Reputation,
     latest: Instant,
     closing: bool,
     /// Swarms with chunks that wait to be judged.
@@ -90,6 +91,7 @@ macro_rules! cx {
             events: &mut $endpoint.events,
             stats: &mut $endpoint.stats,
             down: &mut $endpoint.down,
+            reputation: &mut $endpoint.reputation,
         }
     };
 }
@@ -101,6 +103,7 @@ impl Endpoint {
     pub fn new(config: Arc<EndpointConfig>, seed: [u8; 32], now: Instant) -> Self {
         let events = EventQueue::new(config.limits.queued_events);
         let (up, down) = (Bucket::new(config.rates.up, now), Intake::new(config.rates.down, now));
+        let reputation = Reputation::new(config.limits.shunned_hosts);
         let mut rng = ChaCha12Rng::from_seed(seed);
         rng.set_stream(CHOICES);
         Self {
@@ -120,6 +123,7 @@ impl Endpoint {
             timers: Timers::default(),
             events,
             stats: EndpointStats::default(),
+            reputation,
             latest: now,
             closing: false,
             gathering: Vec::new(),
@@ -295,6 +299,7 @@ impl Endpoint {
                     let Some(swarm) = self.swarms.get_mut(slot as usize) else { continue };
                     swarm.armed = None;
                     swarm.on_timeout(&mut cx!(self, now));
+                    self.dial(slot, now);
                     self.settle(slot);
                 }
                 Timer::Channel(slot, peer) => self.on_channel_timer(slot, peer, now),
@@ -315,9 +320,22 @@ impl Endpoint {
         match swarm.on_channel_timeout(&cx!(self, now), peer) {
             Due::Nothing => {}
             Due::Dead => swarm.close_channel(&mut cx!(self, now), peer, CloseReason::TimedOut),
+            Due::Useless => {
+                swarm.close_channel(&mut cx!(self, now), peer, CloseReason::Misbehaved(Misbehaviour::Useless));
+            }
             Due::Reopen => self.reopen(slot, peer, now),
         }
         self.settle(slot);
+    }
+
+    /// Opens a channel to the next candidate, if one is due.
+    fn dial(&mut self, slot: SwarmSlot, now: Instant) {
+        let Some(swarm) = self.swarms.get_mut(slot as usize) else { return };
+        let Some(candidate) = swarm.next_dial(&mut cx!(self, now)) else { return };
+        let local = self.demux.fresh_id();
+        if let Some(peer) = swarm.dial(&mut cx!(self, now), local, candidate) {
+            self.demux.insert(local, slot, peer);
+        }
     }
 
     fn reopen(&mut self, slot: SwarmSlot, peer: PeerSlot, now: Instant) {

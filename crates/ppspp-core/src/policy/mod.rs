@@ -1,13 +1,17 @@
-//! Who is served how much: turns by bytes, upload slots, rate limits.
+//! Whom to deal with, and who is served how much: reputation, turns by bytes, upload slots, rate limits.
 //!
 //! Pure decisions over numbers and keys; the swarm and the endpoint say whom they concern.
 
 mod bucket;
+mod conduct;
 mod fair;
 mod intake;
 mod rates;
+mod reputation;
 
 pub(crate) use bucket::Bucket;
+pub(crate) use conduct::Conduct;
 pub(crate) use fair::{FairQueue, Place};
 pub(crate) use intake::Intake;
 pub use rates::{ByteRate, Rates};
+pub(crate) use reputation::{Host, Offence, Reputation};

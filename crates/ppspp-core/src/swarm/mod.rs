@@ -4,6 +4,7 @@ mod asking;
 mod assembly;
 mod content;
 mod data;
+mod exchange;
 mod gather;
 mod gossip;
 mod group_cache;
@@ -38,6 +39,7 @@ use crate::schedule::{PeerSlot, Requests};
 use crate::stats::{TrafficStats, TransferStats};
 use crate::swarm::asking::Asking;
 use crate::swarm::content::ContentState;
+use crate::swarm::exchange::Exchange;
 use crate::swarm::gather::Gathered;
 use crate::swarm::uploads::Uploads;
 use crate::time::Instant;
@@ -71,6 +73,8 @@ pub(crate) struct Swarm {
     /// Channels that are gone: their ids are free again, their timers are to be stopped.
     pub(crate) released: Vec<(ChannelId, Option<Instant>, PeerSlot)>,
     pub(crate) leaving: bool,
+    /// Peers it has no channel to.
+    exchange: Exchange,
     /// The deadline the timer queue knows.
     pub(crate) armed: Option<Instant>,
     /// Channels with DATA to send.
@@ -124,6 +128,7 @@ impl Swarm {
             wake: Vec::new(),
             released: Vec::new(),
             leaving: false,
+            exchange: Exchange::new(cx.config.pex),
             armed: None,
             backlog: FairQueue::default(),
             turn: None,
@@ -152,6 +157,7 @@ impl Swarm {
         self.asking.set_order(wanted.order, cx.now);
         self.want_only(cx.now, wanted.ranges);
         self.content.complete = false;
+        self.search(cx.now);
         self.finish_if_satisfied(cx);
         self.wake_all();
     }
@@ -244,7 +250,8 @@ impl Swarm {
 
     /// When something of the swarm itself is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        [self.content.flush_deadline(), self.held_until, self.ask_at].into_iter().flatten().min()
+        let timers = [self.content.flush_deadline(), self.held_until, self.ask_at, self.exchange.deadline()];
+        timers.into_iter().flatten().min()
     }
 
     /// Acts on the swarm's own deadline.
@@ -257,6 +264,7 @@ impl Swarm {
             self.ask_at = None;
             self.wake_hungry();
         }
+        self.ask_around(cx);
     }
 
     /// Acts on the deadlines of one channel.
@@ -268,6 +276,9 @@ impl Swarm {
         self.wake.push(slot);
         if self.expire_requests(cx, slot) {
             self.wake.extend(self.peers.iter().map(|(other, _)| other as PeerSlot).filter(|&other| other != slot));
+            if due == Due::Nothing && self.is_useless(cx.now, slot) {
+                return Due::Useless;
+            }
         }
         due
     }
@@ -301,6 +312,8 @@ impl Swarm {
         }
         let Some(channel) = self.peers.get_mut(slot as usize) else { return };
         let opening = channel.opening().is_some();
+        let reported = self.on_peer_ending(cx, slot, reason);
+        let Some(channel) = self.peers.get_mut(slot as usize) else { return };
         channel.state = to.map_or(State::Closed, State::Closing);
         if let Some(place) = channel.turn.take() {
             self.backlog.remove(place);
@@ -309,8 +322,7 @@ impl Swarm {
             self.hungry.retain(|&hungry| hungry != slot);
         }
         let (peer, address) = (channel.id, channel.address);
-        // An unproven channel that others opened was never reported.
-        if established || opening {
+        if reported {
             cx.events.push(Event::PeerClosed { peer, address, reason });
         }
         for index in [&mut self.by_address, &mut self.half_open] {

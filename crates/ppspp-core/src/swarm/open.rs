@@ -55,8 +55,27 @@ impl Swarm {
         address: SocketAddr,
         source: PeerSource,
     ) -> Result<PeerId, AddPeerError> {
+        if cx.reputation.is_shunned(address, source == PeerSource::Trusted, cx.now) {
+            return Err(AddPeerError::Shunned(address));
+        }
+        let peer = self.begin(cx, local, address, source)?;
+        self.forget_candidate(address);
+        Ok(peer)
+    }
+
+    /// The same, without asking for its reputation.
+    pub(crate) fn begin(
+        &mut self,
+        cx: &mut Cx<'_>,
+        local: ChannelId,
+        address: SocketAddr,
+        source: PeerSource,
+    ) -> Result<PeerId, AddPeerError> {
         if self.by_address.contains_key(&address) {
             return Err(AddPeerError::AlreadyKnown(address));
+        }
+        if !self.has_outgoing_slot(cx.config) {
+            return Err(AddPeerError::TooManyChannels(cx.config.max_peers));
         }
         if !self.make_room(cx) {
             return Err(AddPeerError::TooManyChannels(cx.config.limits.channels));
@@ -126,11 +145,12 @@ impl Swarm {
         if let Some(&old) = self.half_open.get(&address) {
             self.drop_half_open(cx, old, CloseReason::Replaced);
         }
-        if !self.make_room(cx) {
+        if !self.has_incoming_slot(cx.config, address) || !self.make_room(cx) {
             return Admission::Refused;
         }
         let half_open = self.half_open_state(cx, local, handshake, session, rest, len);
-        let slot = self.insert(cx, local, address, PeerSource::Exchange, State::HalfOpen(Box::new(half_open)));
+        let source = self.source_of(address);
+        let slot = self.insert(cx, local, address, source, State::HalfOpen(Box::new(half_open)));
         self.half_open.insert(address, slot);
         self.wake.push(slot);
         Admission::New(slot)
@@ -178,7 +198,7 @@ impl Swarm {
                 have.add(range, clip, MAX_EARLY_HAVES);
             }
         }
-        let mut bytes = reply(&self.metadata, &self.format, local, handshake.source, &session);
+        let mut bytes = reply(&self.metadata, &self.format, local, handshake.source, &session, self.exchange.is_on());
         add_haves(&mut bytes, &self.format, handshake.source, &self.content.stored, len);
         HalfOpen {
             remote: handshake.source,
@@ -224,6 +244,13 @@ impl Swarm {
     pub(crate) fn on_proof(&mut self, cx: &mut Cx<'_>, slot: PeerSlot) {
         let Some(channel) = self.peers.get_mut(slot as usize) else { return };
         let State::HalfOpen(half_open) = &mut channel.state else { return };
+        let remote = half_open.remote;
+        if !self.admits(cx.config, slot) {
+            self.end_channel(cx, slot, CloseReason::Locally, Some(remote));
+            return;
+        }
+        let Some(channel) = self.peers.get_mut(slot as usize) else { return };
+        let State::HalfOpen(half_open) = &mut channel.state else { return };
         let rtt = half_open.replied_at.map(|at| cx.now - at);
         let have = core::mem::take(&mut half_open.have);
         let peer = Established::new(half_open.remote, half_open.session, have, rtt);
@@ -251,6 +278,7 @@ impl Swarm {
             self.close_channel(cx, old, CloseReason::Replaced);
             self.by_address.insert(address, slot);
         }
+        self.on_peer_gained(cx, slot);
         cx.events.push(Event::PeerConnected { peer: id, address });
         self.wake.push(slot);
     }
@@ -274,7 +302,7 @@ impl Swarm {
     /// Writes our opening HANDSHAKE (step 1). In SHA-1 swarms every second one is for draft-10 peers (R7).
     pub(crate) fn write_opening(&self, local: ChannelId, attempt: u32, buf: &mut Vec<u8>) -> usize {
         let older = self.metadata.function == crate::integrity::HashFunction::Sha1 && attempt % 2 == 1;
-        let handshake = offer(&self.metadata, local, Role::Initiator, older);
+        let handshake = offer(&self.metadata, local, Role::Initiator, older, self.exchange.is_on());
         write_handshake(&handshake, &self.format, ChannelId::ZERO, buf)
     }
 }
@@ -286,9 +314,10 @@ fn reply(
     local: ChannelId,
     remote: ChannelId,
     session: &Session,
+    pex: bool,
 ) -> Vec<u8> {
     let mut bytes = Vec::new();
-    write_handshake(&offer(metadata, local, Role::Responder, session.older), format, remote, &mut bytes);
+    write_handshake(&offer(metadata, local, Role::Responder, session.older, pex), format, remote, &mut bytes);
     bytes
 }
 

@@ -34,6 +34,9 @@ impl Swarm {
                     }
                     Ok(())
                 }
+                Ok(
+                    message @ (Message::PexReq | Message::PexResV4(_) | Message::PexResV6(_) | Message::PexResCert(_)),
+                ) => self.on_exchange(cx, slot, &message),
                 Ok(message) => {
                     brought_acks |= matches!(message, Message::Ack { .. });
                     self.on_control(cx, slot, &message);
@@ -128,7 +131,7 @@ impl Swarm {
                 self.release_peer(slot);
             }
             Message::Unchoke => peer.choked = false,
-            // A HANDSHAKE was dealt with before; PEX and live messages are not offered in option 8.
+            // A HANDSHAKE was dealt with before; live messages are not offered in option 8.
             _ => {}
         }
     }

@@ -152,6 +152,7 @@ impl Swarm {
         {
             write_cancels(&mut datagram, download, peer.session.messages.contains(MessageType::Cancel));
         }
+        self.write_exchange(cx.now, slot, &mut datagram);
         if datagram.is_bare() {
             datagram.discard();
         } else {

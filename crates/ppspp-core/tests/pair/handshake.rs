@@ -159,7 +159,7 @@ fn options_ascend_and_are_complete() {
                 assert_eq!(handshake.chunk_size, Some(2048));
                 let messages = handshake.supported_messages.unwrap();
                 let codes: Vec<u8> = messages.iter().map(ppspp_core::wire::MessageType::code).collect();
-                assert_eq!(codes, [0, 1, 2, 3, 4, 8, 9, 10, 11], "what we understand (§7.10)");
+                assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12], "what we understand (§7.10)");
             }
         }
     }

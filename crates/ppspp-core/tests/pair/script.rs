@@ -34,6 +34,10 @@ pub(crate) struct Summary {
     pub(crate) haves: Vec<ChunkRange>,
     pub(crate) acks: Vec<(ChunkRange, u64)>,
     pub(crate) closed: bool,
+    /// `PEX_REQ` messages.
+    pub(crate) questions: usize,
+    /// Addresses named in `PEX_RES` messages.
+    pub(crate) names: Vec<SocketAddr>,
 }
 
 impl Summary {
@@ -82,7 +86,19 @@ impl Script {
         rtt: Duration,
         older: bool,
     ) -> Self {
-        let mut script = Self::new(net, host, metadata, number);
+        let script = Self::new(net, host, metadata, number);
+        script.open(net, rtt, older)
+    }
+
+    /// Opens a channel to `host` from `address`.
+    pub(crate) fn opens_at(net: &mut Net, host: usize, metadata: &Metadata, address: SocketAddr, number: u8) -> Self {
+        let script = Self { address, ..Self::new(net, host, metadata, number) };
+        script.open(net, Duration::from_millis(20), false)
+    }
+
+    fn open(mut self, net: &mut Net, rtt: Duration, older: bool) -> Self {
+        let host = self.host;
+        let script = &mut self;
         let opening = script.handshake(true, older);
         net.inject(host, script.address, &script.datagram(ChannelId::ZERO, &[Message::Handshake(opening)]));
         net.run_for(rtt);
@@ -93,7 +109,7 @@ impl Script {
         assert_eq!((reply.chunk_size.is_none(), reply.supported_messages.is_none()), (older, older));
         script.remote = reply.source;
         script.say(net, &[]);
-        script
+        self
     }
 
     /// Is called by `host` and answers after `rtt`.
@@ -218,6 +234,9 @@ impl Script {
                     Message::Have(range) => summary.haves.push(range),
                     Message::Ack { range, delay } => summary.acks.push((range, delay)),
                     Message::Handshake(handshake) => summary.closed |= handshake.is_closing(),
+                    Message::PexReq => summary.questions += 1,
+                    Message::PexResV4(name) => summary.names.push(SocketAddr::V4(name)),
+                    Message::PexResV6(name) => summary.names.push(SocketAddr::V6(name)),
                     other => panic!("unexpected {other:?}"),
                 }
             }
