@@ -160,7 +160,8 @@ impl Replay {
                         assert_eq!(range.count(), 1, "an ACK counts for one chunk");
                         spoken.acked.push(range.start());
                     }
-                    Message::Have(_) => {}
+                    // Draft-10 has PEX_REQ.
+                    Message::Have(_) | Message::PexReq => {}
                     other => panic!("{other:?} says nothing to a draft-10 peer"),
                 }
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ppspp_core::chunk::{ChunkAddressing, ChunkRange, RangeSet};
 use ppspp_core::integrity::HashFunction;
-use ppspp_core::{CloseReason, Content, Misbehaviour, Order, Wanted};
+use ppspp_core::{CloseReason, Content, EndpointConfig, Misbehaviour, Order, PexPolicy, Wanted};
 
 use crate::net::{Fate, Net, Sample, restore};
 
@@ -197,7 +197,10 @@ fn chunks_pass_through_a_chain_of_three() {
         let mut net = Net::new();
         let seeder = net.seeder(&sample);
         let middle = net.leecher(&sample.metadata);
-        let end = net.leecher(&sample.metadata);
+        // By itself the end would find the seeder.
+        let mut config = EndpointConfig::default();
+        config.pex = PexPolicy::Off;
+        let end = net.add_with(config, sample.metadata.clone(), Content::Fetch, Vec::new());
         net.connect(middle, seeder);
         net.connect(end, middle);
         net.fetches(end, &sample, Duration::from_secs(60));
