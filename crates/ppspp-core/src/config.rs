@@ -1,12 +1,13 @@
 //! What an endpoint and a swarm are told at the start. Every bound of the core is a field of [`Limits`].
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::chunk::{ChunkAddressing, ChunkIndex, ChunkSize, Geometry, GeometryError, RangeSet};
 use crate::congestion::ControllerConfig;
 use crate::integrity::{Hash, HashFunction, Tree};
-use crate::policy::Rates;
+use crate::policy::{Rates, Reciprocity, UnchokePolicy};
 
 /// Bounds on everything a peer or a slow application could make grow. The defaults suit a desktop machine.
 #[derive(Clone, Debug)]
@@ -42,6 +43,10 @@ pub struct Limits {
     pub pending_reads: usize,
     /// Chunks of one channel sent and not yet acknowledged. Default 65,536.
     pub in_flight: usize,
+    /// Peers of one swarm that are sent chunks at a time, at least one; others are choked until it is their turn.
+    /// Default 32: with more, the groups kept in memory no longer hold a full batch that leaves and one that is read
+    /// ahead for each.
+    pub upload_slots: usize,
     /// Messages of one datagram that are processed; the rest is dropped. Default 4,096.
     pub messages_per_datagram: usize,
     /// Addresses of one swarm that may be dialled: named by peers, or of peers lost. Default 256, of which the word of
@@ -69,6 +74,7 @@ impl Default for Limits {
             cached_groups: 256,
             pending_reads: 32,
             in_flight: 65_536,
+            upload_slots: 32,
             messages_per_datagram: 4096,
             candidates: 256,
             shunned_hosts: 1024,
@@ -84,6 +90,8 @@ pub struct EndpointConfig {
     pub limits: Limits,
     /// Limits of what the endpoint sends and receives in all swarms together, at the start. Default none.
     pub rates: Rates,
+    /// Who is served while more peers ask than there are slots. Default [`Reciprocity`].
+    pub unchoke: Arc<dyn UnchokePolicy>,
     /// Congestion control of every channel.
     pub congestion: ControllerConfig,
     /// Idle time after which a keep-alive leaves. Default 25 s, at most 55 s (R12).
@@ -111,6 +119,7 @@ impl Default for EndpointConfig {
         Self {
             limits: Limits::default(),
             rates: Rates::default(),
+            unchoke: Arc::new(Reciprocity),
             congestion: ControllerConfig::default(),
             keep_alive: Duration::from_secs(25),
             dead_after: Duration::from_secs(180),

@@ -152,7 +152,7 @@ pub use event::{
     CloseReason, Event, Incompatible, MAX_READ, Misbehaviour, PeerId, ReadError, ReadToken, StoreError, SwarmId,
 };
 pub use io::{BatchLimit, DatagramMeta, Transmit};
-pub use policy::{ByteRate, Rates};
+pub use policy::{ByteRate, Candidate, Grant, Rates, Reciprocity, Round, UnchokePolicy};
 pub use progress::{Checkpoint, Progress};
 pub use stats::{DropStats, EndpointStats, MessageCount, MessageCounts, Traffic, TrafficStats, TransferStats};
 pub use swarm::{PeerView, SwarmView};

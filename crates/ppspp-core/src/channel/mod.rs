@@ -8,6 +8,7 @@ mod inflight;
 mod outgoing;
 mod rate;
 mod run;
+mod service;
 mod spread;
 mod state;
 mod upload;
@@ -16,6 +17,7 @@ pub(crate) use acks::Arrival;
 pub(crate) use download::{Download, PendingChunk};
 pub(crate) use outgoing::{Batch, Blocked, ChunkSource, Path, Writer};
 pub(crate) use run::RunLength;
+pub(crate) use service::{Service, Standing};
 pub(crate) use spread::Spread;
 pub(crate) use state::{Established, HalfOpen, Opening, State, Unheard};
 pub(crate) use upload::Upload;
@@ -191,6 +193,7 @@ impl Channel {
                 let timers = [
                     self.reopen_at(established),
                     established.announce_at,
+                    established.service.as_ref().and_then(|service| service.tell_at()),
                     established.unheard.map(|unheard| unheard.at),
                     match established.blocked {
                         Blocked::Until(at) => Some(at),

@@ -7,6 +7,7 @@ use core::time::Duration;
 use crate::availability::PeerMap;
 use crate::channel::download::Download;
 use crate::channel::outgoing::Blocked;
+use crate::channel::service::{Service, Standing};
 use crate::channel::upload::Upload;
 use crate::chunk::RangeSet;
 use crate::negotiation::Session;
@@ -149,6 +150,8 @@ pub(crate) struct Established {
     pub(crate) unheard: Option<Unheard>,
     /// The peer does not serve us at present (§3.9).
     pub(crate) choked: bool,
+    /// What the peer is granted, once it has asked.
+    pub(crate) service: Option<Box<Service>>,
     /// Something must leave now, if only a keep-alive (§12.1.2).
     pub(crate) answer_due: bool,
     /// Round-trip time of the handshake.
@@ -176,6 +179,7 @@ impl Established {
             announce_at: None,
             unheard: None,
             choked: false,
+            service: None,
             answer_due: false,
             rtt,
             blocked: Blocked::Idle,
@@ -183,6 +187,11 @@ impl Established {
             dialogue: None,
             conduct: None,
         }
+    }
+
+    /// Whether we refuse the peer's requests at present.
+    pub(crate) fn is_choked_by_us(&self) -> bool {
+        self.service.as_ref().is_some_and(|service| service.standing == Standing::Choked)
     }
 
     /// The best estimate of the round-trip time.

@@ -142,6 +142,18 @@ impl Upload {
         }
     }
 
+    /// Forgets all requests (§3.9). What is in flight may still be acknowledged.
+    pub(crate) fn clear_requests(&mut self) {
+        self.queue.clear();
+        self.resend.clear();
+        (self.run, self.next_run, self.ahead) = (None, None, None);
+    }
+
+    /// When something was last acknowledged, or sending last began.
+    pub(crate) const fn progress_at(&self) -> Instant {
+        self.progress_at
+    }
+
     /// Whether the peer still waits for chunks that are not in flight.
     pub(crate) fn has_requests(&self) -> bool {
         !self.queue.is_empty()

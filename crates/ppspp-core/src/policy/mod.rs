@@ -3,6 +3,7 @@
 //! Pure decisions over numbers and keys; the swarm and the endpoint say whom they concern.
 
 mod bucket;
+mod choke;
 mod conduct;
 mod fair;
 mod intake;
@@ -10,6 +11,7 @@ mod rates;
 mod reputation;
 
 pub(crate) use bucket::Bucket;
+pub use choke::{Candidate, Grant, Reciprocity, Round, UnchokePolicy};
 pub(crate) use conduct::Conduct;
 pub(crate) use fair::{FairQueue, Place};
 pub(crate) use intake::Intake;

@@ -2,6 +2,7 @@
 
 mod asking;
 mod assembly;
+mod choking;
 mod content;
 mod data;
 mod exchange;
@@ -38,6 +39,7 @@ use crate::progress::Checkpoint;
 use crate::schedule::{PeerSlot, Requests};
 use crate::stats::{TrafficStats, TransferStats};
 use crate::swarm::asking::Asking;
+use crate::swarm::choking::Slots;
 use crate::swarm::content::ContentState;
 use crate::swarm::exchange::Exchange;
 use crate::swarm::gather::Gathered;
@@ -77,6 +79,7 @@ pub(crate) struct Swarm {
     exchange: Exchange,
     /// The deadline the timer queue knows.
     pub(crate) armed: Option<Instant>,
+    slots: Slots,
     /// Channels with DATA to send.
     pub(crate) backlog: FairQueue<PeerSlot>,
     /// Where the swarm stands among those with a backlog.
@@ -130,6 +133,7 @@ impl Swarm {
             leaving: false,
             exchange: Exchange::new(cx.config.pex),
             armed: None,
+            slots: Slots::default(),
             backlog: FairQueue::default(),
             turn: None,
             up: Bucket::new(None, cx.now),
@@ -250,7 +254,13 @@ impl Swarm {
 
     /// When something of the swarm itself is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let timers = [self.content.flush_deadline(), self.held_until, self.ask_at, self.exchange.deadline()];
+        let timers = [
+            self.content.flush_deadline(),
+            self.held_until,
+            self.ask_at,
+            self.exchange.deadline(),
+            self.slots.deadline(),
+        ];
         timers.into_iter().flatten().min()
     }
 
@@ -260,6 +270,7 @@ impl Swarm {
         if self.held_until.is_some_and(|at| at <= cx.now) {
             self.held_until = None;
         }
+        self.share_slots(cx);
         if self.ask_at.is_some_and(|at| at <= cx.now) {
             self.ask_at = None;
             self.wake_hungry();
@@ -339,6 +350,7 @@ impl Swarm {
         // Nothing was asked of a peer before, and forged openings must cost little (RFC 7574 §12.1).
         if established {
             self.count_requests(cx, slot);
+            self.leave_slot(cx, slot);
             self.release_peer(slot);
         }
     }

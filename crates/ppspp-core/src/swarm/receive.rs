@@ -138,6 +138,10 @@ impl Swarm {
 
     fn on_request(&mut self, cx: &Cx<'_>, slot: PeerSlot, range: ChunkRange) {
         let Some(geometry) = self.content.geometry().filter(|_| !range.is_empty()) else { return };
+        // RFC 7574 §12.6.8: what a choked peer asks for is dropped.
+        if !self.admit(cx, slot) {
+            return;
+        }
         let Some(channel) = self.peers.get_mut(slot as usize) else { return };
         let mss = segment_size(&self.format, channel.mtu);
         let State::Established(peer) = &mut channel.state else { return };

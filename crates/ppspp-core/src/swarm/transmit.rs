@@ -14,7 +14,8 @@ use crate::swarm::Swarm;
 use crate::swarm::asking::{may_request, write_cancels};
 use crate::swarm::open::write_handshake;
 use crate::swarm::uploads::Source;
-use crate::wire::{DatagramBuilder, Handshake, MessageType, RangeMessage};
+use crate::time::Instant;
+use crate::wire::{DatagramBuilder, Handshake, Message, MessageType, RangeMessage};
 
 /// How often the peers being served are counted.
 const COUNT_INTERVAL: Duration = Duration::from_millis(100);
@@ -117,9 +118,12 @@ impl Swarm {
             return (Batch::default(), false);
         }
         peer.answer_due = false;
-        // RFC 7574 §8.14: a keep-alive is the channel id alone.
-        let len = DatagramBuilder::new(buf, usize::MAX, peer.remote, self.format).finish();
-        (Batch::single(len), false)
+        // RFC 7574 §8.14: a keep-alive is the channel id alone, unless an UNCHOKE may have been lost.
+        let mut datagram = DatagramBuilder::new(buf, usize::MAX, peer.remote, self.format);
+        if peer.service.as_ref().is_some_and(|service| service.reminds()) {
+            write_service(&mut datagram, peer, cx.now);
+        }
+        (Batch::single(datagram.finish()), false)
     }
 
     /// Writes one datagram of ACK, HAVE and REQUEST messages, if any is due; returns whether it calls for an answer.
@@ -132,6 +136,9 @@ impl Swarm {
             && download.acks.due().is_some_and(|due| due <= cx.now)
         {
             write_acks(&mut datagram, download, &mut self.content.acknowledged, peer.session.older);
+        }
+        if peer.service.as_ref().is_some_and(|service| service.is_due(cx.now)) {
+            write_service(&mut datagram, peer, cx.now);
         }
         let total = self.content.geometry().map_or(u64::MAX, Geometry::chunk_count);
         if peer.have.is_complete(total) {
@@ -231,8 +238,19 @@ impl Swarm {
     }
 
     /// When `slot` has something due next.
-    pub(crate) fn channel_deadline(&self, slot: PeerSlot, config: &EndpointConfig) -> Option<crate::time::Instant> {
+    pub(crate) fn channel_deadline(&self, slot: PeerSlot, config: &EndpointConfig) -> Option<Instant> {
         self.peers.get(slot as usize).map(|channel| channel.deadline(config))
+    }
+}
+
+/// Tells the peer whether it may ask, if it knows such messages.
+fn write_service(datagram: &mut DatagramBuilder<'_>, peer: &mut Established, now: Instant) {
+    let choked = peer.is_choked_by_us();
+    let Some(service) = &mut peer.service else { return };
+    let (kind, message) =
+        if choked { (MessageType::Choke, Message::Choke) } else { (MessageType::Unchoke, Message::Unchoke) };
+    if !peer.session.messages.contains(kind) || datagram.push(&message).is_ok() {
+        service.on_told(now);
     }
 }
 

@@ -14,7 +14,7 @@ impl Swarm {
         let Some(peer) = channel.established_mut() else { return };
         // Its turn is all it waits for, or nothing: what kept DATA back before is void.
         peer.blocked = Blocked::Idle;
-        if peer.upload.as_deref().is_some_and(Upload::has_requests) {
+        if !peer.is_choked_by_us() && peer.upload.as_deref().is_some_and(Upload::has_requests) {
             channel.turn = Some(self.backlog.insert(slot));
         }
     }

@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use crate::channel::State;
+use crate::channel::{Established, State, Upload};
 use crate::chunk::Geometry;
 use crate::config::Metadata;
 use crate::event::PeerId;
@@ -20,6 +20,7 @@ pub struct SwarmView<'a> {
 /// A peer as it stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct PeerView {
     /// The peer.
     pub id: PeerId,
@@ -31,6 +32,10 @@ pub struct PeerView {
     pub seeder: bool,
     /// Whether the peer refuses our requests at present.
     pub choking_us: bool,
+    /// Whether we refuse its requests at present (RFC 7574 §3.9).
+    pub choked_by_us: bool,
+    /// Whether it waits for chunks of ours: it has requests, or is choked.
+    pub interested: bool,
     /// What the channel moved.
     pub stats: TransferStats,
     /// Congestion window towards the peer in bytes, once chunks were sent to it.
@@ -104,6 +109,9 @@ impl<'a> SwarmView<'a> {
                     established: peer.is_some(),
                     seeder: peer.is_some_and(|peer| peer.have.is_complete(total)),
                     choking_us: peer.is_some_and(|peer| peer.choked),
+                    choked_by_us: peer.is_some_and(Established::is_choked_by_us),
+                    interested: peer.is_some_and(Established::is_choked_by_us)
+                        || upload.is_some_and(Upload::has_requests),
                     stats: channel.stats,
                     cwnd: upload.map(|upload| upload.controller.window()),
                     in_flight: upload.map_or(0, |upload| upload.in_flight.bytes()),

@@ -5,6 +5,7 @@
 mod acks;
 mod admission;
 mod channels;
+mod choking;
 mod exchange;
 mod fairness;
 mod flow;

@@ -38,6 +38,8 @@ pub(crate) struct Summary {
     pub(crate) questions: usize,
     /// Addresses named in `PEX_RES` messages.
     pub(crate) names: Vec<SocketAddr>,
+    pub(crate) chokes: usize,
+    pub(crate) unchokes: usize,
 }
 
 impl Summary {
@@ -237,6 +239,8 @@ impl Script {
                     Message::PexReq => summary.questions += 1,
                     Message::PexResV4(name) => summary.names.push(SocketAddr::V4(name)),
                     Message::PexResV6(name) => summary.names.push(SocketAddr::V6(name)),
+                    Message::Choke => summary.chokes += 1,
+                    Message::Unchoke => summary.unchokes += 1,
                     other => panic!("unexpected {other:?}"),
                 }
             }

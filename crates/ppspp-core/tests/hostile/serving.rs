@@ -1,0 +1,89 @@
+//! Peers that abuse being served: that ask while choked, flip between asking and taking back, or never acknowledge.
+
+use std::time::Duration;
+
+use ppspp_core::chunk::ChunkRange;
+use ppspp_core::wire::Message;
+use ppspp_core::{ByteRate, Content, EndpointConfig, Rates};
+
+use crate::net::{Net, Sample};
+use crate::script::Script;
+
+const MS: Duration = Duration::from_millis(1);
+const RTT: Duration = Duration::from_millis(20);
+const ALL: ChunkRange = ChunkRange::new(0, 512);
+
+/// A seeder with few slots, and a hostile peer.
+fn seeder(slots: usize) -> (Net, usize, Sample, Script) {
+    let sample = Sample::new(512 * 1024);
+    let mut net = Net::new();
+    let mut config = EndpointConfig::default();
+    config.limits.upload_slots = slots;
+    config.rates = Rates { up: ByteRate::new(256 * 1024), down: None };
+    let content = Content::Seed { tree: sample.tree.clone() };
+    let seeder = net.add_with(config, sample.metadata.clone(), content, sample.bytes.clone());
+    let script = Script::opens(&mut net, seeder, &sample.metadata, 1, RTT);
+    (net, seeder, sample, script)
+}
+
+/// An honest leecher completes while the hostile one does its worst.
+#[track_caller]
+fn serves(net: &mut Net, seeder: usize, sample: &Sample, mut worst: impl FnMut(&mut Net)) {
+    let leecher = net.leecher(&sample.metadata);
+    net.connect(leecher, seeder);
+    for _ in 0..6000 {
+        worst(net);
+        if net.run(10 * MS, |net| net.hosts[leecher].complete) {
+            assert!(net.hosts[leecher].disk.bytes == sample.bytes);
+            return;
+        }
+    }
+    panic!("not complete after a minute: {:?}", net.hosts[leecher].progress());
+}
+
+#[test]
+fn asking_while_choked_brings_a_few_chokes() {
+    let (mut net, seeder, sample, script) = seeder(1);
+    let holder = Script::opens(&mut net, seeder, &sample.metadata, 2, RTT);
+    holder.say(&mut net, &[Message::Request(ALL)]);
+    script.summary(&mut net);
+    let (mut received, mut asked) = (0, 0);
+    for _ in 0..500 {
+        for start in 0..20 {
+            script.say(&mut net, &[Message::Request(ChunkRange::new(start, start + 1)); 50]);
+            asked += 1;
+        }
+        net.run_for(10 * MS);
+        let heard = script.summary(&mut net);
+        assert_eq!(heard.data, []);
+        received += heard.datagrams;
+    }
+    assert!(received <= 25, "{received} answers to {asked} datagrams");
+}
+
+#[test]
+fn flipping_between_asking_and_taking_back_costs_others_nothing() {
+    let (mut net, seeder, sample, script) = seeder(4);
+    serves(&mut net, seeder, &sample, |net| {
+        for _ in 0..10 {
+            script.say(net, &[Message::Request(ALL)]);
+            script.say(net, &[Message::Cancel(ALL)]);
+            script.say(net, &[Message::Request(ALL), Message::Cancel(ChunkRange::new(3, 400)), Message::Have(ALL)]);
+        }
+        script.say(net, &[Message::Request(ALL)]);
+    });
+}
+
+#[test]
+fn asking_for_all_without_acknowledging_holds_nobody_up() {
+    let (mut net, seeder, sample, script) = seeder(2);
+    let mut got = 0;
+    serves(&mut net, seeder, &sample, |net| {
+        script.say(net, &[Message::Request(ALL)]);
+        got += script.summary(net).data.len();
+    });
+    // Without acknowledgements the window stays at its least.
+    assert!(got < 200, "{got} chunks were sent in vain");
+    let view = net.hosts[seeder].endpoint.swarm(net.hosts[seeder].swarm).unwrap();
+    assert!(view.peers().all(|peer| peer.in_flight < 64 * 1024));
+}
