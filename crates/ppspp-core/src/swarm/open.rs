@@ -221,9 +221,17 @@ impl Swarm {
             self.close_channel(cx, slot, CloseReason::ByPeer);
             return false;
         }
+        let has_slot = self.has_outgoing_slot(cx.config);
         let Some(channel) = self.peers.get_mut(slot as usize) else { return false };
         let Some(opening) = channel.opening() else { return false };
+        // Other openings may have been answered first; a successor takes its predecessor's place (R11).
+        let succeeds = self.by_address.get(&channel.address) != Some(&slot);
+        let has_slot = has_slot || succeeds;
         match check(&self.metadata, handshake, Role::Responder) {
+            Ok(_) if !has_slot => {
+                self.end_channel(cx, slot, CloseReason::Locally, Some(handshake.source));
+                false
+            }
             Ok(session) => {
                 let rtt = opening.rtt(cx.now);
                 let mut peer = Established::new(handshake.source, session, PeerMap::new(), rtt);

@@ -286,6 +286,25 @@ fn slots_are_counted_when_addresses_are_proven() {
     assert_eq!(net.hosts[seeder].closed, []);
 }
 
+// Channels we open at once are no exception: those that are answered last are ended.
+#[test]
+fn slots_are_counted_when_openings_are_answered() {
+    let sample = Sample::new(100_000);
+    let mut net = Net::new();
+    let config = with(|config| config.max_peers = 2);
+    let leecher = net.add_with(config, sample.metadata.clone(), Content::Fetch, Vec::new());
+    let seeders: Vec<_> = (0..4).map(|_| net.seeder(&sample)).collect();
+    for &seeder in &seeders {
+        net.connect(leecher, seeder);
+    }
+    net.fetches(leecher, &sample, 20 * SECOND);
+    assert_eq!((peers(&net, leecher).len(), net.hosts[leecher].connected.len()), (2, 2));
+    assert_eq!(net.hosts[leecher].closed, [CloseReason::Locally; 2]);
+    net.run_for(SECOND);
+    let left = seeders.iter().filter(|&&seeder| peers(&net, seeder).is_empty()).count();
+    assert_eq!(left, 2, "those that were turned away know it");
+}
+
 // §12.2.3: the word of other peers fills three quarters of the aim, and the trusted are dialled again when they are
 // lost.
 #[test]
