@@ -207,6 +207,14 @@ pub(crate) struct ExchangeArgs {
     /// The most to receive, likewise
     #[arg(long, value_name = "RATE", env = "PPSPP_DOWNLOAD_LIMIT", value_parser = units::rate)]
     pub(crate) download_limit: Option<ByteRate>,
+    /// The most peers to exchange one content with, those who come by themselves included; a quarter of the places is
+    /// kept for peers that this side chooses. Default: 10000, and no more are looked for than 32
+    #[arg(long, value_name = "N", env = "PPSPP_MAX_PEERS", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(crate) max_peers: Option<u16>,
+    /// Neither ask peers for other peers nor tell them of any. Without it that is done within one private network or one
+    /// machine
+    #[arg(long, env = "PPSPP_NO_PEX", value_parser = FalseyValueParser::new())]
+    pub(crate) no_pex: bool,
 }
 
 impl ExchangeArgs {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ppspp_core::PexPolicy;
 use ppspp_mio::{Node, NodeConfig, StartError};
 
 use crate::args::ExchangeArgs;
@@ -19,6 +20,12 @@ pub(crate) const TURN: Duration = Duration::from_millis(100);
 pub(crate) fn config(listen: Option<SocketAddr>, exchange: &ExchangeArgs) -> NodeConfig {
     let mut config = listen.map_or_else(NodeConfig::default, NodeConfig::listening_on);
     config.endpoint.rates = exchange.rates();
+    if let Some(most) = exchange.max_peers {
+        config.endpoint.max_peers = most.into();
+    }
+    if exchange.no_pex {
+        config.endpoint.pex = PexPolicy::Off;
+    }
     config
 }
 
@@ -55,7 +62,10 @@ mod tests {
     fn flags_reach_the_endpoint() {
         let get = format!("ppspp get ppsp:///{}", "00".repeat(32));
         for command in ["ppspp seed file", &get] {
-            assert_eq!(configured(command).endpoint.rates, Rates::default());
+            let plain = configured(command).endpoint;
+            assert_eq!((plain.rates, plain.pex, plain.max_peers), (Rates::default(), PexPolicy::Benign, 10_000));
+            let alone = configured(&format!("{command} --no-pex --max-peers 3")).endpoint;
+            assert_eq!((alone.pex, alone.max_peers), (PexPolicy::Off, 3));
             let limited = configured(&format!("{command} --upload-limit 64KiB --download-limit 2MB/s"));
             let (up, down) = (ByteRate::new(65_536), ByteRate::new(2_000_000));
             assert_eq!(limited.endpoint.rates, Rates { up, down });

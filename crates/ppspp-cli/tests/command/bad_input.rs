@@ -114,7 +114,7 @@ fn flags_that_cannot_be_used() {
     let place = Place::new();
     place.file("f", 10);
     let link = format!("ppsp://127.0.0.1:9/{ID}");
-    let cases: [(&[&str], &str); 14] = [
+    let cases: [(&[&str], &str); 16] = [
         (&["seed"], "the following required arguments were not provided: <PATH>...; see ppspp --help"),
         (&["seed", "f", "--nonsense"], "unexpected argument '--nonsense' found; see ppspp --help"),
         (&["share", "f"], "unrecognized subcommand 'share'; see ppspp --help"),
@@ -142,6 +142,8 @@ fn flags_that_cannot_be_used() {
             &["get", &link, "--order", "random"],
             "invalid value 'random' for '--order <ORDER>' [possible values: in-order,",
         ),
+        (&["get", &link, "--max-peers", "0"], "\"0\" cannot be used for --max-peers <N>: 0 is not in 1..=10000"),
+        (&["seed", "f", "--max-peers", "many"], "\"many\" cannot be used for --max-peers <N>: invalid digit"),
         (&["seed", "f", "--download-limit", "0"], "\"0\" cannot be used for --download-limit <RATE>: it must be more"),
         (&["get", &link, "--keep-seeding", "--seed-for", "5s"], "the argument '--keep-seeding' cannot be used with"),
     ];

@@ -57,6 +57,46 @@ fn every_order_ends_with_the_same_file() {
     }
 }
 
+/// Leechers that know the seeder alone find each other, unless they are told not to.
+#[test]
+fn peers_are_learned_from_peers() {
+    for (flags, met) in [(&[][..], true), (&["--no-pex"], false)] {
+        let place = Place::new();
+        // Slow enough that they look for others, and at least one keep-alive's worth of turns long.
+        let mut seeder = place.seed(&place.file("original", 1_000_000), &["--upload-limit", "300kB"]);
+        let link = seeder.line();
+        let fetch = |output: &str| {
+            let mut command = place.ppspp();
+            command.args(["get", &link, "-o", output, "--listen", "127.0.0.1:0", "--json", "--seed-for", "1s"]);
+            Running::start(command.args(flags))
+        };
+        let mut first = fetch("first");
+        let begin: Value = serde_json::from_str(&first.line()).unwrap();
+        let second = fetch("second");
+        let address = begin["listen"].as_str().unwrap();
+        let (first, second) = (first.wait(), second.wait());
+        assert_eq!((first.code, second.code), (Some(0), Some(0)), "{first:?} {second:?}");
+        let connected: Vec<_> = second.stdout.lines().filter(|line| line.contains("peer_connected")).collect();
+        let found = connected.iter().any(|line| line.contains(address));
+        assert_eq!((found, connected.len()), (met, if met { 2 } else { 1 }), "{second:?}");
+    }
+}
+
+/// More peers than one wants are no error.
+#[test]
+fn as_many_peers_as_are_wanted() {
+    let place = Place::new();
+    let original = place.file("original", 300_000);
+    let mut seeders: Vec<_> = (0..3).map(|_| place.seed(&original, &[])).collect();
+    let links: Vec<_> = seeders.iter_mut().map(Running::line).collect();
+    let address = |link: &String| link.split('/').nth(2).unwrap().to_owned();
+    let peers = links.iter().map(address).collect::<Vec<_>>().join(",");
+    let ended = place.get(&links[0], "copy", &["--peer", &peers, "--max-peers", "1", "--json"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.stdout.lines().filter(|line| line.contains("peer_connected")).count(), 1, "{ended:?}");
+    same(&original, &place.path("copy"));
+}
+
 #[test]
 fn limits_hold_a_transfer_back_but_do_not_break_it() {
     let place = Place::new();
