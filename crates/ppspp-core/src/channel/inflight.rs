@@ -278,3 +278,28 @@ fn note_newest(newest: &mut [Option<(Serial, Instant)>; LOSS_THRESHOLD], serial:
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rest_frees_the_room_of_what_is_settled() {
+        let mut in_flight = InFlight::default();
+        let now = Instant::from_micros(1_000_000);
+        let chunks = 20 * BLOCK;
+        for chunk in (0..chunks).map(ChunkIndex::new) {
+            in_flight.on_sent(chunk, 1000, now, None);
+        }
+        in_flight.on_ack(ChunkRange::new(0, chunks - 1), &mut Acked::default());
+        in_flight.take_lost(core::time::Duration::from_millis(20), &mut Vec::new());
+        assert!(!in_flight.rest(), "one chunk flies");
+        assert_eq!((in_flight.chunks(), in_flight.bytes()), (1, 1000));
+        in_flight.forget(ChunkRange::new(0, chunks));
+        in_flight.take_lost(core::time::Duration::from_millis(20), &mut Vec::new());
+        assert!(in_flight.rest());
+        assert_eq!((in_flight.sent.capacity(), in_flight.spare.capacity(), in_flight.blocks.len()), (0, 0, 0));
+        in_flight.on_sent(ChunkIndex::new(5), 1000, now, None);
+        assert!(in_flight.contains(ChunkIndex::new(5)));
+    }
+}

@@ -240,7 +240,7 @@ impl Channel {
             download.expire(now, life);
         }
         if keep_alive_at <= now {
-            established.rest();
+            established.rest(now, config);
         }
         let reopen = self.established().and_then(|established| self.reopen_at(established));
         if reopen.is_some_and(|at| at <= now) { Due::Reopen } else { Due::Nothing }
@@ -267,10 +267,16 @@ impl Channel {
 }
 
 impl Established {
-    /// Frees what a channel that carries only keep-alives does not need. What is known of the path stays.
-    fn rest(&mut self) {
-        if let Some(upload) = &mut self.upload {
-            upload.rest();
+    /// Frees what a channel that carries only keep-alives does not need. What is known of the path stays as long as the
+    /// base history of its congestion control remembers anything (R25).
+    fn rest(&mut self, now: Instant, config: &EndpointConfig) {
+        let memory = Duration::from_secs(60 * (u64::from(config.congestion.base_history) + 1));
+        if let Some(upload) = &mut self.upload
+            && upload.rest()
+            && upload.idle_since() + memory <= now
+        {
+            self.rtt = upload.rtt.srtt().or(self.rtt);
+            self.upload = None;
         }
         if self.download.as_ref().is_some_and(|download| download.is_idle()) {
             self.download = None;

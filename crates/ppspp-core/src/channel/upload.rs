@@ -179,10 +179,15 @@ impl Upload {
         self.prepared = false;
     }
 
-    /// Frees the room for what was asked for and sent, if there is none of either.
-    pub(crate) fn rest(&mut self) {
+    /// When something was last acknowledged, or sent after a pause.
+    pub(crate) const fn idle_since(&self) -> Instant {
+        self.progress_at
+    }
+
+    /// Frees the room for what was asked for and sent, if there is none of either; returns whether that is so.
+    pub(crate) fn rest(&mut self) -> bool {
         if self.has_requests() || !self.in_flight.rest() {
-            return;
+            return false;
         }
         self.run = None;
         self.next_run = None;
@@ -190,6 +195,7 @@ impl Upload {
         self.resend = VecDeque::new();
         self.lost = Vec::new();
         self.ahead = None;
+        true
     }
 
     /// Whether the window has room: without it nothing needs to be read.

@@ -393,3 +393,23 @@ fn leaving_amid_openings_ends_as_well() {
     assert!(net.hosts[leecher].endpoint.is_drained());
     assert_eq!(net.hosts[leecher].endpoint.poll_timeout(), None);
 }
+
+/// What is known of the path to an idle peer is kept for as long as its base delays are, and then makes room.
+#[test]
+fn an_idle_channel_forgets_its_window_with_its_base_delays() {
+    let sample = Sample::new(100_000);
+    let mut net = Net::new();
+    let seeder = net.seeder(&sample);
+    let leecher = net.leecher(&sample.metadata);
+    net.connect(leecher, seeder);
+    net.fetches(leecher, &sample, Duration::from_secs(10));
+    let window = |net: &Net| {
+        let host = &net.hosts[seeder];
+        host.endpoint.swarm(host.swarm).unwrap().peers().next().map(|peer| (peer.cwnd.is_some(), peer.srtt.is_some()))
+    };
+    net.run_for(Duration::from_secs(600));
+    assert_eq!(window(&net), Some((true, true)));
+    net.run_for(Duration::from_secs(120));
+    assert_eq!(window(&net), Some((false, true)), "the round-trip time stays");
+    assert_eq!(net.hosts[seeder].closed, []);
+}
