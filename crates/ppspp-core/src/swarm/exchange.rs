@@ -192,7 +192,9 @@ impl Swarm {
         }
         *exchange.census.of(source, channel.initiator) -= 1;
         let gone = matches!(reason, CloseReason::ByPeer | CloseReason::TimedOut | CloseReason::Misbehaved(_));
-        if gone && (channel.initiator || trusted) {
+        // Uselessness may pass, lies do not.
+        let worth_while = channel.initiator || trusted || reason == CloseReason::Misbehaved(Misbehaviour::Useless);
+        if gone && worth_while {
             exchange.candidates.lose(address, source, cx.now, limit);
         }
         self.search(cx.now);
@@ -256,7 +258,7 @@ impl Swarm {
         let aim = config.aimed_peers.min(config.max_peers);
         let hearsay = self.exchange.census.dialled + pending;
         let full = hearsay >= aim - aim / KEPT_SHARE;
-        Some(if full || !self.exchange.is_on() { Dial::Trusted } else { Dial::Any })
+        Some(if full { Dial::Trusted } else { Dial::Any })
     }
 
     /// Opens a channel to a candidate that [`Swarm::next_dial`] picked.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod company;
 mod data;
 mod handshake;
 #[expect(dead_code, reason = "shared with the pairs, which use all of it")]
