@@ -85,11 +85,10 @@ impl Endpoint {
     fn transmit_chunks(&mut self, now: Instant, limit: BatchLimit, buf: &mut Vec<u8>) -> Option<Transmit> {
         loop {
             let (swarms, quantum) = (&self.swarms, self.up.quantum());
-            // A swarm's turn is as long as that of all its channels: what counts is the peer.
-            let (place, slot, share) = self.backlog.head(|slot| {
-                let swarm = &swarms[slot as usize];
-                swarm.up.quantum().min(quantum) * swarm.backlog.len() as u64
-            })?;
+            // A swarm's turn is as long as that of all its channels: what counts is the peer. Its own limit shortens no
+            // turn here, or it would get less than that.
+            let (place, slot, share) =
+                self.backlog.head(|slot| quantum * swarms[slot as usize].backlog.len() as u64)?;
             let budget = self.up.budget(now, 0);
             if budget == 0 {
                 let at = self.up.opens_at(0);

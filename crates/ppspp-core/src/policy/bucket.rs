@@ -5,12 +5,12 @@ use core::time::Duration;
 use crate::policy::ByteRate;
 use crate::time::{Instant, micros};
 
-/// The bucket holds this much time's worth: a late timer costs nothing, and a burst after a pause is a hundredth of the
-/// ten seconds over which limits are to hold.
-const CAPACITY: Duration = Duration::from_millis(100);
+/// The bucket holds this much time's worth: a late timer, or a wait for another limit, costs nothing, and a burst after
+/// a pause is a fiftieth of the ten seconds over which limits are to hold.
+const CAPACITY: Duration = Duration::from_millis(200);
 /// Debt beyond this much time's worth is forgiven: a flood of control messages must not stop DATA for longer.
 const MAX_DEBT: Duration = Duration::from_secs(2);
-/// An empty bucket stays shut until this many bytes, or half its capacity, are there: they leave as one batch.
+/// An empty bucket stays shut until this many bytes, or a quarter of its capacity, are there: they leave as one batch.
 const BATCH: u64 = 64 * 1024;
 /// Tokens to the byte: what one byte per second earns in a microsecond.
 const TOKENS: i64 = 1_000_000;
@@ -101,7 +101,7 @@ const MIN_QUANTUM: u64 = 1472;
 
 /// Tokens that open a shut bucket.
 fn batch(rate: ByteRate) -> i64 {
-    (earned(rate, CAPACITY) / 2).min(tokens(BATCH)).max(1)
+    (earned(rate, CAPACITY) / 4).min(tokens(BATCH)).max(1)
 }
 
 #[cfg(test)]
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(bucket.budget(at(50_000), 0), 1000, "open, it is emptied");
         bucket.take(at(50_000), 1000, 0);
         assert_eq!(bucket.budget(at(51_000), 0), 0);
-        assert_eq!(bucket.budget(at(10_000_000), 0), 100_000, "a tenth of a second is kept");
+        assert_eq!(bucket.budget(at(10_000_000), 0), 200_000, "a fifth of a second is kept");
     }
 
     #[test]
@@ -166,7 +166,7 @@ mod tests {
     fn a_new_rate_holds_at_once() {
         let mut bucket = bucket(1_000_000);
         bucket.set_rate(ByteRate::new(10_000), 0, at(1_000_000));
-        assert_eq!(bucket.budget(at(1_000_000), 0), 1000);
+        assert_eq!(bucket.budget(at(1_000_000), 0), 2000);
         bucket.set_rate(None, 0, at(1_000_000));
         bucket.take(at(1_000_000), 1 << 30, 0);
         bucket.set_rate(ByteRate::new(10_000), 0, at(2_000_000));

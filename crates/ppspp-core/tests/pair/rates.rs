@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ppspp_core::chunk::ChunkAddressing;
 use ppspp_core::integrity::HashFunction;
-use ppspp_core::{ByteRate, Content, EndpointConfig, Rates, Scope};
+use ppspp_core::{ByteRate, Content, EndpointConfig, PeerSource, Rates, Scope, SwarmConfig, SwarmId};
 
 use crate::net::{Net, Sample};
 
@@ -171,5 +171,57 @@ fn a_limit_can_be_changed_and_lifted() {
         let before = meter(&net, limited);
         net.run_for(SETTLE);
         assert!(meter(&net, limited) - before > 10 * 1024 * KIB, "nothing holds it back");
+    }
+}
+
+/// A host in two swarms, and at the other end of each another host; `serves` tells which end has the content.
+fn two_swarms(serves: bool) -> (Net, usize, [SwarmId; 2]) {
+    let mut net = Net::new();
+    // Two lengths make two contents.
+    let samples = [20, 21].map(|seconds| sample(256 * KIB, Duration::from_secs(seconds)));
+    let end = |net: &mut Net, sample: &Sample, serves| if serves { seeder(net, sample) } else { leecher(net, sample) };
+    let host = end(&mut net, &samples[1], serves);
+    let Sample { tree, metadata, .. } = samples[0].clone();
+    let content = if serves { Content::Seed { tree } } else { Content::Fetch };
+    let now = net.local(host);
+    let first = net.hosts[host].endpoint.join(SwarmConfig { metadata, content }, now).unwrap();
+    let swarms = [first, net.hosts[host].swarm];
+    for (sample, swarm) in samples.iter().zip(swarms) {
+        let other = end(&mut net, sample, !serves);
+        let address = net.hosts[other].address;
+        net.hosts[host].endpoint.add_peer(swarm, address, PeerSource::Trusted, now).unwrap();
+    }
+    (net, host, swarms)
+}
+
+fn moved(net: &Net, host: usize, swarm: SwarmId) -> u64 {
+    let traffic = net.hosts[host].endpoint.swarm(swarm).unwrap().traffic();
+    traffic.sent.bytes.max(traffic.received.bytes)
+}
+
+// Several swarms share the endpoint's limit.
+#[test]
+fn what_several_swarms_move_together() {
+    for (serves, meter, rates) in [(true, sent as Meter, up as fn(u64) -> Rates), (false, received, down)] {
+        let (mut net, host, swarms) = two_swarms(serves);
+        set(&mut net, host, Scope::Endpoint, rates(256 * KIB));
+        holds(&mut net, host, meter, 256 * KIB, Duration::from_secs(12));
+        let [first, second] = swarms.map(|swarm| moved(&net, host, swarm));
+        assert!(first.abs_diff(second) * 10 <= first, "{first} and {second}");
+    }
+}
+
+// A swarm at its own limit leaves the rest of the endpoint's to the other.
+#[test]
+fn what_a_swarm_moves_within_its_endpoint() {
+    for (serves, meter, rates) in [(true, sent as Meter, up as fn(u64) -> Rates), (false, received, down)] {
+        let (mut net, host, swarms) = two_swarms(serves);
+        set(&mut net, host, Scope::Endpoint, rates(256 * KIB));
+        set(&mut net, host, Scope::Swarm(swarms[0]), rates(64 * KIB));
+        holds(&mut net, host, meter, 256 * KIB, Duration::from_secs(12));
+        let (mut net, host, swarms) = two_swarms(serves);
+        set(&mut net, host, Scope::Endpoint, rates(256 * KIB));
+        set(&mut net, host, Scope::Swarm(swarms[0]), rates(64 * KIB));
+        holds_by(&mut net, |net| moved(net, host, swarms[0]), 64 * KIB, Duration::from_secs(12));
     }
 }
