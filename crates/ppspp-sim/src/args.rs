@@ -38,8 +38,8 @@ pub(crate) struct RunArgs {
     /// The seed: everything random is drawn from it
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Number of leechers; default: the scenario's
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Number of leechers, at most 100,000; default: the scenario's
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) peers: Option<u32>,
     /// Content length in bytes; default: the scenario's
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]

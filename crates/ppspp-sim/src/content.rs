@@ -7,6 +7,22 @@ use ppspp_core::Metadata;
 use ppspp_core::chunk::{ChunkAddressing, ChunkRange, ChunkSize, Geometry, GeometryError};
 use ppspp_core::integrity::{HashFunction, Tree, TreeBuilder, TreeParams};
 use ppspp_core::wire::Format;
+use thiserror::Error;
+
+/// Longest content in bytes: it is kept in memory, once for all hosts.
+pub const MAX_LENGTH: u64 = 4 << 30;
+
+/// A content that cannot be made.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
+pub enum ContentError {
+    /// It cannot be cut into chunks.
+    #[error(transparent)]
+    Geometry(#[from] GeometryError),
+    /// It does not fit into memory.
+    #[error("{0} bytes are too many, a content is kept in memory and has at most {MAX_LENGTH}")]
+    TooLong(u64),
+}
 
 /// How a content is cut, hashed and addressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,8 +72,11 @@ impl Content {
     /// Bytes drawn from `seed`, hashed.
     ///
     /// # Errors
-    /// [`GeometryError`] if the length is zero or too large for the addressing.
-    pub fn new(spec: ContentSpec, seed: u64) -> Result<Self, GeometryError> {
+    /// [`ContentError`] if the length is zero, too large for the addressing, or for memory.
+    pub fn new(spec: ContentSpec, seed: u64) -> Result<Self, ContentError> {
+        if spec.length > MAX_LENGTH {
+            return Err(ContentError::TooLong(spec.length));
+        }
         let geometry = Geometry::new(spec.length, spec.chunk_size)?;
         geometry.check_addressing(spec.addressing)?;
         let bytes = Bytes::from(pattern(spec.length, seed));

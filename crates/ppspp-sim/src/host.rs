@@ -34,6 +34,8 @@ const BATCH: BatchLimit = BatchLimit {
 const SOCKET_BUFFER: usize = 212_992;
 /// How often a fetching host asks again for peers it has no channel to, as one that asks its tracker again.
 const REDIAL: Duration = Duration::from_secs(15);
+/// Events that one input may bring about: reads and writes that take no time bring about more at once.
+const MOST_EVENTS: u32 = 100_000;
 /// How often the state of a swarm is saved on hosts that may crash.
 const SAVE: Duration = Duration::from_secs(1);
 
@@ -364,10 +366,16 @@ impl PeerHost {
     fn drain(&mut self, net: &mut Network, watch: &mut Watch) {
         let mut buf = std::mem::take(&mut net.scratch);
         let now = self.clock.read(net.now);
+        let mut events = 0;
         loop {
             let mut idle = true;
             while let Some(event) = self.life.as_mut().and_then(|life| life.endpoint.poll_event()) {
                 idle = false;
+                events += 1;
+                if events > MOST_EVENTS {
+                    watch.fail(&scene!(self, net), "time goes on", format!("{events} events came of one input"));
+                    return;
+                }
                 self.on_event(event, net, watch);
             }
             buf.clear();
@@ -402,10 +410,12 @@ impl PeerHost {
     fn on_event(&mut self, event: Event, net: &mut Network, watch: &mut Watch) {
         match event {
             Event::ReadNeeded { token, range, .. } => {
+                net.tape.note(net.now, self.id, format_args!("reads {}..{}", range.start(), range.end()));
                 self.tell(net, watch, &Fact::ReadNeeded(range));
                 self.begin(Operation::Read { token, range }, range, net, watch);
             }
             Event::Verified { swarm, range, offset, data } => {
+                net.tape.note(net.now, self.id, format_args!("stores {}..{}", range.start(), range.end()));
                 self.tell(net, watch, &Fact::Verified { range, offset, data: &data });
                 self.begin(Operation::Write { swarm, range }, range, net, watch);
             }

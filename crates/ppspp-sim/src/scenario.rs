@@ -5,11 +5,10 @@ use std::fmt;
 use std::time::Duration;
 
 use ppspp_core::EndpointConfig;
-use ppspp_core::chunk::GeometryError;
 use thiserror::Error;
 
 use crate::check::{self, Checker};
-use crate::content::{Content, ContentSpec};
+use crate::content::{Content, ContentError, ContentSpec};
 use crate::disk::DiskSpec;
 use crate::host::Role;
 use crate::id::{ContentId, HostId, LinkId};
@@ -28,9 +27,9 @@ use crate::timetable::{Action, At, When};
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[non_exhaustive]
 pub enum ScenarioError {
-    /// The content cannot be cut into chunks.
+    /// The content cannot be made.
     #[error("the content cannot be made: {0}")]
-    Content(#[from] GeometryError),
+    Content(#[from] ContentError),
     /// A link that cannot be.
     #[error("{0}")]
     Link(String),
@@ -228,7 +227,7 @@ impl Standing<'_> {
 pub struct Scenario {
     pub(crate) name: String,
     pub(crate) seed: u64,
-    pub(crate) contents: Vec<Result<Content, GeometryError>>,
+    pub(crate) contents: Vec<Result<Content, ContentError>>,
     pub(crate) links: Vec<(LinkSpec, Option<NatSpec>)>,
     pub(crate) hosts: Vec<Entry>,
     pub(crate) timetable: Vec<(When, Action)>,

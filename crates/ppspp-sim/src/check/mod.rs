@@ -182,16 +182,17 @@ impl Watch {
         let Some((_, body)) = split_channel(payload) else { return };
         for message in Messages::new(body, scene.content.format()) {
             let Ok(message) = message else {
-                self.fail(scene, "a datagram that does not decode was sent");
+                let detail = "a datagram that does not decode was sent".to_owned();
+                self.fail(scene, "what is said can be understood", detail);
                 return;
             };
             self.tell(scene, &Fact::Said { to, message: &message });
         }
     }
 
-    fn fail(&mut self, scene: &Scene<'_>, detail: &str) {
-        let rule = "what is said can be understood";
-        let violation = Violation { at: scene.now, host: Some(scene.host), rule, detail: detail.to_owned() };
+    /// Ends the run for a rule that no checker watches.
+    pub(crate) fn fail(&mut self, scene: &Scene<'_>, rule: &'static str, detail: String) {
+        let violation = Violation { at: scene.now, host: Some(scene.host), rule, detail };
         self.violation.get_or_insert(violation);
     }
 }
