@@ -174,7 +174,7 @@ impl Swarm {
     /// Writes a batch of chunks, as window and pacing allow.
     fn write_chunks(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, limit: BatchLimit, buf: &mut Vec<u8>) -> Batch {
         let Some(geometry) = self.content.geometry() else { return Batch::default() };
-        let length = self.run_length(cx);
+        let (length, runs) = self.run_length(cx);
         let channel = &mut self.peers[slot as usize];
         let State::Established(peer) = &mut channel.state else { return Batch::default() };
         let Some(upload) = &mut peer.upload else { return Batch::default() };
@@ -194,7 +194,7 @@ impl Swarm {
             upload.plan(&mut self.spread, length);
             let prepared = upload.take_unprepared();
             if prepared {
-                for range in upload.upcoming() {
+                for range in upload.upcoming().take(runs) {
                     self.uploads.prepare(cx, self.id, &self.content, &geometry, range, slot);
                 }
             }
@@ -222,8 +222,10 @@ impl Swarm {
         Batch::default()
     }
 
-    /// How long runs may be, so that those of all peers being served stay in memory until they are sent.
-    fn run_length(&mut self, cx: &Cx<'_>) -> RunLength {
+    /// How long runs may be, so that those of all peers being served stay in memory until they are sent, and how many of
+    /// a peer's are read before they are sent: two, the one that leaves and the one after it, unless there is no room
+    /// for both. Then each would displace the other while the pacer holds both back.
+    fn run_length(&mut self, cx: &Cx<'_>) -> (RunLength, usize) {
         if self.uploaders.is_none_or(|(at, _)| cx.now - at >= COUNT_INTERVAL) {
             let served = self.peers.iter().filter(|(_, channel)| {
                 let upload = channel.established().and_then(|peer| peer.upload.as_ref());
@@ -232,9 +234,10 @@ impl Swarm {
             self.uploaders = Some((cx.now, served.count().max(1)));
         }
         let uploaders = self.uploaders.map_or(1, |(_, count)| count);
-        // Two runs a peer: the one that leaves and the one that is read ahead.
-        let groups = (cx.config.limits.cached_groups / (2 * uploaders)).max(1) as u64;
-        RunLength::new(self.metadata.chunk_size, groups << self.metadata.chunk_size.group_layer())
+        let groups = cx.config.limits.cached_groups / (2 * uploaders);
+        let runs = if groups == 0 { 1 } else { 2 };
+        let chunks = (groups.max(1) as u64) << self.metadata.chunk_size.group_layer();
+        (RunLength::new(self.metadata.chunk_size, chunks), runs)
     }
 
     /// When `slot` has something due next.

@@ -211,7 +211,10 @@ impl Net {
     /// Lets one host act on everything it has.
     pub(crate) fn drain(&mut self, index: usize) {
         let now = self.local(index);
+        let mut rounds = 0;
         loop {
+            rounds += 1;
+            assert!(rounds < 10_000, "one input keeps host {index} busy for ever");
             let mut idle = true;
             while let Some(event) = self.hosts[index].endpoint.poll_event() {
                 idle = false;

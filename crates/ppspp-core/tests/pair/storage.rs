@@ -165,3 +165,24 @@ fn a_download_is_resumed_from_any_point() {
     }
     assert!(points > 10, "{points} points");
 }
+
+/// A cache too small for what leaves and what follows it: both are read in turn, neither without end. Found by the
+/// simulator's seed 30.
+#[test]
+fn a_cache_of_one_group_serves_several_peers() {
+    let sample = Sample::new(512 << 10);
+    for cached_groups in [1, 2, 3] {
+        let mut net = Net::new();
+        let mut config = EndpointConfig::default();
+        config.limits.cached_groups = cached_groups;
+        let content = Content::Seed { tree: sample.tree.clone() };
+        let seeder = net.add_with(config, sample.metadata.clone(), content, sample.bytes.clone());
+        let leechers = [(); 3].map(|()| net.leecher(&sample.metadata));
+        for leecher in leechers {
+            net.connect(leecher, seeder);
+        }
+        for leecher in leechers {
+            net.fetches(leecher, &sample, Duration::from_secs(60));
+        }
+    }
+}
