@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release -p ppspp-sim --example own_rule`
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -64,6 +65,6 @@ fn main() -> Result<(), ppspp_sim::Failure> {
     scenario.check(HardlyAsked { address: SocketAddr::from(([10, 0, 0, 3], 6778)), left: 3 });
     scenario.until_complete(&[leecher], Duration::from_secs(60));
     let report = scenario.run()?;
-    assert_eq!(report.completion.complete, 1);
+    drop(write!(std::io::stdout(), "{report}"));
     Ok(())
 }

@@ -115,7 +115,7 @@ impl Asked {
     }
 
     /// What was asked twice and not cancelled when time went on.
-    fn judge(&mut self, now: SimTime) -> Result<(), String> {
+    fn judge(&self, now: SimTime) -> Result<(), String> {
         let Some(Twice { chunk, first, second, apart, .. }) = self.twice.first().filter(|twice| twice.at < now) else {
             return Ok(());
         };
