@@ -162,8 +162,9 @@ impl EventLoop {
         }
         let mut busy = true;
         for _ in 0..ROUNDS_PER_TURN {
-            let answered = self.answer_events();
+            // Events last: sending asks for reads, and a question left unanswered would wait for the next timer.
             let transmission = self.transmit();
+            let answered = self.answer_events();
             if !answered {
                 busy = transmission == Transmission::More;
                 break;

@@ -17,6 +17,10 @@ use crate::time::Instant;
 const MIN_REPAIR_TIME: Duration = Duration::from_millis(1500);
 /// Longest a peer may delay an ACK, for the timing of a tail probe (R14).
 const MAX_ACK_DELAY: Duration = Duration::from_millis(10);
+/// Runs remembered of what comes first because it was asked for again.
+const MAX_FIRST: usize = 256;
+/// Chunks to repeat that are read ahead: what is lost together lies apart, in ruler order.
+const REPEATS_AHEAD: usize = 64;
 /// Runs looked at to find the one sent least often.
 const PLAN_AHEAD: usize = 64;
 /// Shortest wait before a tail probe.
@@ -38,8 +42,8 @@ pub(crate) struct Upload {
     next_run: Option<Run>,
     /// Whether what is planned was looked up since it last changed.
     prepared: bool,
-    /// What was planned for this peer before.
-    served: RangeSet,
+    /// What was planned for this peer before, and what it asks for although it waits already: it comes first.
+    first: RangeSet,
     resend: VecDeque<LostChunk>,
     pub(crate) in_flight: InFlight,
     pub(crate) controller: Box<dyn Controller>,
@@ -74,7 +78,7 @@ impl Upload {
             run: None,
             next_run: None,
             prepared: false,
-            served: RangeSet::new(),
+            first: RangeSet::new(),
             resend: VecDeque::new(),
             in_flight: InFlight::default(),
             controller: congestion.build(now),
@@ -100,7 +104,10 @@ impl Upload {
         let mut fresh = RangeSet::new();
         fresh.insert(range);
         for &queued in &self.queue {
-            fresh.remove(queued);
+            if fresh.remove(queued) > 0 {
+                // Others may have had it, but this peer did not get it from them: it waits no longer for its turn.
+                let _ = self.first.insert_bounded(queued.intersection(range), MAX_FIRST);
+            }
         }
         for run in self.run.iter().chain(&self.next_run) {
             fresh.remove(run.rest());
@@ -161,12 +168,12 @@ impl Upload {
             || self.run.iter().chain(&self.next_run).any(|run| !run.is_done())
     }
 
-    /// What is to be sent soon, to be read: a chunk to repeat alone, since its group may be gone from memory, or the
-    /// planned runs.
+    /// What is to be sent soon, to be read: chunks to repeat, each alone since its group may be gone from memory, or
+    /// the planned runs.
     pub(crate) fn upcoming(&self) -> impl Iterator<Item = ChunkRange> {
-        let resend = self.resend.front().map(|lost| ChunkRange::single(lost.chunk));
-        let runs = self.run.iter().chain(&self.next_run).filter(move |_| resend.is_none()).map(Run::rest);
-        resend.into_iter().chain(runs).filter(|range| !range.is_empty())
+        let resend = self.resend.iter().take(REPEATS_AHEAD).map(|lost| ChunkRange::single(lost.chunk));
+        let runs = self.run.iter().chain(&self.next_run).filter(|_| self.resend.is_empty()).map(Run::rest);
+        resend.chain(runs).filter(|range| !range.is_empty())
     }
 
     /// Whether [`Upload::upcoming`] is to be looked up, once: after it changed, or after something was not there.
@@ -215,7 +222,7 @@ impl Upload {
             }
             let Some(part) = self.take_part(spread, length) else { return };
             spread.note(part);
-            self.served.insert(part);
+            self.first.insert(part);
             self.next_run = Some(Run::split_from(part, length).0);
             self.prepared = false;
         }
@@ -230,7 +237,7 @@ impl Upload {
             while !rest.is_empty() && seen < PLAN_AHEAD {
                 let (_, after) = Run::split_from(rest, length);
                 let part = ChunkRange::new(rest.start(), rest.end() - after.count());
-                let again = self.served.contains(ChunkIndex::new(part.start()));
+                let again = self.first.contains(ChunkIndex::new(part.start()));
                 let times = if again { 0 } else { spread.times(part) };
                 if best.is_none_or(|(fewest, ..)| times < fewest) {
                     best = Some((times, place, part));

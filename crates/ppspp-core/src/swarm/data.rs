@@ -31,16 +31,10 @@ impl Swarm {
             return Ok(());
         }
         if self.content.geometry().is_some_and(|geometry| self.is_expected(&geometry, slot, arrival.chunk)) {
-            self.screen(cx, slot, arrival, payload)?;
-        } else {
-            cx.stats.dropped.unrequested += 1;
+            return self.screen(cx, slot, arrival, payload, brought_hashes);
         }
-        let kept = self.download_mut(cx, slot).is_some_and(|download| download.has_pending());
-        if kept && brought_hashes {
-            self.judge_gathered(cx);
-            return self.retry_pending(cx, slot);
-        }
-        Ok(())
+        cx.stats.dropped.unrequested += 1;
+        if brought_hashes { self.retry_pending(cx, slot) } else { Ok(()) }
     }
 
     /// Lets a chunk of a content whose size is known wait to be judged with others, unless that needs no hash.
@@ -50,14 +44,16 @@ impl Swarm {
         slot: PeerSlot,
         arrival: Arrival,
         payload: &[u8],
+        brought_hashes: bool,
     ) -> Result<(), Misbehaviour> {
         let Some(geometry) = self.content.geometry() else { return Ok(()) };
         for _ in 0..2 {
             if let Some(verdict) = self.content.verifier.screen(arrival.chunk, payload.len()) {
-                return self.on_verdict(cx, slot, arrival, payload.len(), verdict);
+                self.on_verdict(cx, slot, arrival, payload.len(), verdict)?;
+                return if brought_hashes { self.retry_pending(cx, slot) } else { Ok(()) };
             }
             if self.content.assembly.stage(cx.now, &geometry, arrival.chunk, payload) {
-                self.gather(cx, slot, arrival, payload.len());
+                self.gather(cx, slot, arrival, payload.len(), brought_hashes);
                 return Ok(());
             }
             // The same chunk waits already: whether it is good decides about this one.
@@ -168,14 +164,17 @@ impl Swarm {
     }
 
     /// Tries the chunks again that were kept for want of hashes (R17).
-    fn retry_pending(&mut self, cx: &mut Cx<'_>, slot: PeerSlot) -> Result<(), Misbehaviour> {
+    pub(super) fn retry_pending(&mut self, cx: &mut Cx<'_>, slot: PeerSlot) -> Result<(), Misbehaviour> {
         let Some(download) = self.download_mut(cx, slot) else { return Ok(()) };
+        if !download.has_pending() {
+            return Ok(());
+        }
         for PendingChunk { arrival, payload } in download.take_pending() {
             if self.is_backed_up(cx.config) {
                 cx.stats.dropped.backpressure += 1;
                 continue;
             }
-            self.screen(cx, slot, arrival, &payload)?;
+            self.screen(cx, slot, arrival, &payload, false)?;
         }
         self.judge_gathered(cx);
         Ok(())

@@ -24,6 +24,8 @@ struct Waiting {
     slot: PeerSlot,
     arrival: Arrival,
     len: usize,
+    /// Whether INTEGRITY came in the same datagram.
+    brought_hashes: bool,
 }
 
 /// Chunks in order of arrival, and the memory for their hashes.
@@ -44,8 +46,15 @@ impl Swarm {
     }
 
     /// Lets a chunk wait whose bytes were put into the assembly; judges all that wait when they are many.
-    pub(super) fn gather(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, arrival: Arrival, len: usize) {
-        self.gathered.waiting.push(Waiting { slot, arrival, len });
+    pub(super) fn gather(
+        &mut self,
+        cx: &mut Cx<'_>,
+        slot: PeerSlot,
+        arrival: Arrival,
+        len: usize,
+        brought_hashes: bool,
+    ) {
+        self.gathered.waiting.push(Waiting { slot, arrival, len, brought_hashes });
         self.gathered.bytes += len;
         if self.gathered.waiting.len() >= MAX_CHUNKS || self.gathered.bytes >= MAX_BYTES {
             self.judge_gathered(cx);
@@ -70,8 +79,12 @@ impl Swarm {
         let mut leaves = core::mem::take(&mut self.gathered.leaves);
         self.gathered.bytes = 0;
         self.hash(&geometry, &waiting, &mut leaves);
-        for (Waiting { slot, arrival, len }, leaf) in waiting.drain(..).zip(&leaves) {
-            if let Err(why) = self.judge_staged(cx, slot, arrival, len, leaf) {
+        for (Waiting { slot, arrival, len, brought_hashes }, leaf) in waiting.drain(..).zip(&leaves) {
+            let mut outcome = self.judge_staged(cx, slot, arrival, len, leaf);
+            if outcome.is_ok() && brought_hashes {
+                outcome = self.retry_pending(cx, slot);
+            }
+            if let Err(why) = outcome {
                 self.close_channel(cx, slot, CloseReason::Misbehaved(why));
             }
         }

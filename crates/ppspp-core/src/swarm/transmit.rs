@@ -208,13 +208,13 @@ impl Swarm {
                 stats: &mut channel.stats,
             }
             .write(cx.now, buf);
-            peer.blocked = blocked;
             if blocked == Blocked::Reading {
                 upload.on_missing();
             }
             // All that was planned may have been in flight already: then there is more to plan. What was at hand when
-            // it was planned may have left the cache: then it is read again.
-            let again = blocked == Blocked::Idle || blocked == Blocked::Reading && !prepared;
+            // it was planned may have left the cache: then it is to be read again, which nobody has begun.
+            let again = blocked == Blocked::Idle && upload.has_requests() || blocked == Blocked::Reading && !prepared;
+            peer.blocked = if again { Blocked::No } else { blocked };
             if batch.datagrams > 0 || !again {
                 return batch;
             }
