@@ -30,6 +30,11 @@ impl Rarity {
         self.complete + self.partial(group)
     }
 
+    /// Number of peers that have everything.
+    pub const fn complete(&self) -> u32 {
+        self.complete
+    }
+
     /// Number of runs kept.
     pub fn run_count(&self) -> usize {
         self.starts.len()
@@ -106,4 +111,82 @@ pub fn whole_groups(geometry: &Geometry, have: &PeerMap, part: ChunkRange) -> Ch
     let start = first.value() + u64::from(!have.covers(geometry.group_chunks(first)));
     let end = last.value() + u64::from(have.covers(geometry.group_chunks(last)));
     ChunkRange::new(start, end.max(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::chunk::ChunkSize;
+
+    const GROUPS: u64 = 40;
+
+    proptest! {
+        #[test]
+        fn counts_like_a_counter_per_group(
+            steps in prop::collection::vec((0..GROUPS, 1u64..20, any::<bool>()), 0..60),
+            complete in 0u32..3,
+        ) {
+            let mut rarity = Rarity::new(usize::MAX);
+            let mut twin = [complete; GROUPS as usize];
+            for _ in 0..complete {
+                rarity.add_complete();
+            }
+            let mut added: Vec<ChunkRange> = Vec::new();
+            for (start, count, leave) in steps {
+                // Only what was added is removed.
+                if leave && let Some(groups) = added.pop() {
+                    rarity.remove(groups);
+                    groups.iter().for_each(|group| twin[group.value() as usize] -= 1);
+                } else {
+                    let groups = ChunkRange::new(start, (start + count).min(GROUPS));
+                    rarity.add(groups);
+                    groups.iter().for_each(|group| twin[group.value() as usize] += 1);
+                    added.push(groups);
+                }
+                for group in 0..GROUPS {
+                    prop_assert_eq!(rarity.count(group), twin[group as usize]);
+                }
+                let runs: Vec<_> = rarity.runs_in(ChunkRange::new(3, GROUPS)).collect();
+                prop_assert_eq!(runs.iter().map(|(run, _)| run.count()).sum::<u64>(), GROUPS - 3);
+                for (run, count) in runs {
+                    prop_assert!(run.iter().all(|group| twin[group.value() as usize] == count));
+                }
+            }
+            for groups in added {
+                rarity.remove(groups);
+            }
+            prop_assert_eq!(rarity.run_count(), 0, "nothing is left of peers that left");
+        }
+    }
+
+    #[test]
+    fn scattered_peers_take_bounded_memory() {
+        const MAX_RUNS: usize = 100;
+        let mut rarity = Rarity::new(MAX_RUNS);
+        for group in 0..10_000 {
+            rarity.add(ChunkRange::new(3 * group, 3 * group + 1));
+            assert!(rarity.run_count() <= MAX_RUNS);
+        }
+        rarity.add_complete();
+        assert_eq!((rarity.count(0), rarity.count(1), rarity.complete()), (2, 1, 1));
+    }
+
+    #[test]
+    fn a_group_counts_when_it_is_whole() {
+        let geometry = Geometry::new(70 * 1024, ChunkSize::DEFAULT).unwrap();
+        let mut have = PeerMap::new();
+        for (range, whole) in
+            [((0, 10), (0, 0)), ((10, 40), (0, 2)), ((66, 70), (5, 5)), ((64, 66), (4, 5)), ((40, 64), (2, 4))]
+        {
+            let range = ChunkRange::new(range.0, range.1);
+            have.add(range, None, 100);
+            let found = whole_groups(&geometry, &have, range);
+            assert_eq!((found.count(), ChunkRange::new(whole.0, whole.1).count()), (whole.1 - whole.0, found.count()));
+            assert!(found.is_empty() || found == ChunkRange::new(whole.0, whole.1), "{found:?}");
+        }
+    }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Acks {
     received: u64,
     newest_timestamp: Option<u64>,
     newest_delay: u64,
+    /// The smallest delay seen: clocks are unrelated, so that it tells nothing by itself.
+    base_delay: Option<u64>,
     due: Option<Instant>,
 }
 
@@ -48,6 +50,10 @@ impl Acks {
             self.newest_timestamp = Some(timestamp);
             // R13: the sample is taken at arrival, however long judging takes.
             self.newest_delay = at.as_micros().wrapping_sub(timestamp);
+            let rise = |base: u64| self.newest_delay.wrapping_sub(base).cast_signed();
+            if self.base_delay.is_none_or(|base| rise(base) < 0) {
+                self.base_delay = Some(self.newest_delay);
+            }
         }
         let limit = if self.received <= EAGER_DATAGRAMS { EAGER_WAITING } else { WAITING };
         if urgent || reordered || self.waiting >= limit {
@@ -65,6 +71,12 @@ impl Acks {
     /// The delay sample for the ACKs of one datagram: that of the newest DATA, taken at its arrival (R13).
     pub(crate) const fn delay(&self) -> u64 {
         self.newest_delay
+    }
+
+    /// How much longer than the fastest the newest DATA was on its way: what waits in the network.
+    pub(crate) fn queueing(&self) -> Duration {
+        let rise = self.base_delay.map_or(0, |base| self.newest_delay.wrapping_sub(base).cast_signed());
+        Duration::from_micros(u64::try_from(rise).unwrap_or(0))
     }
 
     /// The chunks to acknowledge.

@@ -16,7 +16,7 @@ const ASSUMED_RATE: u64 = 64 * 1024;
 /// Bytes asked of a peer until its rate is measured: half a second's worth of what is assumed.
 const FIRST_REQUEST: u128 = ASSUMED_RATE as u128 / 2;
 /// How much of a peer's rate is outstanding beyond one round trip, so that it never runs dry between our datagrams.
-const MARGIN: Duration = Duration::from_millis(400);
+const MARGIN: Duration = Duration::from_millis(150);
 /// R20: the most of a peer's rate that is outstanding, or two round trips.
 const MAX_SPAN: Duration = Duration::from_secs(1);
 /// A request unanswered for this long, or four round trips, is made again (R16).
@@ -121,7 +121,8 @@ impl Download {
             // A peer that twice answered nothing is asked for one chunk, to find out when it does.
             return 1_u64.saturating_sub(self.outstanding);
         }
-        let span = (srtt + srtt.max(MARGIN)).min(MAX_SPAN.max(2 * srtt));
+        let most = MAX_SPAN.max(2 * srtt);
+        let span = (srtt + self.acks.queueing().min(most) + srtt.max(MARGIN)).min(most);
         let bytes =
             self.rate.rate().map_or(FIRST_REQUEST, |rate| u128::from(rate) * u128::from(micros(span)) / 1_000_000);
         let target = ((bytes / u128::from(chunk_size.bytes())) as u64).clamp(1, u64::from(limit));
@@ -139,6 +140,16 @@ impl Download {
         let bytes = u128::from(self.outstanding + more) * u128::from(chunk_size.bytes());
         let time = bytes * 1_000_000 / u128::from(self.rate_or_assumed());
         Duration::from_micros(u64::try_from(time).unwrap_or(u64::MAX))
+    }
+
+    /// Whether the peer left nothing unanswered since it last delivered.
+    pub(crate) const fn is_answering(&self) -> bool {
+        self.expired == 0
+    }
+
+    /// Since when the peer has delivered nothing although it was asked.
+    pub(crate) fn silent_since(&self) -> Option<Instant> {
+        self.batches.front().map(|oldest| oldest.asked_at.max(self.delivered_at))
     }
 
     /// Records that `range` is asked for: batches of at most [`REQUEST_QUANTUM`] chunks, each with its name.
@@ -207,6 +218,11 @@ impl Download {
         true
     }
 
+    /// What was asked for last and is not here yet, batch by batch, the newest first.
+    pub(crate) fn newest(&self) -> impl Iterator<Item = ChunkRange> {
+        self.batches.iter().rev().filter(|batch| batch.left > 0).map(|batch| batch.range)
+    }
+
     /// Records that `count` chunks of `batch` are no longer asked of the peer.
     pub(crate) fn on_released(&mut self, now: Instant, batch: BatchId, count: u64) {
         self.drop_from(now, batch.0.wrapping_sub(self.oldest) as usize, count);
@@ -216,6 +232,7 @@ impl Download {
     pub(crate) fn cancel(&mut self, range: ChunkRange) {
         self.untold.remove(range);
         let _ = self.cancels.insert_bounded(range, MAX_CANCELS);
+        self.expect_late(range);
     }
 
     /// What the peer is to be told not to send.
@@ -245,16 +262,21 @@ impl Download {
         let batch = self.batches.pop_front()?;
         self.oldest = self.oldest.wrapping_add(1);
         self.outstanding = self.outstanding.saturating_sub(batch.left);
-        if self.late.insert_bounded(batch.range, MAX_LATE_RUNS).is_err() {
-            // The oldest requests are the least likely to be answered still.
-            self.late.clear();
-            self.late.insert(batch.range);
-        }
+        self.expect_late(batch.range);
         match self.batches.front() {
             Some(next) => self.progress_at = next.asked_at.max(self.delivered_at),
             None => self.expired += 1,
         }
         Some(batch.range)
+    }
+
+    /// Notes that `range`, which was asked for, may come although it is not waited for.
+    fn expect_late(&mut self, range: ChunkRange) {
+        if self.late.insert_bounded(range, MAX_LATE_RUNS).is_err() {
+            // The oldest requests are the least likely to be answered still.
+            self.late.clear();
+            self.late.insert(range);
+        }
     }
 
     /// Whether `chunk` was asked for in vain, so that it may still come.

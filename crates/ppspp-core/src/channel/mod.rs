@@ -19,7 +19,7 @@ pub(crate) use outgoing::{Batch, Blocked, ChunkSource, Path, Writer};
 pub(crate) use run::RunLength;
 pub(crate) use service::{Service, Standing};
 pub(crate) use spread::Spread;
-pub(crate) use state::{Established, HalfOpen, Opening, State, Unheard};
+pub(crate) use state::{Established, HalfOpen, Opening, Repeat, State, Unheard};
 pub(crate) use upload::Upload;
 
 use core::net::SocketAddr;
@@ -195,6 +195,7 @@ impl Channel {
                     established.announce_at,
                     established.service.as_ref().and_then(|service| service.tell_at()),
                     established.unheard.map(|unheard| unheard.at),
+                    established.repeat.map(|repeat| repeat.at),
                     match established.blocked {
                         Blocked::Until(at) => Some(at),
                         _ => None,

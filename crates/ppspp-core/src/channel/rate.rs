@@ -2,15 +2,23 @@
 
 use core::time::Duration;
 
-use crate::time::Instant;
+use crate::time::{Instant, micros};
 
 /// Shortest time over which a rate is measured.
-const MIN_WINDOW: Duration = Duration::from_millis(20);
+const MIN_SPAN: Duration = Duration::from_millis(20);
+/// Parts of the time over which a rate is measured, the last of them in progress.
+const SLOTS: usize = 8;
+/// Shortest length of a part. A peer that serves many takes turns with bursts: half a second of it tells its rate.
+const MIN_SLOT: Duration = Duration::from_millis(64);
 
-/// Bytes per second, following rises at once and falls gradually.
+/// Bytes per second over the last half second or two round trips; at the start over what there is.
 #[derive(Debug, Default)]
 pub(crate) struct RateMeter {
-    window: Option<(Instant, u64)>,
+    slots: [u64; SLOTS],
+    /// Parts that are over and count.
+    full: u32,
+    /// When the part in progress began.
+    since: Option<Instant>,
     /// Since when nothing is asked for.
     paused: Option<Instant>,
     rate: Option<u64>,
@@ -19,18 +27,31 @@ pub(crate) struct RateMeter {
 impl RateMeter {
     /// Counts `bytes` that arrived.
     pub(crate) fn on_bytes(&mut self, now: Instant, bytes: u64, srtt: Duration) {
-        let Some((start, counted)) = &mut self.window else {
-            self.window = Some((now, 0));
+        let Some(since) = self.since else {
+            // The first bytes begin the time and do not count.
+            self.since = Some(now);
             return;
         };
-        *counted += bytes;
-        let elapsed = now - *start;
-        if elapsed < MIN_WINDOW.max(srtt) {
-            return;
+        let slot = MIN_SLOT.max(srtt / 4);
+        let mut begun = since;
+        while now - begun >= slot {
+            begun = begun + slot;
+            self.full = (self.full + 1).min(SLOTS as u32 - 1);
+            self.slots.rotate_right(1);
+            self.slots[0] = 0;
+            if now - begun > slot * SLOTS as u32 {
+                // So long ago that nothing of it counts.
+                self.slots = [0; SLOTS];
+                begun = now;
+            }
         }
-        let sample = *counted * 1_000_000 / crate::time::micros(elapsed).max(1);
-        self.rate = Some(self.rate.map_or(sample, |rate| sample.max((rate * 3 + sample) / 4)));
-        self.window = Some((now, 0));
+        self.since = Some(begun);
+        self.slots[0] += bytes;
+        let span = (now - begun) + slot * self.full;
+        if span >= MIN_SPAN.max(srtt) {
+            let sum: u64 = self.slots.iter().sum();
+            self.rate = Some(sum.saturating_mul(1_000_000) / micros(span).max(1));
+        }
     }
 
     /// Nothing is asked for any more: the time until something is does not count.
@@ -44,14 +65,82 @@ impl RateMeter {
     /// more has a rate as well.
     pub(crate) fn resume(&mut self, now: Instant) {
         if let Some(paused) = self.paused.take()
-            && let Some((start, _)) = &mut self.window
+            && let Some(since) = &mut self.since
         {
-            *start = *start + (now - paused);
+            *since = *since + (now - paused);
         }
     }
 
     /// The rate in bytes per second, once measured.
     pub(crate) const fn rate(&self) -> Option<u64> {
         self.rate
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const RTT: Duration = Duration::from_millis(40);
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_micros(1_000_000 + millis * 1000)
+    }
+
+    #[test]
+    fn a_steady_peer_is_measured_after_a_round_trip() {
+        let mut meter = RateMeter::default();
+        for millis in 0..40 {
+            meter.on_bytes(at(millis), 1000, RTT);
+            assert_eq!(meter.rate(), None);
+        }
+        for millis in 40..2000 {
+            meter.on_bytes(at(millis), 1000, RTT);
+            let rate = meter.rate().unwrap();
+            assert!((980_000..=1_020_000).contains(&rate), "{rate} after {millis} ms");
+        }
+    }
+
+    #[test]
+    fn bursts_are_averaged() {
+        // A tenth of the time at 1.25 MB/s: a peer that serves ten in turn.
+        let mut meter = RateMeter::default();
+        for millis in 0..3000 {
+            if millis % 250 < 25 {
+                meter.on_bytes(at(millis), 1250, RTT);
+                if millis > 1000 {
+                    let rate = meter.rate().unwrap();
+                    assert!((60_000..220_000).contains(&rate), "{rate} after {millis} ms");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_is_followed_within_half_a_second() {
+        let mut meter = RateMeter::default();
+        for millis in 0..1000 {
+            meter.on_bytes(at(millis), 1000, RTT);
+        }
+        for millis in 1000..1520 {
+            meter.on_bytes(at(millis), 100, RTT);
+        }
+        assert!(meter.rate().unwrap() < 110_000);
+    }
+
+    #[test]
+    fn time_in_which_nothing_is_asked_for_does_not_count() {
+        let mut meter = RateMeter::default();
+        for millis in 0..500 {
+            meter.on_bytes(at(millis), 1000, RTT);
+        }
+        meter.pause(at(499));
+        meter.resume(at(10_499));
+        for millis in 10_500..10_540 {
+            meter.on_bytes(at(millis), 1000, 100 * MS);
+        }
+        let rate = meter.rate().unwrap();
+        assert!((950_000..1_050_000).contains(&rate), "{rate}");
     }
 }

@@ -22,8 +22,10 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 const MAX_RETRY: Duration = Duration::from_secs(8);
 /// How long an unproven channel is kept.
 const HALF_OPEN_LIFE: Duration = Duration::from_secs(30);
-/// How long a HAVE may wait for company.
-const HAVE_DELAY: Duration = Duration::from_millis(50);
+/// Wait before an announcement is repeated to a peer that asks for nothing; grows fourfold up to [`MAX_REPEAT`].
+const FIRST_REPEAT: Duration = Duration::from_secs(2);
+/// Longest wait before an announcement is repeated; then it is not.
+const MAX_REPEAT: Duration = Duration::from_secs(32);
 
 /// Where a channel stands.
 #[derive(Debug)]
@@ -131,6 +133,25 @@ impl Unheard {
     }
 }
 
+/// When what the peer lacks is announced again. It may have missed it, and asks for nothing therefore.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Repeat {
+    pub(crate) at: Instant,
+    wait: Duration,
+}
+
+impl Repeat {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { at: now + FIRST_REPEAT, wait: FIRST_REPEAT }
+    }
+
+    /// The time after this one; ever later, and then never.
+    pub(crate) fn next(self, now: Instant) -> Option<Self> {
+        let wait = 4 * self.wait;
+        (wait <= MAX_REPEAT).then(|| Self { at: now + wait, wait })
+    }
+}
+
 /// The handshake is complete; chunks may flow both ways.
 #[derive(Debug)]
 pub(crate) struct Established {
@@ -148,6 +169,8 @@ pub(crate) struct Established {
     pub(crate) announce_at: Option<Instant>,
     /// We opened the channel and have not heard from the peer since it stands.
     pub(crate) unheard: Option<Unheard>,
+    /// The peer asks for nothing, and lacks something that we have.
+    pub(crate) repeat: Option<Repeat>,
     /// The peer does not serve us at present (§3.9).
     pub(crate) choked: bool,
     /// What the peer is granted, once it has asked.
@@ -178,6 +201,7 @@ impl Established {
             announce: RangeSet::new(),
             announce_at: None,
             unheard: None,
+            repeat: None,
             choked: false,
             service: None,
             answer_due: false,
@@ -198,14 +222,6 @@ impl Established {
     pub(crate) fn srtt(&self) -> Duration {
         let measured = self.upload.as_ref().and_then(|upload| upload.rtt.srtt());
         measured.or(self.rtt).unwrap_or(DEFAULT_RTT)
-    }
-
-    /// Notes that `range` is to be announced.
-    pub(crate) fn announce(&mut self, range: crate::chunk::ChunkRange, now: Instant) {
-        self.announce.insert(range);
-        if self.announce_at.is_none() {
-            self.announce_at = Some(now + HAVE_DELAY);
-        }
     }
 }
 

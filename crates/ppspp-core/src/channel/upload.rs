@@ -23,6 +23,9 @@ const MAX_FIRST: usize = 256;
 const REPEATS_AHEAD: usize = 64;
 /// Runs looked at to find the one sent least often.
 const PLAN_AHEAD: usize = 64;
+/// How long a request for what others were sent waits before it is looked at again, and in all.
+const HOLD: Duration = Duration::from_millis(20);
+const MAX_HOLD: Duration = Duration::from_millis(300);
 /// Shortest wait before a tail probe.
 const MIN_PROBE_TIMEOUT: Duration = Duration::from_millis(20);
 
@@ -44,6 +47,11 @@ pub(crate) struct Upload {
     prepared: bool,
     /// What was planned for this peer before, and what it asks for although it waits already: it comes first.
     first: RangeSet,
+    /// Chunks planned for this peer so far.
+    planned: u64,
+    /// When to look again at requests that wait for others to be served first, and since when they do.
+    held: Option<Instant>,
+    held_since: Option<Instant>,
     resend: VecDeque<LostChunk>,
     pub(crate) in_flight: InFlight,
     pub(crate) controller: Box<dyn Controller>,
@@ -79,6 +87,9 @@ impl Upload {
             next_run: None,
             prepared: false,
             first: RangeSet::new(),
+            planned: 0,
+            held: None,
+            held_since: None,
             resend: VecDeque::new(),
             in_flight: InFlight::default(),
             controller: congestion.build(now),
@@ -212,7 +223,11 @@ impl Upload {
 
     /// Chooses the runs of `length` that leave next: of those asked for, the one sent least often to others (R21), in
     /// the order of asking where that is equal. What this peer asks for again comes first.
-    pub(crate) fn plan(&mut self, spread: &mut Spread, length: RunLength) {
+    ///
+    /// What others were sent waits a while, up to [`MAX_HOLD`], if there is enough that nobody was sent, and the peer is
+    /// `fed` by others: it will have it from them.
+    pub(crate) fn plan(&mut self, now: Instant, spread: &mut Spread, length: RunLength, fed: bool) {
+        self.held = None;
         loop {
             if self.run.as_ref().is_none_or(Run::is_done) {
                 self.run = self.next_run.take();
@@ -220,16 +235,27 @@ impl Upload {
             if self.next_run.is_some() {
                 return;
             }
-            let Some(part) = self.take_part(spread, length) else { return };
-            spread.note(part);
+            let Some(part) = self.take_part(now, spread, length, fed) else { return };
+            spread.note(now, part);
             self.first.insert(part);
+            self.planned += part.count();
             self.next_run = Some(Run::split_from(part, length).0);
             self.prepared = false;
         }
     }
 
+    /// Until when everything that is left waits, since others are going to send it.
+    pub(crate) fn held_until(&self) -> Option<Instant> {
+        self.held.filter(|_| self.upcoming().next().is_none())
+    }
+
+    /// Whether the peer has more than what it was chosen to be sent from here.
+    pub(crate) fn is_fed(&self, have: &RangeSet) -> bool {
+        have.count() > self.planned
+    }
+
     /// Takes a part of the queue that lies in one run.
-    fn take_part(&mut self, spread: &Spread, length: RunLength) -> Option<ChunkRange> {
+    fn take_part(&mut self, now: Instant, spread: &Spread, length: RunLength, fed: bool) -> Option<ChunkRange> {
         let mut best: Option<(u32, usize, ChunkRange)> = None;
         let mut seen = 0;
         'search: for (place, &queued) in self.queue.iter().enumerate() {
@@ -249,7 +275,15 @@ impl Upload {
                 seen += 1;
             }
         }
-        let (_, place, part) = best?;
+        let (times, place, part) = best?;
+        if times > 0 && fed && spread.is_fresh(now) {
+            let since = *self.held_since.get_or_insert(now);
+            if now - since < MAX_HOLD {
+                self.held = Some(now + HOLD);
+                return None;
+            }
+        }
+        self.held_since = None;
         let queued = self.queue.remove(place)?;
         let right = ChunkRange::new(part.end(), queued.end());
         let left = ChunkRange::new(queued.start(), part.start());

@@ -4,4 +4,4 @@ mod picker;
 mod requests;
 
 pub(crate) use picker::{Pace, Picker, Plan};
-pub(crate) use requests::{BatchId, PeerSlot, Requests, bit_runs, mask};
+pub(crate) use requests::{BatchId, PeerSlot, Requests, bit_runs, mask, set_mask};

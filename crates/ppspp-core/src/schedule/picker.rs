@@ -12,6 +12,8 @@ use crate::time::micros;
 
 /// Bytes of a run that is asked for as one, where every part of it is equally good: what a seeder sends together.
 const RUN_BYTES: u64 = 128 * 1024;
+/// How long a run may take to arrive: until it is whole, others do not know that it is on its way.
+const RUN_TIME: Duration = Duration::from_millis(100);
 /// Runs looked at in a search for the rarest: in a larger or more scattered content, a random part of it.
 const MAX_STEPS: usize = 4096;
 /// Groups begun and not finished that are looked at before anything else.
@@ -33,6 +35,8 @@ pub(crate) enum Plan<'a> {
 pub(crate) struct Pace {
     /// How long it takes until a chunk asked for now is here.
     pub(crate) ready: Duration,
+    /// Bytes per second.
+    pub(crate) rate: u64,
     /// Whether no other peer is much faster.
     pub(crate) fastest: bool,
 }
@@ -64,6 +68,11 @@ impl<R: Rng> Picker<'_, R> {
             Plan::RarestFirst => self.rarest_in(&RangeSet::from(all), allowance),
             Plan::Deadline { heads, since } => self.by_deadline(heads, since, allowance),
         }
+    }
+
+    /// Whether the peer has nothing that is free, whatever the order and the limits.
+    pub(crate) fn has_nothing(&self) -> bool {
+        self.offered(self.geometry.all()).next().is_none()
     }
 
     /// The first free run in `range` that the peer has.
@@ -101,6 +110,10 @@ impl<R: Rng> Picker<'_, R> {
     /// A run of what fewest peers have within `within`, at random among equals. R21: whole groups, and begun ones
     /// first, since only what is whole is told to others.
     fn rarest_in(&mut self, within: &RangeSet, allowance: u64) -> Option<ChunkRange> {
+        // R20 leaves room for a whole group where that is a second's worth at most.
+        let group = 1 << self.geometry.group_layer();
+        let second = self.pace.rate / u64::from(self.geometry.chunk_size().bytes());
+        let allowance = if second >= group { allowance.max(group) } else { allowance };
         if let Some(piece) = self.torn_in(within) {
             return self.cut(piece, allowance);
         }
@@ -113,18 +126,21 @@ impl<R: Rng> Picker<'_, R> {
         }
         let found = self.search(within)?;
         let last = found.end() - 1;
-        let start = if found.contains(ChunkIndex::new(self.cursor)) {
-            self.cursor
-        } else {
-            let somewhere = found.start() + below(self.rng, found.count());
-            (somewhere - somewhere % run).clamp(found.start(), last)
-        };
+        let somewhere = found.start() + below(self.rng, found.count());
+        let start = (somewhere - somewhere % run).clamp(found.start(), last);
         self.cut(clip_to_run(ChunkRange::new(start, found.end()), run), allowance)
     }
 
     /// A free run that the peer has in a group of which others have come.
+    ///
+    /// What a leecher has too is not asked of a seeder for that: there may be something that only seeders have.
     fn torn_in(&self, within: &RangeSet) -> Option<ChunkRange> {
+        let seeders = self.rarity.complete();
+        let most = if self.have.is_complete(self.geometry.chunk_count()) { seeders } else { u32::MAX };
         self.requests.torn().take(MAX_TORN).find_map(|group| {
+            if self.rarity.count(group.value()) > most {
+                return None;
+            }
             let chunks = self.geometry.group_chunks(group);
             let bits = set_mask(chunks, self.requests.free())
                 & set_mask(chunks, self.have.as_set())
@@ -140,7 +156,7 @@ impl<R: Rng> Picker<'_, R> {
         (piece.start() == position).then_some(piece)
     }
 
-    /// A run of equally rare chunks, none rarer; the one at the cursor, or each with the chance of its length.
+    /// A run of equally rare chunks, none rarer; each with the chance of its length.
     fn search(&mut self, within: &RangeSet) -> Option<ChunkRange> {
         let layer = self.geometry.group_layer();
         let all = self.geometry.all();
@@ -160,19 +176,13 @@ impl<R: Rng> Picker<'_, R> {
             .take(MAX_STEPS);
         let mut best: Option<(u32, ChunkRange)> = None;
         let mut equals = 0;
-        let cursor = ChunkIndex::new(self.cursor);
         for (piece, count) in found {
             let fewest = best.map_or(u32::MAX, |(fewest, _)| fewest);
-            if count > fewest {
+            if best.is_some() && count > fewest {
                 continue;
             }
             equals = if count < fewest { 0 } else { equals } + piece.count();
-            let holds = best.is_some_and(|(_, held)| held.contains(cursor)) && count == fewest;
-            if best.is_none()
-                || count < fewest
-                || piece.contains(cursor)
-                || (!holds && below(self.rng, equals) < piece.count())
-            {
+            if best.is_none() || count < fewest || below(self.rng, equals) < piece.count() {
                 best = Some((count, piece));
             }
         }
@@ -202,10 +212,13 @@ impl<R: Rng> Picker<'_, R> {
         self.rarest_in(&far, allowance).or_else(|| near.runs().find_map(|window| self.first_in(window, allowance)))
     }
 
-    /// Chunks of a run that is sent as one: a power of two.
+    /// Chunks of a run that is sent as one: a power of two. Nothing of it is whole before nearly all of it is here, so
+    /// a slow peer is asked for shorter ones.
     fn run_chunks(&self) -> u64 {
-        let chunks = RUN_BYTES / u64::from(self.geometry.chunk_size().bytes());
-        (chunks.max(1).next_power_of_two()).max(1 << self.geometry.group_layer())
+        let bytes = u128::from(self.pace.rate) * RUN_TIME.as_millis() / 1000;
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX).min(RUN_BYTES);
+        let chunks = (bytes / u64::from(self.geometry.chunk_size().bytes())).max(1);
+        (1 << chunks.ilog2()).max(1 << self.geometry.group_layer())
     }
 }
 

@@ -1,5 +1,6 @@
 //! What we ask of peers: picked, asked for, taken back, settled (RFC 7574 §3.7, §3.8, R16 to R21).
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::config::{Limits, Order};
 use crate::context::Cx;
 use crate::schedule::{Pace, PeerSlot, Picker, Plan, bit_runs};
 use crate::swarm::Swarm;
+use crate::swarm::balance::BALANCE_INTERVAL;
 use crate::time::Instant;
 use crate::wire::{DatagramBuilder, MessageType, RangeMessage};
 
@@ -22,6 +24,12 @@ pub(crate) struct Asking {
     pub(crate) rarity: Rarity,
     /// Peers that do not have everything.
     pub(crate) leechers: usize,
+    /// Peers with room for requests and nothing free to ask them for.
+    pub(super) idle: BTreeSet<PeerSlot>,
+    /// When they may take over what others are asked for.
+    pub(crate) balance_at: Option<Instant>,
+    /// Whether requests wait for storage or for the application (R19).
+    pub(super) held: bool,
     order: Order,
     ordered_at: Instant,
     /// The highest rate of any peer, in bytes per second, and when it was seen.
@@ -33,6 +41,9 @@ impl Asking {
         Self {
             rarity: Rarity::new(limits.rarity_runs),
             leechers: 0,
+            idle: BTreeSet::new(),
+            balance_at: None,
+            held: false,
             order: Order::default(),
             ordered_at: now,
             fastest: (0, now),
@@ -45,15 +56,22 @@ impl Asking {
         self.ordered_at = now;
     }
 
-    fn plan(&self, now: Instant) -> Plan<'_> {
+    /// The order among `channels` peers, established or expected.
+    fn plan(&self, now: Instant, channels: usize) -> Plan<'_> {
         match &self.order {
-            Order::Auto if self.leechers > 0 => Plan::RarestFirst,
+            // Who is not known to be a seeder yet may be a leecher.
+            Order::Auto if channels > self.rarity.complete() as usize => Plan::RarestFirst,
             Order::Auto | Order::InOrder => Plan::InOrder,
             Order::RarestFirst => Plan::RarestFirst,
             Order::Deadline(heads) => {
                 Plan::Deadline { heads: &heads[..heads.len().min(Order::MAX_HEADS)], since: now - self.ordered_at }
             }
         }
+    }
+
+    /// Whether what few have goes first.
+    pub(super) fn spreads(&self, now: Instant, channels: usize) -> bool {
+        matches!(self.plan(now, channels), Plan::RarestFirst)
     }
 
     /// Whether no other peer is twice as fast as one of `rate`.
@@ -119,7 +137,7 @@ impl Swarm {
             if !rest.is_empty() {
                 return;
             }
-            allowance -= asked.count();
+            allowance = allowance.saturating_sub(asked.count());
             after = asked.end();
         }
     }
@@ -154,9 +172,10 @@ impl Swarm {
         let download = peer.download.as_deref_mut()?;
         let pace = Pace {
             ready: srtt + download.time_for(0, chunk_size),
+            rate: download.rate_or_assumed(),
             fastest: self.asking.is_fastest(download.rate_or_assumed(), cx.now),
         };
-        let picked = Picker {
+        let mut picker = Picker {
             geometry,
             requests: &self.requests,
             rarity: &self.asking.rarity,
@@ -165,13 +184,16 @@ impl Swarm {
             max_groups: cx.config.limits.open_groups,
             cursor: download.cursor,
             rng: cx.rng,
-        }
-        .pick(self.asking.plan(cx.now), after, allowance);
+        };
+        let picked = picker.pick(self.asking.plan(cx.now, self.by_address.len()), after, allowance);
         match picked {
             Some(range) => download.cursor = range.end(),
-            // Not for want of room alone: what is free is not what the peer has.
-            None if after == 0 && self.requests.group_count() < cx.config.limits.open_groups => {
-                download.exhausted = Some(self.requests.version());
+            None if after == 0 => {
+                if picker.has_nothing() {
+                    download.exhausted = Some(self.requests.version());
+                }
+                self.asking.idle.insert(slot);
+                self.asking.balance_at.get_or_insert(cx.now + BALANCE_INTERVAL);
             }
             None => {}
         }
@@ -179,7 +201,7 @@ impl Swarm {
     }
 
     /// Moves the free chunks of `range` to `slot`.
-    fn assign(&mut self, now: Instant, slot: PeerSlot, geometry: &Geometry, range: ChunkRange) {
+    pub(super) fn assign(&mut self, now: Instant, slot: PeerSlot, geometry: &Geometry, range: ChunkRange) {
         let State::Established(peer) = &mut self.peers[slot as usize].state else { return };
         let Some(download) = &mut peer.download else { return };
         for (part, batch) in download.on_requested(now, range) {

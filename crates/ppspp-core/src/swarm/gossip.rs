@@ -1,10 +1,41 @@
 //! HAVE, both ways: what peers have, and how they learn what we have (RFC 7574 §3.2, §4.3.1, R21).
 
+use alloc::vec::Vec;
+use core::time::Duration;
+
 use crate::availability::{PeerMap, whole_groups};
-use crate::chunk::{ChunkRange, Geometry};
+use crate::channel::{Blocked, Channel, Repeat};
+use crate::chunk::{ChunkRange, Geometry, RangeSet};
 use crate::config::Limits;
+use crate::context::Cx;
 use crate::schedule::PeerSlot;
 use crate::swarm::Swarm;
+use crate::time::Instant;
+
+/// How long a HAVE may wait for company; longer the more peers it goes to, so that news cost little.
+const HAVE_DELAY: Duration = Duration::from_millis(50);
+/// Peers that are told without a longer wait.
+const PROMPTLY_TOLD: u32 = 32;
+/// Longest wait.
+const MAX_HAVE_DELAY: Duration = Duration::from_secs(1);
+/// Runs of a repeated announcement.
+const MAX_REPEATED: usize = 128;
+
+/// Stored chunks that no peer was told of yet: kept once for all peers.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    fresh: RangeSet,
+    flush_at: Option<Instant>,
+    /// Whether a whole group was stored: from then on only whole groups are news (R21).
+    in_groups: bool,
+}
+
+impl News {
+    /// When the peers are told.
+    pub(crate) const fn flush_at(&self) -> Option<Instant> {
+        self.flush_at
+    }
+}
 
 /// Adds or takes away what one peer has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,7 +46,7 @@ enum Sign {
 
 impl Swarm {
     /// `slot` announced `range`.
-    pub(crate) fn on_peer_has(&mut self, slot: PeerSlot, range: ChunkRange, limits: &Limits) {
+    pub(crate) fn on_peer_has(&mut self, now: Instant, slot: PeerSlot, range: ChunkRange, limits: &Limits) {
         let geometry = self.content.geometry();
         let Some(peer) = self.peers.get_mut(slot as usize).and_then(|channel| channel.established_mut()) else {
             return;
@@ -37,16 +68,20 @@ impl Swarm {
             self.asking.count(&geometry, &peer.have, Sign::Plus);
             return;
         }
-        let gaps: alloc::vec::Vec<ChunkRange> = peer.have.as_set().missing_in(range).collect();
+        let gaps: Vec<ChunkRange> = peer.have.as_set().missing_in(range).collect();
         if peer.have.add(range, Some(geometry.all()), limits.availability_runs) == 0 {
             return;
         }
         let mut counted = 0;
+        let mut news = Vec::new();
         for gap in gaps {
             let groups = whole_groups(&geometry, &peer.have, gap);
-            self.asking.rarity.add(ChunkRange::new(groups.start().max(counted), groups.end()));
+            let groups = ChunkRange::new(groups.start().max(counted), groups.end());
+            self.asking.rarity.add(groups);
             counted = groups.end();
+            news.push(groups);
         }
+        self.spare_seeders(now, slot, &geometry, &news);
     }
 
     /// `slot` does not have `range`, whatever it said.
@@ -59,6 +94,68 @@ impl Swarm {
             self.asking.count(&geometry, &peer.have, Sign::Minus);
             peer.have.remove(range);
             self.asking.count(&geometry, &peer.have, Sign::Plus);
+        }
+    }
+
+    /// `range` is stored: peers are to be told soon. Costs nothing per peer.
+    pub(crate) fn spread_word(&mut self, now: Instant, range: ChunkRange) {
+        let Some(geometry) = self.content.geometry() else { return };
+        let stored = &self.content.stored;
+        let whole = |chunks: ChunkRange| stored.covers(chunks);
+        self.news.in_groups |= geometry.groups_touching(range).any(|group| whole(geometry.group_chunks(group)));
+        for group in geometry.groups_touching(range) {
+            let chunks = geometry.group_chunks(group);
+            if whole(chunks) {
+                self.news.fresh.insert(chunks);
+            } else if !self.news.in_groups {
+                self.news.fresh.insert(range.intersection(chunks));
+            }
+        }
+        if !self.news.fresh.is_empty() && self.news.flush_at.is_none() {
+            let crowd = u32::try_from(self.asking.leechers).unwrap_or(u32::MAX) / PROMPTLY_TOLD;
+            self.news.flush_at = Some(now + HAVE_DELAY.saturating_mul(crowd.max(1)).min(MAX_HAVE_DELAY));
+        }
+    }
+
+    /// Passes the news on to those who lack something, once they are due.
+    pub(crate) fn tell_news(&mut self, now: Instant) {
+        if self.news.flush_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.news.flush_at = None;
+        let fresh = core::mem::take(&mut self.news.fresh);
+        let total = self.content.geometry().map_or(u64::MAX, Geometry::chunk_count);
+        for (slot, channel) in &mut self.peers {
+            let Some(peer) = channel.established_mut() else { continue };
+            // RFC 7574 §3.2: seeders are not sent HAVE.
+            if !peer.have.is_complete(total) {
+                peer.announce.extend(fresh.runs());
+                peer.announce_at = Some(now);
+                peer.repeat = Some(peer.repeat.unwrap_or_else(|| Repeat::new(now)));
+                self.wake.push(slot as PeerSlot);
+            } else if peer.blocked == Blocked::Reading {
+                self.wake.push(slot as PeerSlot);
+            }
+        }
+    }
+
+    /// Announces again what a peer may have missed: HAVE is not acknowledged.
+    ///
+    /// Everything, to one that has not been heard since it was announced first. Later, to one that asks for nothing,
+    /// what it lacks.
+    pub(crate) fn repeat_announcement(&mut self, cx: &Cx<'_>, slot: PeerSlot) {
+        let Some(peer) = self.peers.get_mut(slot as usize).and_then(Channel::established_mut) else { return };
+        if let Some(unheard) = peer.unheard.filter(|unheard| unheard.at <= cx.now) {
+            peer.unheard = unheard.next(cx.now);
+            peer.announce.extend(self.content.stored.runs());
+            peer.announce_at = Some(cx.now);
+        }
+        if let Some(repeat) = peer.repeat.filter(|repeat| repeat.at <= cx.now) {
+            let unknown = self.content.stored.runs().filter(|&run| !peer.have.covers(run)).take(MAX_REPEATED);
+            let before = peer.announce.count();
+            peer.announce.extend(unknown);
+            peer.repeat = if peer.announce.count() > before { repeat.next(cx.now) } else { None };
+            peer.announce_at = (!peer.announce.is_empty()).then_some(cx.now);
         }
     }
 

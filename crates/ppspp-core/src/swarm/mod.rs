@@ -2,6 +2,7 @@
 
 mod asking;
 mod assembly;
+mod balance;
 mod choking;
 mod content;
 mod data;
@@ -43,6 +44,7 @@ use crate::swarm::choking::Slots;
 use crate::swarm::content::ContentState;
 use crate::swarm::exchange::Exchange;
 use crate::swarm::gather::Gathered;
+use crate::swarm::gossip::News;
 use crate::swarm::uploads::Uploads;
 use crate::time::Instant;
 use crate::wire::{ChannelId, Format};
@@ -56,6 +58,7 @@ pub(crate) struct Swarm {
     content: ContentState,
     requests: Requests,
     asking: Asking,
+    news: News,
     uploads: Uploads,
     gathered: Gathered,
     spread: Spread,
@@ -118,6 +121,7 @@ impl Swarm {
             content,
             requests: Requests::default(),
             asking: Asking::new(&cx.config.limits, cx.now),
+            news: News::default(),
             uploads: Uploads::default(),
             gathered: Gathered::default(),
             spread: Spread::default(),
@@ -176,6 +180,10 @@ impl Swarm {
             return;
         }
         self.content.confirm(range);
+        if self.asking.held && !self.is_backed_up(cx.config) {
+            self.asking.held = false;
+            self.wake_all();
+        }
         if result.is_ok() {
             self.on_stored(cx, range);
         } else {
@@ -196,16 +204,7 @@ impl Swarm {
             }
         }
         cx.events.push_progress(self.id);
-        let total = self.content.geometry().map_or(u64::MAX, Geometry::chunk_count);
-        for (slot, channel) in &mut self.peers {
-            let slot = slot as PeerSlot;
-            let Some(peer) = channel.established_mut() else { continue };
-            // RFC 7574 §3.2: seeders are not sent HAVE.
-            if !peer.have.is_complete(total) {
-                peer.announce(range, cx.now);
-            }
-            self.wake.push(slot);
-        }
+        self.spread_word(cx.now, range);
         for slot in self.uploads.take_waiting() {
             self.wake.push(slot);
         }
@@ -260,6 +259,8 @@ impl Swarm {
             self.ask_at,
             self.exchange.deadline(),
             self.slots.deadline(),
+            self.news.flush_at(),
+            self.asking.balance_at,
         ];
         timers.into_iter().flatten().min()
     }
@@ -276,6 +277,8 @@ impl Swarm {
             self.wake_hungry();
         }
         self.ask_around(cx);
+        self.tell_news(cx.now);
+        self.balance(cx);
     }
 
     /// Acts on the deadlines of one channel.
@@ -292,15 +295,6 @@ impl Swarm {
             }
         }
         due
-    }
-
-    /// Announces everything again to a peer that has not been heard since it was announced first.
-    fn repeat_announcement(&mut self, cx: &Cx<'_>, slot: PeerSlot) {
-        let Some(peer) = self.peers.get_mut(slot as usize).and_then(Channel::established_mut) else { return };
-        let Some(unheard) = peer.unheard.filter(|unheard| unheard.at <= cx.now) else { return };
-        peer.unheard = unheard.next(cx.now);
-        peer.announce.extend(self.content.stored.runs());
-        peer.announce_at = Some(cx.now);
     }
 
     /// Ends a channel: tells the peer if it may be listening, frees what was asked of it, and reports.

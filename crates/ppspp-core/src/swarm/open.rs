@@ -271,7 +271,7 @@ impl Swarm {
 
     fn establish(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, mut peer: Established) {
         for run in self.content.stored.runs() {
-            peer.announce(run, cx.now);
+            peer.announce.insert(run);
         }
         peer.announce_at = (!peer.announce.is_empty()).then_some(cx.now);
         let channel = &mut self.peers[slot as usize];

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use crate::channel::{Arrival, Download, Established, State, Upload};
+use crate::channel::{Arrival, Download, Established, Repeat, State, Upload};
 use crate::chunk::{ChunkIndex, ChunkRange, Geometry};
 use crate::context::Cx;
 use crate::event::{CloseReason, Misbehaviour};
@@ -108,7 +108,7 @@ impl Swarm {
                         upload.on_have(range);
                     }
                 }
-                self.on_peer_has(slot, range, limits);
+                self.on_peer_has(cx.now, slot, range, limits);
             }
             Message::Ack { range, delay } => {
                 if let Some(upload) = &mut peer.upload {
@@ -154,6 +154,8 @@ impl Swarm {
             self.on_peer_lacks(slot, range);
         }
         let Some(peer) = self.established_mut(slot) else { return };
+        // It knows of something to ask for.
+        peer.repeat = peer.repeat.map(|_| Repeat::new(cx.now));
         let rtt = peer.rtt;
         let upload = peer.upload.get_or_insert_with(|| Box::new(Upload::new(cx.config, mss, rtt, cx.now)));
         upload.on_request(range, cx.config.limits.queued_requests);

@@ -146,12 +146,17 @@ impl Swarm {
             peer.announce.clear();
             peer.announce_at = None;
         }
+        let mut calling = false;
+        let can_request = may_request(peer);
         if peer.announce_at.is_some_and(|at| at <= cx.now) {
             write_haves(&mut datagram, peer, &self.content.stored);
         }
-        let mut calling = false;
-        if may_request(peer) && !cx.events.is_full() && !self.is_backed_up(cx.config) {
-            calling = self.write_requests(cx, slot, &mut datagram);
+        if can_request {
+            if cx.events.is_full() || self.is_backed_up(cx.config) {
+                self.asking.held = true;
+            } else {
+                calling = self.write_requests(cx, slot, &mut datagram);
+            }
         }
         // After the requests: what is asked of the same peer again needs no CANCEL.
         if let Some(peer) = self.peers[slot as usize].established_mut()
@@ -191,7 +196,12 @@ impl Swarm {
                 peer.blocked = Blocked::Window;
                 break;
             }
-            upload.plan(&mut self.spread, length);
+            let fed = upload.is_fed(peer.have.as_set());
+            upload.plan(cx.now, &mut self.spread, length, fed);
+            if let Some(at) = upload.held_until() {
+                peer.blocked = Blocked::Until(at);
+                break;
+            }
             let prepared = upload.take_unprepared();
             if prepared {
                 for range in upload.upcoming().take(runs) {

@@ -12,6 +12,7 @@ mod flow;
 mod handshake;
 mod lifetime;
 mod loss;
+#[expect(dead_code, reason = "shared with the tests of swarms")]
 mod net;
 mod older;
 mod rates;

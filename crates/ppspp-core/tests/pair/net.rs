@@ -112,6 +112,46 @@ pub(crate) enum Fate {
     Twice,
 }
 
+/// A host's access link. Without one, nothing but latency stands between hosts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    /// Bytes per second, each way, IP and UDP headers counted.
+    pub(crate) up: u64,
+    pub(crate) down: u64,
+    /// How much waits before either direction drops, in time.
+    pub(crate) buffer: Duration,
+    up_free: Instant,
+    down_free: Instant,
+}
+
+impl Link {
+    pub(crate) const fn new(up: u64, down: u64, buffer: Duration) -> Self {
+        Self { up, down, buffer, up_free: Instant::ZERO, down_free: Instant::ZERO }
+    }
+
+    /// When `len` bytes handed to a queue at `now` have passed it, or `None` if it is full.
+    fn pass(now: Instant, free: &mut Instant, rate: u64, buffer: Duration, len: usize) -> Option<Instant> {
+        let begin = now.max(*free);
+        if begin - now > buffer {
+            return None;
+        }
+        *free = begin + Duration::from_micros((len as u64 + IP_UDP) * 1_000_000 / rate);
+        Some(*free)
+    }
+}
+
+/// Bytes of IPv4 and UDP headers.
+const IP_UDP: u64 = 28;
+
+/// A datagram on its way.
+struct Flight {
+    to: usize,
+    source: SocketAddr,
+    datagram: Vec<u8>,
+    /// Whether it waits in the receiver's link, or has passed it.
+    queued: bool,
+}
+
 type Rule = Box<dyn FnMut(u64, usize, usize, &[u8]) -> Fate>;
 
 /// The network and the clock.
@@ -124,7 +164,9 @@ pub(crate) struct Net {
     pub(crate) keep_log: bool,
     pub(crate) batch: usize,
     pub(crate) count: u64,
-    flying: BTreeMap<(Instant, u64), (usize, SocketAddr, Vec<u8>)>,
+    flying: BTreeMap<(Instant, u64), Flight>,
+    /// The hosts' access links, by index.
+    pub(crate) links: BTreeMap<usize, Link>,
     pub(crate) extra: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
     steps_at: (Instant, u32),
 }
@@ -141,6 +183,7 @@ impl Net {
             batch: 64,
             count: 0,
             flying: BTreeMap::new(),
+            links: BTreeMap::new(),
             extra: Vec::new(),
             steps_at: (Instant::ZERO, 0),
         }
@@ -257,18 +300,24 @@ impl Net {
         };
         let fate = self.rule.as_mut().map_or(Fate::Deliver, |rule| rule(number, from, to, &datagram));
         let source = self.hosts[from].address;
-        let at = self.now + self.latency;
+        let mut at = self.now;
+        if let Some(link) = self.links.get_mut(&from) {
+            let Some(passed) = Link::pass(at, &mut link.up_free, link.up, link.buffer, datagram.len()) else { return };
+            at = passed;
+        }
+        let at = at + self.latency;
+        let flight = |datagram| Flight { to, source, datagram, queued: false };
         match fate {
             Fate::Drop => {}
             Fate::Deliver => {
-                self.flying.insert((at, number << 1), (to, source, datagram));
+                self.flying.insert((at, number << 1), flight(datagram));
             }
             Fate::Delay(more) => {
-                self.flying.insert((at + more, number << 1), (to, source, datagram));
+                self.flying.insert((at + more, number << 1), flight(datagram));
             }
             Fate::Twice => {
-                self.flying.insert((at, number << 1), (to, source, datagram.clone()));
-                self.flying.insert((at, (number << 1) + 1), (to, source, datagram));
+                self.flying.insert((at, number << 1), flight(datagram.clone()));
+                self.flying.insert((at, (number << 1) + 1), flight(datagram));
             }
         }
     }
@@ -316,9 +365,20 @@ impl Net {
             if at > self.now {
                 break;
             }
-            let (to, source, datagram) = self.flying.remove(&(at, number)).unwrap();
-            let now = self.local(to);
-            self.hosts[to].endpoint.handle_datagram(now, DatagramMeta::from_remote(source), &datagram);
+            let mut flight = self.flying.remove(&(at, number)).unwrap();
+            if let Some(link) = self.links.get_mut(&flight.to)
+                && !flight.queued
+            {
+                let len = flight.datagram.len();
+                if let Some(passed) = Link::pass(at, &mut link.down_free, link.down, link.buffer, len) {
+                    flight.queued = true;
+                    self.flying.insert((passed, number), flight);
+                }
+                continue;
+            }
+            let now = self.local(flight.to);
+            let meta = DatagramMeta::from_remote(flight.source);
+            self.hosts[flight.to].endpoint.handle_datagram(now, meta, &flight.datagram);
         }
         for index in 0..self.hosts.len() {
             let now = self.local(index);

@@ -47,5 +47,5 @@ fn a_seeder_sends_other_runs_to_other_peers_first() {
         }
     }
     assert_eq!(times.len(), 2048, "the seeder sent every chunk");
-    assert!(repeated_early < 256, "{repeated_early} chunks were sent twice before half of them were sent once");
+    assert!(repeated_early < 341, "{repeated_early} chunks were sent twice before half of them were sent once");
 }

@@ -1,0 +1,256 @@
+//! Evens the load: what slow or silent peers were asked for goes to those that have nothing left to do, and the last
+//! chunks are asked of several (RFC 7574 §3.8).
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::channel::{Download, Established};
+use crate::chunk::{ChunkRange, Geometry, GroupIndex};
+use crate::context::Cx;
+use crate::schedule::{PeerSlot, bit_runs, mask, set_mask};
+use crate::swarm::Swarm;
+use crate::swarm::asking::may_request;
+use crate::time::Instant;
+
+/// How often idle peers look for work.
+pub(crate) const BALANCE_INTERVAL: Duration = Duration::from_millis(100);
+/// Idle peers that look for work at a time.
+const MAX_IDLE: usize = 64;
+/// How much sooner than its owner a peer must be able to deliver to take over a request.
+const WORTHWHILE: Duration = Duration::from_millis(600);
+/// A peer that delivers nothing for so long, or two round trips, is stalled.
+const STALLED: Duration = Duration::from_millis(250);
+/// A peer that delivers nothing for so long beyond a round trip is not waited for alone in the end game.
+const OVERDUE: Duration = Duration::from_millis(100);
+/// Groups that may still be outstanding when the end game begins.
+const END_GAME_GROUPS: usize = 16;
+/// Chunks asked of a second peer in the end game, at most.
+const END_GAME_CHUNKS: u32 = 16;
+
+/// Chunks taken from seeders for one announcement of a leecher, at most.
+const MAX_SPARED: u32 = 1024;
+
+/// A peer that owes us chunks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Owner {
+    /// When it will have delivered everything, from now; the maximum if it is stalled.
+    done_in: Duration,
+    slot: PeerSlot,
+}
+
+impl Swarm {
+    /// Lets peers with nothing to do take over what others will be long in delivering.
+    pub(crate) fn balance(&mut self, cx: &mut Cx<'_>) {
+        if self.asking.balance_at.is_none_or(|at| at > cx.now) {
+            return;
+        }
+        self.asking.balance_at = None;
+        let Some(geometry) = self.content.geometry() else { return };
+        if self.requests.group_count() == 0 {
+            self.asking.idle.clear();
+            return;
+        }
+        let mut owners: Vec<Owner> =
+            self.peers.iter().filter_map(|(slot, _)| self.owner(cx, slot as PeerSlot)).collect();
+        owners.sort_unstable();
+        let idle: Vec<PeerSlot> = self.asking.idle.iter().copied().take(MAX_IDLE).collect();
+        for slot in idle {
+            self.asking.idle.remove(&slot);
+            let Some(room) = self.room_of(cx, slot) else { continue };
+            let can_ask = room > 0 && !self.is_backed_up(cx.config);
+            let busy = can_ask && self.find_work(cx, &geometry, slot, room, &mut owners);
+            if busy {
+                self.wake.push(slot);
+            } else {
+                self.asking.idle.insert(slot);
+            }
+        }
+        if !self.asking.idle.is_empty() {
+            self.asking.balance_at = Some(cx.now + BALANCE_INTERVAL);
+        }
+    }
+
+    /// Finds something for `slot` to be asked for; returns whether there was any.
+    fn find_work(&mut self, cx: &Cx<'_>, geometry: &Geometry, slot: PeerSlot, room: u64, owners: &mut [Owner]) -> bool {
+        self.take_over(cx, geometry, slot, room, owners)
+            || (self.requests.free().is_empty() && self.join_end_game(cx, geometry, slot, room))
+    }
+
+    /// `slot` as one who owes us chunks.
+    fn owner(&self, cx: &Cx<'_>, slot: PeerSlot) -> Option<Owner> {
+        let peer = self.peers.get(slot as usize)?.established()?;
+        let download = peer.download.as_deref()?;
+        let silent = cx.now - download.silent_since()?;
+        let stalled = silent > STALLED.max(2 * peer.srtt());
+        let done_in = peer.srtt().saturating_add(download.time_for(0, self.metadata.chunk_size));
+        Some(Owner { done_in: if stalled { Duration::MAX } else { done_in }, slot })
+    }
+
+    /// Chunks that `slot` could be asked for now; `None` if it cannot be asked at all.
+    fn room_of(&mut self, cx: &mut Cx<'_>, slot: PeerSlot) -> Option<u64> {
+        let (peer, download) = self.download_of(slot).filter(|(peer, _)| may_request(peer))?;
+        if !download.is_answering() {
+            return Some(0);
+        }
+        let room = download.allowance(peer.srtt(), self.metadata.chunk_size, cx.config.limits.outstanding_requests);
+        Some(self.ration(cx, slot, room))
+    }
+
+    /// Asks `slot` for what one owner was asked for last, as much as makes both end at the same time.
+    fn take_over(&mut self, cx: &Cx<'_>, geometry: &Geometry, slot: PeerSlot, room: u64, owners: &mut [Owner]) -> bool {
+        let Some((ready, rate)) = self.download_of(slot).map(|(peer, download)| {
+            (peer.srtt() + download.time_for(0, self.metadata.chunk_size), download.rate_or_assumed())
+        }) else {
+            return false;
+        };
+        for owner in owners.iter_mut().rev().filter(|owner| owner.slot != slot) {
+            let Some(lead) = owner.done_in.checked_sub(ready).filter(|&lead| lead > WORTHWHILE) else { return false };
+            let Some((peer, download)) = self.download_of(owner.slot) else { continue };
+            let share = if owner.done_in == Duration::MAX {
+                download.outstanding()
+            } else {
+                // What is on its way is not worth a CANCEL.
+                let flying = chunks_in(peer.srtt(), download.rate_or_assumed(), geometry);
+                let both = u128::from(rate) * u128::from(download.rate_or_assumed());
+                let even = both / u128::from(rate + download.rate_or_assumed());
+                let even = chunks_in(lead, u64::try_from(even).unwrap_or(u64::MAX), geometry);
+                even.min(download.outstanding().saturating_sub(flying))
+            };
+            let ranges: Vec<ChunkRange> = download.newest().collect();
+            let taken = self.move_requests(cx, geometry, owner.slot, slot, &ranges, share.min(room));
+            if taken > 0 {
+                *owner = self.owner(cx, owner.slot).unwrap_or(*owner);
+                self.wake.push(owner.slot);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Moves up to `most` requests within `ranges` from one peer to another; returns how many.
+    fn move_requests(
+        &mut self,
+        cx: &Cx<'_>,
+        geometry: &Geometry,
+        from: PeerSlot,
+        to: PeerSlot,
+        ranges: &[ChunkRange],
+        most: u64,
+    ) -> u64 {
+        let mut left = most;
+        for &range in ranges {
+            let Some((peer, _)) = self.download_of(to) else { break };
+            let parts: Vec<ChunkRange> = peer.have.as_set().intersection_in(range).rev().collect();
+            for part in parts {
+                for group in geometry.groups_touching(part).rev() {
+                    let chunks = geometry.group_chunks(group).intersection(part);
+                    if left == 0 {
+                        return most;
+                    }
+                    for (run, batch) in self.requests.release(geometry, from, chunks) {
+                        if let Some(owner) = self.download_of_mut(from) {
+                            owner.on_released(cx.now, batch, run.count());
+                            owner.cancel(run);
+                        }
+                        self.assign(cx.now, to, geometry, run);
+                        if let Some(taker) = self.download_of_mut(to) {
+                            taker.untold().insert(run);
+                        }
+                        left = left.saturating_sub(run.count());
+                    }
+                }
+            }
+        }
+        most - left
+    }
+
+    /// Asks `slot` too for the last chunks whose owners are overdue; returns whether there were any.
+    fn join_end_game(&mut self, cx: &Cx<'_>, geometry: &Geometry, slot: PeerSlot, room: u64) -> bool {
+        if self.requests.group_count() > END_GAME_GROUPS {
+            return false;
+        }
+        let Some((peer, _)) = self.download_of(slot) else { return false };
+        let overdue = |owner: PeerSlot| {
+            self.download_of(owner).is_none_or(|(peer, download)| {
+                download.silent_since().is_none_or(|since| cx.now - since > peer.srtt() + OVERDUE)
+            })
+        };
+        let mut left = END_GAME_CHUNKS.min(u32::try_from(room).unwrap_or(u32::MAX));
+        let mut wanted = Vec::new();
+        for (group, asked) in self.requests.outstanding() {
+            if !self.requests.has_room(group) {
+                continue;
+            }
+            let mut once = 0;
+            let mut twice = 0;
+            for (owner, chunks) in asked {
+                let late = owner != slot && overdue(owner);
+                twice |= (once & chunks) | if late { 0 } else { chunks };
+                once |= chunks;
+            }
+            let chunks = geometry.group_chunks(group);
+            let offered = once & !twice & set_mask(chunks, peer.have.as_set());
+            for run in bit_runs(chunks.start(), offered) {
+                let run = ChunkRange::new(run.start(), run.end().min(run.start() + u64::from(left)));
+                left -= run.count() as u32;
+                wanted.push((group, run));
+            }
+        }
+        let mut any = false;
+        for (group, run) in wanted.into_iter().filter(|(_, run)| !run.is_empty()) {
+            let Some(download) = self.download_of_mut(slot) else { break };
+            download.untold().insert(run);
+            for (part, batch) in download.on_requested(cx.now, run) {
+                let bits = mask(geometry.group_chunks(group), part);
+                any |= self.requests.ask_also(group, bits, slot, batch) != 0;
+            }
+        }
+        any
+    }
+
+    /// Asks seeders no longer for `groups`, which the leecher in `slot` has by now: only they have what is rarer (R21).
+    pub(crate) fn spare_seeders(&mut self, now: Instant, slot: PeerSlot, geometry: &Geometry, groups: &[ChunkRange]) {
+        let Some(peer) = self.peers.get(slot as usize).and_then(|channel| channel.established()) else { return };
+        if !may_request(peer) || !self.asking.spreads(now, self.by_address.len()) {
+            return;
+        }
+        let mut room = peer
+            .download
+            .as_deref()
+            .map_or(1, |download| download.allowance(peer.srtt(), self.metadata.chunk_size, MAX_SPARED));
+        for group in groups.iter().flat_map(|groups| groups.iter()) {
+            let group = GroupIndex::new(group.value());
+            let chunks = geometry.group_chunks(group);
+            let Some(owner) = self.requests.owner_of(group, mask(chunks, chunks)).filter(|&owner| owner != slot) else {
+                continue;
+            };
+            let Some((peer, _)) = self.download_of(owner) else { continue };
+            if room == 0 || !peer.have.is_complete(geometry.chunk_count()) {
+                continue;
+            }
+            room = room.saturating_sub(chunks.count());
+            for (run, batch) in self.requests.release(geometry, owner, chunks) {
+                if let Some(download) = self.download_of_mut(owner) {
+                    download.on_released(now, batch, run.count());
+                    download.cancel(run);
+                }
+            }
+            self.wake.push(owner);
+        }
+    }
+
+    fn download_of(&self, slot: PeerSlot) -> Option<(&Established, &Download)> {
+        let peer = self.peers.get(slot as usize)?.established()?;
+        Some((peer, peer.download.as_deref()?))
+    }
+
+    fn download_of_mut(&mut self, slot: PeerSlot) -> Option<&mut Download> {
+        self.peers.get_mut(slot as usize)?.established_mut()?.download.as_deref_mut()
+    }
+}
+
+/// Chunks that arrive in `time` at `rate` bytes per second.
+fn chunks_in(time: Duration, rate: u64, geometry: &Geometry) -> u64 {
+    let bytes = time.as_micros() * u128::from(rate) / 1_000_000;
+    u64::try_from(bytes / u128::from(geometry.chunk_size().bytes())).unwrap_or(u64::MAX)
+}
