@@ -45,6 +45,8 @@ fn main() -> std::io::Result<()> {
         }
     }
     bins(&corpus)?;
+    range_sets(&corpus)?;
+    requests(&corpus)?;
     proofs(&corpus)
 }
 
@@ -106,7 +108,7 @@ fn distinct(datagrams: Vec<Vec<u8>>, format: &Format) -> Vec<Vec<u8>> {
     datagrams.into_iter().filter(|datagram| seen.insert(shape(datagram))).take(MAX_OF_ONE).collect()
 }
 
-/// Numbers at the edges of their widths, and a few set operations.
+/// Numbers at the edges of their widths.
 fn bins(corpus: &Corpus) -> std::io::Result<()> {
     let edges = [0, 1, 7, u64::from(u32::MAX) >> 1, u64::from(u32::MAX), u64::MAX >> 1, u64::MAX - 1];
     for (number, edge) in edges.into_iter().enumerate() {
@@ -119,10 +121,49 @@ fn bins(corpus: &Corpus) -> std::io::Result<()> {
         input.extend_from_slice(&edge.to_be_bytes());
         input.extend_from_slice(&[1, 0]);
         input.extend_from_slice(&edge.to_be_bytes());
-        for op in 0..12_u8 {
-            input.extend_from_slice(&[op, op * 20, 30]);
-        }
         corpus.put("bin_ops", &format!("edge-{number}"), &input)?;
+    }
+    Ok(())
+}
+
+/// Each change, over runs that overlap, at both ends of the space of chunks and within.
+fn range_sets(corpus: &Corpus) -> std::io::Result<()> {
+    for place in 0..3_u8 {
+        let mut input = vec![place];
+        if place == 2 {
+            input.extend_from_slice(&(1_u64 << 33).to_be_bytes());
+        }
+        for step in 0..48_u8 {
+            input.extend_from_slice(&[step.wrapping_mul(5) & !7 | step % 7, step.wrapping_mul(37), 3 + step]);
+        }
+        corpus.put("range_set_ops", &format!("changes-{place}"), &input)?;
+    }
+    Ok(())
+}
+
+/// For each content: everything is wanted, asked of several peers, asked again, settled in part and released.
+fn requests(corpus: &Corpus) -> std::io::Result<()> {
+    const WANT: u8 = 0;
+    const UNWANT: u8 = 1;
+    const ASK: u8 = 2;
+    const ASK_ALSO: u8 = 3;
+    const SETTLE: u8 = 4;
+    const RELEASE: u8 = 5;
+    for content in 0..4_u8 {
+        let mut input = vec![content];
+        for start in [0, 35] {
+            input.extend_from_slice(&[WANT, start, 39, 0, 0]);
+        }
+        for turn in 0..20_u8 {
+            input.extend_from_slice(&[ASK, turn * 3, 4, turn % 6, turn % 3]);
+            input.extend_from_slice(&[ASK_ALSO, turn * 3, 2, turn % 5, 1]);
+            input.extend_from_slice(&[SETTLE, turn * 7, 0, 0, 0]);
+        }
+        input.extend_from_slice(&[UNWANT, 60, 20, 0, 0]);
+        for peer in 0..6 {
+            input.extend_from_slice(&[RELEASE, peer * 5, 39, peer, 0]);
+        }
+        corpus.put("request_ops", &format!("content-{content}"), &input)?;
     }
     Ok(())
 }

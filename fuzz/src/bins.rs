@@ -1,8 +1,6 @@
-//! Addressing: bins, runs of chunks, geometry, and range sets against a slow twin.
+//! Addressing: bins, runs of chunks, geometry.
 
-use std::collections::BTreeSet;
-
-use ppspp_core::chunk::{Bin, ChunkIndex, ChunkRange, ChunkSize, Geometry, GroupIndex, RangeSet};
+use ppspp_core::chunk::{Bin, ChunkIndex, ChunkRange, ChunkSize, Geometry, GroupIndex};
 
 use super::input::Input;
 
@@ -16,7 +14,6 @@ pub fn bin_ops(data: &[u8]) {
     pair_laws(bins[0], bins[1]);
     run_laws(range);
     geometry_laws(&mut input);
-    set_laws(&mut input);
 }
 
 fn bin_laws(bin: Bin, layer: u8) {
@@ -112,63 +109,4 @@ fn geometry_laws(input: &mut Input<'_>) {
     } else {
         assert!(range.intersection(geometry.all()).is_empty());
     }
-}
-
-/// Positions of the slow twin, somewhere in the space of chunks.
-const WINDOW: u64 = 256;
-
-fn set_laws(input: &mut Input<'_>) {
-    let base = input.u64().min(u64::MAX - WINDOW);
-    let window = ChunkRange::new(base, base + WINDOW);
-    let mut set = RangeSet::new();
-    let mut twin: BTreeSet<u64> = BTreeSet::new();
-    while !input.is_empty() {
-        let (op, start) = (input.u8(), base + u64::from(input.u8()));
-        let range = ChunkRange::new(start, start.saturating_add(u64::from(input.u8())).min(window.end()));
-        let before = twin.len() as u64;
-        match op % 4 {
-            0 => {
-                twin.extend(range.iter().map(ChunkIndex::value));
-                assert_eq!(set.insert(range), twin.len() as u64 - before);
-            }
-            1 => {
-                twin.retain(|chunk| !range.contains(ChunkIndex::new(*chunk)));
-                assert_eq!(set.remove(range), before - twin.len() as u64);
-            }
-            2 => {
-                let max_runs = usize::from(op >> 2);
-                let runs = set.run_count();
-                match set.insert_bounded(range, max_runs) {
-                    Ok(added) => {
-                        twin.extend(range.iter().map(ChunkIndex::value));
-                        assert_eq!(added, twin.len() as u64 - before);
-                        assert!(set.run_count() <= runs.max(max_runs));
-                    }
-                    Err(_) => assert!(!set.intersects(range) && runs >= max_runs),
-                }
-            }
-            _ => {
-                twin.retain(|chunk| range.contains(ChunkIndex::new(*chunk)));
-                assert_eq!(set.clip_to(range), before - twin.len() as u64);
-            }
-        }
-        check_set(&set, &twin, range, window);
-    }
-}
-
-fn check_set(set: &RangeSet, twin: &BTreeSet<u64>, range: ChunkRange, window: ChunkRange) {
-    assert_eq!(set.count(), twin.len() as u64);
-    assert_eq!(set.is_empty(), twin.is_empty());
-    let members: Vec<u64> = set.runs().flat_map(ChunkRange::iter).map(ChunkIndex::value).collect();
-    assert!(members.iter().eq(twin.iter()), "{set:?}");
-    let ends: Vec<u64> = set.runs().map(ChunkRange::end).collect();
-    assert!(set.runs().skip(1).zip(&ends).all(|(run, end)| run.start() > *end), "runs touch: {set:?}");
-    let inside = twin.range(range.start()..range.end()).count() as u64;
-    assert_eq!(set.intersection_in(range).map(ChunkRange::count).sum::<u64>(), inside);
-    assert_eq!(set.missing_in(range).map(ChunkRange::count).sum::<u64>(), range.count() - inside);
-    assert_eq!(set.covers(range), inside == range.count());
-    assert_eq!(set.intersects(range), inside > 0);
-    let missing = (range.start()..window.end()).find(|chunk| !twin.contains(chunk)).unwrap_or(window.end());
-    assert_eq!(set.first_missing_from(range.start()), missing);
-    assert_eq!(set.run_at(ChunkIndex::new(range.start())).is_some(), twin.contains(&range.start()));
 }

@@ -10,9 +10,11 @@ mod handshakes;
 mod input;
 mod messages;
 mod proofs;
+mod range_sets;
 
 pub use bins::bin_ops;
 pub use endpoint::endpoint_receive;
 pub use handshakes::handshake_options;
 pub use messages::{decode, roundtrip};
 pub use proofs::proof;
+pub use range_sets::range_set_ops;

@@ -131,6 +131,12 @@ mod context;
 mod endpoint;
 mod error;
 mod event;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing {
+    //! Targets of fuzzing whose subjects are private to the crate.
+    pub use crate::schedule::request_ops;
+}
 pub mod integrity;
 mod io;
 mod negotiation;

@@ -45,6 +45,11 @@ fn bin_ops() {
 }
 
 #[test]
+fn range_set_ops() {
+    replay("range_set_ops", targets::range_set_ops);
+}
+
+#[test]
 fn proof() {
     replay("proof", targets::proof);
 }

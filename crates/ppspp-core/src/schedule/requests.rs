@@ -301,10 +301,6 @@ pub(crate) fn bit_runs(base: u64, bits: u32) -> impl Iterator<Item = ChunkRange>
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use proptest::prelude::*;
-
     use super::*;
     use crate::chunk::ChunkSize;
 
@@ -315,136 +311,8 @@ mod tests {
         Geometry::new(CHUNKS * 1024 - 100, ChunkSize::DEFAULT).unwrap()
     }
 
-    /// The same, chunk by chunk.
-    #[derive(Default, Debug)]
-    struct Twin {
-        free: BTreeSet<u64>,
-        asked: BTreeMap<u64, Vec<(PeerSlot, BatchId)>>,
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Want(u64, u64),
-        Unwant(u64, u64),
-        Ask(u64, u64, PeerSlot, u32),
-        AskAlso(u64, PeerSlot, u32),
-        Settle(u64),
-        Release(u64, u64, PeerSlot),
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let range = || (0..CHUNKS, 1u64..40).prop_map(|(start, count)| (start, (start + count).min(CHUNKS)));
-        let peer = || 0u32..4;
-        let batch = || 0u32..2;
-        let step = prop_oneof![
-            range().prop_map(|(start, end)| Step::Want(start, end)),
-            range().prop_map(|(start, end)| Step::Unwant(start, end)),
-            (range(), peer(), batch()).prop_map(|((start, end), peer, batch)| Step::Ask(start, end, peer, batch)),
-            (0..CHUNKS, peer(), batch()).prop_map(|(chunk, peer, batch)| Step::AskAlso(chunk, peer, batch)),
-            (0..CHUNKS).prop_map(Step::Settle),
-            (range(), peer()).prop_map(|((start, end), peer)| Step::Release(start, end, peer)),
-        ];
-        prop::collection::vec(step, 0..80)
-    }
-
     fn single(chunk: u64) -> ChunkRange {
         ChunkRange::new(chunk, chunk + 1)
-    }
-
-    impl Twin {
-        fn apply(&mut self, step: &Step, real: &mut Requests) {
-            let geometry = geometry();
-            match *step {
-                Step::Want(start, end) => {
-                    // What is asked for cannot become wanted: it is.
-                    for chunk in (start..end).filter(|chunk| !self.asked.contains_key(chunk)) {
-                        self.free.insert(chunk);
-                    }
-                    let runs: RangeSet = self.free.iter().map(|&chunk| single(chunk)).collect();
-                    for run in runs.intersection_in(ChunkRange::new(start, end)).collect::<Vec<_>>() {
-                        real.want(&geometry, run);
-                    }
-                }
-                Step::Unwant(start, end) => {
-                    self.free.retain(|chunk| !(start..end).contains(chunk));
-                    real.unwant(&geometry, ChunkRange::new(start, end));
-                }
-                Step::Ask(start, end, peer, batch) => {
-                    let taken: Vec<u64> = self.free.range(start..end).copied().collect();
-                    let count = real.ask(&geometry, ChunkRange::new(start, end), peer, BatchId(batch));
-                    assert_eq!(count, taken.len() as u64);
-                    for chunk in taken {
-                        self.free.remove(&chunk);
-                        self.asked.entry(chunk).or_default().push((peer, BatchId(batch)));
-                    }
-                }
-                Step::AskAlso(chunk, peer, batch) => {
-                    let group = geometry.group_of(ChunkIndex::new(chunk));
-                    let bit = mask(geometry.group_chunks(group), single(chunk));
-                    let added = real.ask_also(group, bit, peer, BatchId(batch));
-                    let owners = self.asked.get_mut(&chunk).filter(|owners| owners.iter().all(|owner| owner.0 != peer));
-                    assert_eq!(added != 0, owners.is_some());
-                    if let Some(owners) = owners {
-                        owners.push((peer, BatchId(batch)));
-                    }
-                }
-                Step::Settle(chunk) => {
-                    let owners: BTreeSet<_> = real.settle(&geometry, ChunkIndex::new(chunk)).into_iter().collect();
-                    let expected: BTreeSet<_> = self.asked.remove(&chunk).unwrap_or_default().into_iter().collect();
-                    assert_eq!(owners, expected);
-                    self.free.remove(&chunk);
-                }
-                Step::Release(start, end, peer) => {
-                    let released = real.release(&geometry, peer, ChunkRange::new(start, end));
-                    let mut count = 0;
-                    for chunk in start..end {
-                        let Some(owners) = self.asked.get_mut(&chunk) else { continue };
-                        let before = owners.len();
-                        owners.retain(|owner| owner.0 != peer);
-                        count += (before - owners.len()) as u64;
-                        if owners.is_empty() {
-                            self.asked.remove(&chunk);
-                            self.free.insert(chunk);
-                        }
-                    }
-                    assert_eq!(released.iter().map(|(run, _)| run.count()).sum::<u64>(), count);
-                }
-            }
-        }
-
-        fn compare(&self, real: &Requests) {
-            let geometry = geometry();
-            let free: RangeSet = self.free.iter().map(|&chunk| single(chunk)).collect();
-            assert_eq!(real.free(), &free);
-            for chunk in 0..CHUNKS {
-                let asked = real.is_asked(&geometry, ChunkIndex::new(chunk));
-                assert_eq!(asked, self.asked.contains_key(&chunk), "chunk {chunk}");
-                assert!(!(asked && self.free.contains(&chunk)), "chunk {chunk} is in two states");
-            }
-            let groups: BTreeSet<_> =
-                self.asked.keys().map(|&chunk| geometry.group_of(ChunkIndex::new(chunk))).collect();
-            assert_eq!(real.group_count(), groups.len());
-            let torn: Vec<_> = geometry
-                .groups_touching(geometry.all())
-                .filter(|&group| {
-                    let chunks = geometry.group_chunks(group);
-                    free.intersects(chunks) && !free.covers(chunks)
-                })
-                .collect();
-            assert_eq!(real.torn().collect::<Vec<_>>(), torn);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_chunk_is_in_one_state_at_a_time(steps in steps()) {
-            let mut real = Requests::default();
-            let mut twin = Twin::default();
-            for step in &steps {
-                twin.apply(step, &mut real);
-                twin.compare(&real);
-            }
-        }
     }
 
     #[test]

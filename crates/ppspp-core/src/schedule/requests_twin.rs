@@ -1,0 +1,242 @@
+//! Requests against a slow twin that goes chunk by chunk; for tests and the fuzz target `request_ops`.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use crate::chunk::{ChunkIndex, ChunkRange, ChunkSize, Geometry, GroupIndex, RangeSet};
+use crate::schedule::requests::{BatchId, MAX_ASKED, PeerSlot, Requests, mask};
+
+/// Contents by length and chunk size: groups of 16 chunks, of 32, of 2 and of 1, the last one cut.
+const CONTENTS: [(u64, u32); 4] =
+    [(70 * 1024 - 100, 1024), (69 * 512, 512), (8192 * 5, 8192), (20_000 * 7 - 1, 20_000)];
+/// More peers and batches than fit into one group.
+const PEERS: u8 = 6;
+const BATCHES: u8 = 3;
+/// Steps in one run.
+const MAX_STEPS: usize = 256;
+
+/// Takes the steps that `data` describes, and compares after each.
+///
+/// # Panics
+/// If the requests and their twin differ.
+pub fn request_ops(data: &[u8]) {
+    let Some((&choice, rest)) = data.split_first() else { return };
+    let (length, chunk_size) = CONTENTS[usize::from(choice) % CONTENTS.len()];
+    let geometry = ChunkSize::new(chunk_size).and_then(|size| Geometry::new(length, size));
+    let Ok(geometry) = geometry else { panic!("{length} bytes in chunks of {chunk_size} were refused") };
+    let mut pair = Pair { geometry, real: Requests::default(), twin: Twin::default() };
+    for step in rest.chunks(5).take(MAX_STEPS) {
+        let at = |place: usize| step.get(place).copied().unwrap_or_default();
+        let start = u64::from(at(1)) % geometry.chunk_count();
+        let range = ChunkRange::new(start, start + 1 + u64::from(at(2) % 40)).intersection(geometry.all());
+        let (peer, batch) = (PeerSlot::from(at(3) % PEERS), BatchId(u32::from(at(4) % BATCHES)));
+        pair.step(at(0), range, peer, batch);
+        pair.compare();
+    }
+}
+
+/// Whom a chunk is asked of.
+type Owner = (PeerSlot, BatchId);
+
+/// The same, chunk by chunk.
+#[derive(Debug, Default)]
+struct Twin {
+    free: BTreeSet<u64>,
+    asked: BTreeMap<u64, BTreeSet<Owner>>,
+    /// Whether a chunk became free in this step.
+    freed: bool,
+}
+
+impl Twin {
+    fn owners_in(&self, chunks: ChunkRange) -> BTreeSet<Owner> {
+        self.asked.range(chunks.start()..chunks.end()).flat_map(|(_, owners)| owners.iter().copied()).collect()
+    }
+
+    /// Whether a group of `chunks` takes `owner`.
+    fn takes(&self, chunks: ChunkRange, owner: Owner) -> bool {
+        let owners = self.owners_in(chunks);
+        owners.contains(&owner) || owners.len() < MAX_ASKED
+    }
+
+    fn set_free(&mut self, chunk: u64) {
+        self.freed |= self.free.insert(chunk);
+    }
+
+    fn is_asked_of(&self, chunk: u64, peer: PeerSlot) -> bool {
+        self.asked.get(&chunk).is_some_and(|owners| owners.iter().any(|owner| owner.0 == peer))
+    }
+}
+
+#[derive(Debug)]
+struct Pair {
+    geometry: Geometry,
+    real: Requests,
+    twin: Twin,
+}
+
+impl Pair {
+    fn step(&mut self, op: u8, range: ChunkRange, peer: PeerSlot, batch: BatchId) {
+        let version = self.real.version();
+        self.twin.freed = false;
+        match op % 6 {
+            0 => self.want(range),
+            1 => {
+                self.twin.free.retain(|&chunk| !range.contains(ChunkIndex::new(chunk)));
+                self.real.unwant(&self.geometry, range);
+            }
+            2 => self.ask(range, (peer, batch)),
+            3 => self.ask_also(range, (peer, batch)),
+            4 => self.settle(range.start()),
+            _ => self.release(range, peer),
+        }
+        assert_eq!(self.real.version() > version, self.twin.freed, "the version tells of chunks that became free");
+        assert!(self.real.version() >= version);
+    }
+
+    /// What is asked for cannot become wanted: it is.
+    fn want(&mut self, range: ChunkRange) {
+        let asked: RangeSet = self.twin.asked.keys().map(|&chunk| single(chunk)).collect();
+        let runs: Vec<ChunkRange> = asked.missing_in(range).collect();
+        for run in runs {
+            run.iter().for_each(|chunk| self.twin.set_free(chunk.value()));
+            self.real.want(&self.geometry, run);
+        }
+    }
+
+    fn ask(&mut self, range: ChunkRange, owner: Owner) {
+        let mut count = 0;
+        for group in self.geometry.groups_touching(range) {
+            let chunks = self.geometry.group_chunks(group);
+            if !self.twin.takes(chunks, owner) {
+                continue;
+            }
+            for chunk in chunks.intersection(range).iter().map(ChunkIndex::value) {
+                if self.twin.free.remove(&chunk) {
+                    self.twin.asked.entry(chunk).or_default().insert(owner);
+                    count += 1;
+                }
+            }
+        }
+        assert_eq!(self.real.ask(&self.geometry, range, owner.0, owner.1), count);
+    }
+
+    fn ask_also(&mut self, range: ChunkRange, owner: Owner) {
+        let group = self.geometry.group_of(ChunkIndex::new(range.start()));
+        let chunks = self.geometry.group_chunks(group);
+        let mut expected = 0;
+        if self.twin.takes(chunks, owner) {
+            for chunk in chunks.intersection(range).iter().map(ChunkIndex::value) {
+                if self.twin.is_asked_of(chunk, owner.0) {
+                    continue;
+                }
+                if let Some(owners) = self.twin.asked.get_mut(&chunk) {
+                    owners.insert(owner);
+                    expected |= mask(chunks, single(chunk));
+                }
+            }
+        }
+        assert_eq!(self.real.ask_also(group, mask(chunks, range), owner.0, owner.1), expected);
+    }
+
+    fn settle(&mut self, chunk: u64) {
+        let settled = self.real.settle(&self.geometry, ChunkIndex::new(chunk));
+        let owners: BTreeSet<Owner> = settled.iter().copied().collect();
+        assert_eq!(owners.len(), settled.len(), "an owner is named twice");
+        assert_eq!(owners, self.twin.asked.remove(&chunk).unwrap_or_default());
+        self.twin.free.remove(&chunk);
+    }
+
+    fn release(&mut self, range: ChunkRange, peer: PeerSlot) {
+        let mut expected = BTreeSet::new();
+        for chunk in range.iter().map(ChunkIndex::value) {
+            let Some(owners) = self.twin.asked.get_mut(&chunk) else { continue };
+            expected.extend(owners.iter().filter(|owner| owner.0 == peer).map(|owner| (chunk, owner.1)));
+            owners.retain(|owner| owner.0 != peer);
+            if owners.is_empty() {
+                self.twin.asked.remove(&chunk);
+                self.twin.set_free(chunk);
+            }
+        }
+        let released = self.real.release(&self.geometry, peer, range);
+        let chunks = released.iter().flat_map(|(run, batch)| run.iter().map(|chunk| (chunk.value(), *batch)));
+        assert_eq!(chunks.collect::<BTreeSet<_>>(), expected);
+        assert_eq!(released.iter().map(|(run, _)| run.count()).sum::<u64>(), expected.len() as u64);
+    }
+
+    fn compare(&self) {
+        let free: RangeSet = self.twin.free.iter().map(|&chunk| single(chunk)).collect();
+        assert_eq!(self.real.free(), &free);
+        assert!(self.twin.asked.keys().all(|chunk| !self.twin.free.contains(chunk)), "a chunk is in two states");
+        let torn = |group: &GroupIndex| {
+            let chunks = self.geometry.group_chunks(*group);
+            free.intersects(chunks) && !free.covers(chunks)
+        };
+        let all = || self.geometry.groups_touching(self.geometry.all());
+        assert!(self.real.torn().eq(all().filter(torn)), "torn groups");
+        all().for_each(|group| self.compare_group(group));
+        let with_requests: Vec<GroupIndex> =
+            all().filter(|&group| !self.twin.owners_in(self.geometry.group_chunks(group)).is_empty()).collect();
+        assert_eq!(self.real.group_count(), with_requests.len());
+        assert!(self.real.outstanding().map(|(group, _)| group).eq(with_requests), "groups that are asked for");
+    }
+
+    fn compare_group(&self, group: GroupIndex) {
+        let chunks = self.geometry.group_chunks(group);
+        let bits = |test: &dyn Fn(u64) -> bool| {
+            let inside = chunks.iter().map(ChunkIndex::value).filter(|&chunk| test(chunk));
+            inside.fold(0, |bits, chunk| bits | mask(chunks, single(chunk)))
+        };
+        let asked = bits(&|chunk| self.twin.asked.contains_key(&chunk));
+        assert_eq!(self.real.asked(group), asked, "{group:?}");
+        for chunk in chunks.iter() {
+            assert_eq!(self.real.is_asked(&self.geometry, chunk), self.twin.asked.contains_key(&chunk.value()));
+        }
+        let owners = self.twin.owners_in(chunks);
+        assert_eq!(self.real.has_room(group), owners.len() < MAX_ASKED);
+        for peer in 0..PeerSlot::from(PEERS) {
+            let theirs = bits(&|chunk| self.twin.is_asked_of(chunk, peer));
+            assert_eq!(self.real.asked_of(group, peer), theirs, "{group:?}, peer {peer}");
+            if self.real.owner_of(group, mask(chunks, chunks)) == Some(peer) {
+                assert_eq!(theirs, mask(chunks, chunks), "{peer} is not asked for all of {group:?}");
+            }
+        }
+        let listed = self.real.outstanding().find(|(other, _)| *other == group);
+        let listed = listed.into_iter().flat_map(|(_, asked)| asked).fold(0, |all, (_, bits)| all | bits);
+        assert_eq!(listed, asked);
+    }
+}
+
+fn single(chunk: u64) -> ChunkRange {
+    ChunkRange::single(ChunkIndex::new(chunk))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::println;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_chunk_is_in_one_state_at_a_time(data in prop::collection::vec(any::<u8>(), 0..400)) {
+            request_ops(&data);
+        }
+    }
+
+    #[test]
+    fn the_corpus_of_the_fuzz_target_passes() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/request_ops");
+        let mut inputs: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        inputs.sort();
+        assert!(!inputs.is_empty(), "{} is empty", folder.display());
+        for input in inputs {
+            // A failing test shows its output, and so which input it was.
+            println!("{}", input.display());
+            request_ops(&fs::read(&input).unwrap());
+        }
+    }
+}
