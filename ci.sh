@@ -7,12 +7,13 @@
 #   no_std  the core alone for targets without an operating system
 #   fuzz    the fuzz targets build (skipped where there is no nightly toolchain)
 #   test    the README's test command
+#   sim     a hundred runs of the simulator, drawn from seeds that the commit names
 #
 # Needs rustup's cargo and a C compiler; fetches what else it uses. Builds under CARGO_TARGET_DIR, by default ./target.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-readonly jobs=(fmt clippy doc no_std fuzz test)
+readonly jobs=(fmt clippy doc no_std fuzz test sim)
 readonly packages=(ppspp-core ppspp-mio ppspp-sim ppspp-cli ppspp-bench)
 readonly bare_targets=(thumbv7em-none-eabihf wasm32-unknown-unknown)
 
@@ -95,6 +96,13 @@ need_namespaces() {
 job_test() {
     need_namespaces
     cargo test --workspace --locked
+}
+
+job_sim() {
+    local commit first
+    commit="$(git rev-parse --short=7 HEAD 2>/dev/null || echo 0)"
+    first=$((16#$commit))
+    cargo run --release --quiet --package ppspp-sim --locked -- fuzz --seeds "$first..$((first + 100))" --minutes 5 --jobs 2
 }
 
 run() {

@@ -9,6 +9,7 @@ use crate::scenario::Scenario;
 /// One liar of each kind, known to every leecher and knowing everyone.
 pub(super) fn liars(options: &Options) -> Scenario {
     let Swarm { mut scenario, content, seeder, leechers } = swarm("liars", options, 8, MIB, &plain());
+    scenario.until_complete(&leechers, secs(120));
     let everyone: Vec<_> = leechers.iter().copied().chain([seeder]).collect();
     if let Some(content) = scenario.lookup(content) {
         for lie in Lie::ALL {

@@ -1,0 +1,89 @@
+//! The scenarios that ship hold their rules, and their figures stand in `snapshot.txt`.
+//!
+//! A change of the core that changes figures shows as a difference of numbers. To take them over:
+//! `UPDATE_SNAPSHOT=1 cargo test -p ppspp-sim --test scenarios`.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use ppspp_sim::Report;
+use ppspp_sim::scenarios::{self, Options};
+
+/// Scenarios whose own expectations the core does not meet yet, with the rule that it breaks.
+const UNMET: &[(&str, &str)] = &[("liars", "the goal is reached in time"), ("latecomer", "a latecomer gets its share")];
+
+/// Small enough to be run without optimisation.
+fn options(name: &str) -> Options {
+    let (peers, size) = match name {
+        "flash-crowd" => (Some(20), Some(1 << 20)),
+        "ledbat-vs-tcp" | "latecomer" => (None, None),
+        "asymmetric-dsl" => (Some(8), Some(1 << 19)),
+        _ => (Some(6), Some(1 << 20)),
+    };
+    Options { peers, size, ..Options::seed(1) }
+}
+
+fn row(report: &Report) -> String {
+    let done = &report.completion;
+    let mut row = format!("{:<16} {:>2}/{:<2}", report.name, done.complete, done.leechers);
+    for time in [done.min, done.median, done.max] {
+        write!(row, " {:>8.3}", time.as_secs_f64()).unwrap();
+    }
+    let figures = [report.duplicates_percent, report.overhead_percent, report.queue_mean_ms, report.queue_max_ms];
+    for figure in figures {
+        write!(row, " {figure:>7.2}").unwrap();
+    }
+    write!(row, " {:>9} {}", report.packets.sent, report.trace_hash).unwrap();
+    row
+}
+
+#[test]
+fn every_scenario_holds_its_rules_and_figures() {
+    let mut table = String::from(
+        "# scenario, complete, min, median and max completion in s, duplicates %, overhead %, queue mean and max ms, \
+         packets, history\n",
+    );
+    let rows: Vec<String> = std::thread::scope(|scope| {
+        let runs: Vec<_> = scenarios::ALL
+            .iter()
+            .map(|shipped| scope.spawn(move || shipped.build(&options(shipped.name())).run()))
+            .collect();
+        runs.into_iter()
+            .zip(scenarios::ALL)
+            .map(|(run, shipped)| match run.join().unwrap() {
+                Ok(report) => row(&report),
+                Err(ppspp_sim::Failure::Broken { violation, report, .. })
+                    if UNMET.contains(&(shipped.name(), violation.rule)) =>
+                {
+                    format!("{} unmet: {}", row(&report), violation.rule)
+                }
+                Err(failure) => panic!("{}: {failure}", shipped.name()),
+            })
+            .collect()
+    });
+    for row in rows {
+        table.push_str(&row);
+        table.push('\n');
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshot.txt");
+    if std::env::var_os("UPDATE_SNAPSHOT").is_some() {
+        std::fs::write(&path, &table).unwrap();
+    }
+    let known = std::fs::read_to_string(&path).unwrap();
+    assert!(known == table, "the figures differ from {}:\n{table}", path.display());
+}
+
+/// Seeds in which bugs were found that stopped a host or the whole run: completion is what is asked of them.
+#[test]
+fn seeds_that_stopped_complete() {
+    // Reads without end with a cache of few groups.
+    for seed in [30, 69, 81] {
+        let mut scenario = ppspp_sim::fuzz::draw(seed);
+        scenario.without_checkers();
+        if let Err(failure) = scenario.run() {
+            panic!("{failure}");
+        }
+    }
+}
