@@ -365,6 +365,8 @@ impl Upload {
         let Some(newest_acked_sent_at) = acked.newest_sent_at else { return };
         if let Some(sent_at) = acked.rtt_from {
             self.rtt.on_sample(now, now - sent_at);
+        } else {
+            self.rtt.on_repeat(now - newest_acked_sent_at);
         }
         self.rtt.on_progress();
         self.progress_at = now;

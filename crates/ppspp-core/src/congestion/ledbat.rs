@@ -17,6 +17,7 @@ use crate::time::{Instant, micros};
 ///   flightsize in the previous RTT", §2.5), not on the moment before the ACK: pacing, or two ACKs in a row that cover
 ///   32 datagrams each, leave that moment's flight far below the window in use. In slow start twice the flight is
 ///   allowed, which is what a round trip may add.
+/// - A window that went unused for want of data shrinks as the RFC has it, and is regained in slow start.
 /// - Without a delay sample in the last round trip the window neither grows nor shrinks, slow start apart.
 #[derive(Clone, Debug)]
 pub(super) struct Ledbat {
@@ -72,7 +73,12 @@ impl Controller for Ledbat {
             Some(threshold) => self.grow_in_slow_start(ack, threshold),
             None => self.follow_target(ack),
         }
+        let before = self.sender.window();
         self.sender.clamp(slow_start.is_some());
+        // What was not used for want of data is taken away, but the path did not ask for it: it is regained at once.
+        if ack.app_limited && slow_start.is_none() && self.sender.config.slow_start && self.sender.window() < before {
+            self.slow_start_until = Some(before);
+        }
     }
 
     fn on_loss(&mut self, now: Instant, loss: &LossEvent) {
@@ -157,6 +163,28 @@ mod tests {
 
     fn later(millis: u64) -> Instant {
         START + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_window_that_went_unused_is_regained_at_once() {
+        let mut flow = ledbat(true);
+        flow.slow_start_until = None;
+        flow.sender.cwnd = Window::from_bytes(100 * MSS);
+        // Two round trips with two segments each, for want of data.
+        for round in 1..4 {
+            let now = later(round * 60);
+            let event = AckEvent { in_flight_before: 2 * MSS, app_limited: true, ..ack(&flow, now, 2 * MSS, 10) };
+            flow.on_ack(now, &event);
+        }
+        assert_eq!(flow.window(), 3 * MSS);
+        let mut rounds = 0;
+        while flow.in_slow_start() {
+            rounds += 1;
+            let now = later(180 + rounds * 60);
+            let event = ack(&flow, now, flow.window(), 10);
+            flow.on_ack(now, &event);
+        }
+        assert_eq!((flow.window(), rounds), (100 * MSS, 6), "doubled, up to what it was");
     }
 
     #[test]

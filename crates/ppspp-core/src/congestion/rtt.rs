@@ -33,6 +33,8 @@ pub struct RttEstimator {
 #[derive(Clone, Copy, Debug)]
 struct Smoothed {
     latest: Duration,
+    /// The latest, or what a repeat says if that is less.
+    pace: Duration,
     srtt: Duration,
     rttvar: Duration,
 }
@@ -52,9 +54,10 @@ impl RttEstimator {
         self.back_off = 0;
         // RFC 6298 §2.2 and §2.3; the deviation uses the old average.
         self.smoothed = Some(match self.smoothed {
-            None => Smoothed { latest: rtt, srtt: rtt, rttvar: rtt / 2 },
+            None => Smoothed { latest: rtt, pace: rtt, srtt: rtt, rttvar: rtt / 2 },
             Some(old) => Smoothed {
                 latest: rtt,
+                pace: rtt,
                 srtt: (old.srtt * 7 + rtt) / 8,
                 rttvar: (old.rttvar * 3 + old.srtt.abs_diff(rtt)) / 4,
             },
@@ -67,6 +70,15 @@ impl RttEstimator {
     /// lossy path, where everything is a repeat, fall silent for a minute.
     pub const fn on_progress(&mut self) {
         self.back_off = 0;
+    }
+
+    /// Takes the time since the newest acknowledged data was sent again. It may be the first transmission that was
+    /// acknowledged (Karn), so the timeout learns nothing from it; but while a burst of losses is repaired there is no
+    /// other sign that the queue has drained.
+    pub fn on_repeat(&mut self, since_sent: Duration) {
+        if let (Some(smoothed), Some(least)) = (&mut self.smoothed, self.minima.min()) {
+            smoothed.pace = smoothed.pace.min(since_sent.max(least));
+        }
     }
 
     /// Doubles the congestion timeout, because it ran out.
@@ -96,12 +108,13 @@ impl RttEstimator {
         self.srtt().unwrap_or(DEFAULT_RTT)
     }
 
-    /// The round trip to pace by: the newest if it is shorter than the smoothed one, else that, else [`DEFAULT_RTT`].
+    /// The round trip to pace by: the newest, repeats included, if it is shorter than the smoothed one, else that, else
+    /// [`DEFAULT_RTT`].
     ///
     /// When a queue drains the average lags behind; pacing by it would leave the window unused for several round trips,
     /// and what is not used is taken away (RFC 6817 §2.4.2, `max_allowed_cwnd`).
     pub fn pacing_rtt(&self) -> Duration {
-        self.smoothed.map_or(DEFAULT_RTT, |s| s.srtt.min(s.latest))
+        self.smoothed.map_or(DEFAULT_RTT, |s| s.srtt.min(s.pace))
     }
 
     /// The mean deviation, if there was a sample.
@@ -127,6 +140,25 @@ mod tests {
 
     const fn millis(millis: u64) -> Duration {
         Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn repeats_tell_the_pacer_that_the_queue_drained() {
+        let mut rtt = RttEstimator::new(Instant::ZERO);
+        rtt.on_repeat(millis(1));
+        assert_eq!(rtt.pacing_rtt(), DEFAULT_RTT, "nothing was measured yet");
+        rtt.on_sample(Instant::ZERO, millis(5));
+        for _ in 0..20 {
+            rtt.on_sample(Instant::ZERO, millis(90));
+        }
+        let (srtt, cto) = (rtt.srtt(), rtt.cto());
+        rtt.on_repeat(millis(8));
+        assert_eq!(rtt.pacing_rtt(), millis(8));
+        rtt.on_repeat(Duration::ZERO);
+        assert_eq!(rtt.pacing_rtt(), millis(5), "never below what was measured");
+        assert_eq!((rtt.srtt(), rtt.cto()), (srtt, cto), "Karn");
+        rtt.on_sample(Instant::ZERO, millis(80));
+        assert_eq!(rtt.pacing_rtt(), millis(80));
     }
 
     #[test]
