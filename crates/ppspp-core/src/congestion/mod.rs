@@ -14,6 +14,7 @@ mod ledbat;
 mod ledbat_pp;
 mod pacer;
 mod rtt;
+mod share;
 mod window;
 
 use alloc::boxed::Box;
@@ -27,6 +28,7 @@ use ledbat::Ledbat;
 use ledbat_pp::LedbatPlusPlus;
 pub use pacer::Pacer;
 pub use rtt::{DEFAULT_RTT, INITIAL_CTO, MAX_CTO, MIN_CTO, MIN_RTT_MINUTES, RttEstimator};
+pub(crate) use share::{LinkShare, Sending, deal};
 
 use crate::time::{Instant, micros};
 

@@ -4,6 +4,7 @@ mod demux;
 mod intake;
 mod ready;
 mod sending;
+mod sharing;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
@@ -18,6 +19,7 @@ use slab::Slab;
 use crate::channel::Due;
 use crate::chunk::ChunkRange;
 use crate::config::{EndpointConfig, PeerSource, SwarmConfig, Wanted};
+use crate::congestion::LinkShare;
 use crate::context::{Cx, EventQueue};
 use crate::endpoint::demux::Demux;
 use crate::endpoint::ready::{ReadyQueue, SwarmSlot, Timer, Timers};
@@ -71,6 +73,10 @@ pub struct Endpoint {
     hungry: VecDeque<SwarmSlot>,
     /// When `down` lets them ask again, as the timer queue knows it.
     starved: Option<Instant>,
+    /// How many channels may send at a time.
+    share: LinkShare,
+    /// When that is looked at again, as the timer queue knows it; not while nothing is sent.
+    share_at: Option<Instant>,
     timers: Timers,
     events: EventQueue,
     stats: EndpointStats,
@@ -120,6 +126,8 @@ impl Endpoint {
             down,
             hungry: VecDeque::new(),
             starved: None,
+            share: LinkShare::default(),
+            share_at: None,
             timers: Timers::default(),
             events,
             stats: EndpointStats::default(),
@@ -309,6 +317,7 @@ impl Endpoint {
                     self.starved = None;
                     self.feed(now);
                 }
+                Timer::Share => self.share_link(now),
             }
         }
     }

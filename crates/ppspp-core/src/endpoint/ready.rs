@@ -17,6 +17,8 @@ pub(crate) enum Timer {
     Up,
     /// The endpoint's download limit lets REQUESTs pass again.
     Down,
+    /// The channels that send are counted again.
+    Share,
 }
 
 /// Channels that may have something to send, each at most once, in the order of becoming so.

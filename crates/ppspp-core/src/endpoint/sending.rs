@@ -115,6 +115,7 @@ impl Endpoint {
                 swarm.backlog.spend(turn, transmit.size as u64);
                 self.backlog.spend(place, transmit.size as u64);
                 self.count_sent(slot, now, transmit);
+                self.watch_link(now);
             }
             self.swarms[slot as usize].end_turn_if_blocked(peer);
             self.arm_channel(slot, peer);

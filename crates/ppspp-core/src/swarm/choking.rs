@@ -19,8 +19,10 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The slots of a swarm. There are deadlines only while someone waits.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
-    served: BTreeSet<PeerSlot>,
-    waiting: BTreeSet<PeerSlot>,
+    pub(super) served: BTreeSet<PeerSlot>,
+    pub(super) waiting: BTreeSet<PeerSlot>,
+    /// Most slots while the link is crowded (R25). They go round by time, not by merit.
+    pub(super) crowded: Option<usize>,
     round_at: Option<Instant>,
     look_at: Option<Instant>,
 }
@@ -28,6 +30,11 @@ pub(crate) struct Slots {
 impl Slots {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         [self.round_at, self.look_at].into_iter().flatten().min()
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self, cx: &Cx<'_>) -> usize {
+        cx.config.limits.upload_slots.max(1).min(self.crowded.unwrap_or(usize::MAX))
     }
 }
 
@@ -44,7 +51,7 @@ impl Swarm {
             Standing::Choked => return false,
             Standing::Open => {}
         }
-        let slots = cx.config.limits.upload_slots.max(1);
+        let slots = self.slots.count(cx);
         if self.slots.served.len() >= slots {
             self.free_idle_slots(cx);
         }
@@ -78,8 +85,8 @@ impl Swarm {
     }
 
     /// Gives free slots to those who have waited longest.
-    fn fill_slots(&mut self, cx: &Cx<'_>) {
-        while self.slots.served.len() < cx.config.limits.upload_slots.max(1) {
+    pub(super) fn fill_slots(&mut self, cx: &Cx<'_>) {
+        while self.slots.served.len() < self.slots.count(cx) {
             let next = self.slots.waiting.iter().copied().min_by_key(|&slot| (self.since(slot), slot));
             let Some(next) = next else { break };
             self.serve(cx.now, next, true);
@@ -89,7 +96,7 @@ impl Swarm {
         }
     }
 
-    fn since(&self, slot: PeerSlot) -> Option<Instant> {
+    pub(super) fn since(&self, slot: PeerSlot) -> Option<Instant> {
         self.peers.get(slot as usize)?.established()?.service.as_ref().map(|service| service.since)
     }
 
@@ -114,7 +121,7 @@ impl Swarm {
     }
 
     /// Stops serving `slot`: what it asked for is forgotten (§3.9), what is in flight may still be acknowledged.
-    fn choke(&mut self, now: Instant, slot: PeerSlot) {
+    pub(super) fn choke(&mut self, now: Instant, slot: PeerSlot) {
         self.slots.served.remove(&slot);
         self.slots.waiting.insert(slot);
         self.slots.round_at.get_or_insert(now + ROUND);
@@ -153,7 +160,10 @@ impl Swarm {
 
     /// Shares the slots out among those who have one or wait for one.
     fn hold_round(&mut self, cx: &Cx<'_>) {
-        let slots = cx.config.limits.upload_slots.max(1);
+        if self.slots.crowded.is_some() {
+            return;
+        }
+        let slots = self.slots.count(cx);
         let (keys, mut candidates): (Vec<PeerSlot>, Vec<Candidate>) = self
             .slots
             .served

@@ -13,6 +13,7 @@ mod group_cache;
 mod open;
 mod receive;
 mod resume;
+mod sharing;
 mod throttle;
 mod transmit;
 mod turns;

@@ -165,7 +165,7 @@ impl Swarm {
 /// The segment that congestion control counts in: as many datagrams of one chunk as the path carries in one packet.
 ///
 /// One on the Internet; on a loopback many, as for TCP there, without which its window would take seconds to open.
-fn segment_size(format: &Format, mtu: u16) -> u32 {
+pub(super) fn segment_size(format: &Format, mtu: u16) -> u32 {
     let datagram = CHANNEL_ID_LEN + format.data_overhead() + format.chunk_size().bytes() as usize;
     let together = (usize::from(mtu) / datagram).max(1);
     u32::try_from(together * datagram).unwrap_or(u32::MAX)

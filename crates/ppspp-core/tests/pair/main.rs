@@ -6,13 +6,13 @@ mod acks;
 mod admission;
 mod channels;
 mod choking;
+mod crowding;
 mod exchange;
 mod fairness;
 mod flow;
 mod handshake;
 mod lifetime;
 mod loss;
-#[expect(dead_code, reason = "shared with the tests of swarms")]
 mod net;
 mod older;
 mod rates;

@@ -129,6 +129,11 @@ impl Link {
         Self { up, down, buffer, up_free: Instant::ZERO, down_free: Instant::ZERO }
     }
 
+    /// How long what is sent at `now` waits to go up.
+    pub(crate) fn queue(&self, now: Instant) -> Duration {
+        self.up_free.max(now) - now
+    }
+
     /// When `len` bytes handed to a queue at `now` have passed it, or `None` if it is full.
     fn pass(now: Instant, free: &mut Instant, rate: u64, buffer: Duration, len: usize) -> Option<Instant> {
         let begin = now.max(*free);
