@@ -47,6 +47,7 @@ fn main() -> std::io::Result<()> {
     bins(&corpus)?;
     range_sets(&corpus)?;
     requests(&corpus)?;
+    mangled(&corpus)?;
     proofs(&corpus)
 }
 
@@ -164,6 +165,25 @@ fn requests(corpus: &Corpus) -> std::io::Result<()> {
             input.extend_from_slice(&[RELEASE, peer * 5, 39, peer, 0]);
         }
         corpus.put("request_ops", &format!("content-{content}"), &input)?;
+    }
+    Ok(())
+}
+
+/// Transfers of every mode: one with a bit of each fate, one in bursts of loss, one that forges all the time.
+fn mangled(corpus: &Corpus) -> std::io::Result<()> {
+    for mode in 0..16_u8 {
+        let (small, large) = (mode % 8, 255 - mode);
+        let mut mixed = vec![small, mode, 20];
+        let mut lossy = vec![large, mode, 40];
+        let mut forged = vec![small, mode, 5];
+        for turn in 0..60_u8 {
+            mixed.extend_from_slice(&[0, turn % 16, turn.wrapping_mul(91), turn, turn.wrapping_mul(7)]);
+            lossy.extend_from_slice(&[0, 0, 0, 6 + turn % 3, turn / 2, 10, turn]);
+            forged.extend_from_slice(&[0, 0, 11 + turn % 3, turn / 8, turn.wrapping_mul(29), turn, 13]);
+        }
+        corpus.put("mangled_pair", &format!("mixed-{mode:02}"), &mixed)?;
+        corpus.put("mangled_pair", &format!("lossy-{mode:02}"), &lossy)?;
+        corpus.put("mangled_pair", &format!("forged-{mode:02}"), &forged)?;
     }
     Ok(())
 }

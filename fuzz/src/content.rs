@@ -73,6 +73,11 @@ impl Sample {
         Some(sample)
     }
 
+    /// A content of 200 KiB: more than a window holds, and several groups.
+    pub(crate) fn large() -> Option<Self> {
+        Self::new(pattern(200 * 1024), HashFunction::Sha256, ChunkAddressing::Chunk32, 1024)
+    }
+
     /// RFC 7574 §5.1 by recursion: fills in the hash of `bin` and of all below it.
     fn hash_below(&mut self, bin: Bin) -> Hash {
         let function = self.metadata.function;

@@ -58,3 +58,8 @@ fn proof() {
 fn endpoint_receive() {
     replay("endpoint_receive", targets::endpoint_receive);
 }
+
+#[test]
+fn mangled_pair() {
+    replay("mangled_pair", targets::mangled_pair);
+}
