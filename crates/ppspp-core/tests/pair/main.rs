@@ -4,6 +4,7 @@
 
 mod acks;
 mod admission;
+mod batches;
 mod channels;
 mod choking;
 mod crowding;

@@ -1,0 +1,99 @@
+//! Several datagrams handed over before the endpoint does anything: what is judged together is judged as if alone.
+
+use std::time::Duration;
+
+use ppspp_core::chunk::ChunkRange;
+use ppspp_core::wire::{Handshake, Message};
+use ppspp_core::{CloseReason, Misbehaviour};
+
+use crate::net::{Net, Sample};
+use crate::script::Script;
+
+const MS: Duration = Duration::from_millis(1);
+const RTT: Duration = Duration::from_millis(20);
+
+/// A leecher and a script it asked for chunks; an even one and the one after it are among them.
+fn asked() -> (Net, usize, Sample, Script, u64) {
+    let sample = Sample::new(1 << 20);
+    let mut net = Net::new();
+    let leecher = net.leecher(&sample.metadata);
+    let (script, _) = Script::answers(&mut net, leecher, &sample.metadata, 1, RTT);
+    script.has_all(&mut net, &sample);
+    net.run_for(RTT);
+    let asked = script.summary(&mut net).requested();
+    let even = asked.iter().copied().find(|chunk| chunk % 2 == 0 && asked.contains(&(chunk + 1))).unwrap();
+    (net, leecher, sample, script, even)
+}
+
+/// R17: a chunk whose hashes come later in the same batch is tried again in it.
+#[test]
+fn hashes_may_come_after_the_chunk() {
+    let (mut net, leecher, sample, script, even) = asked();
+    let batch = [script.data_with(&net, &sample, even + 1, &[]), script.data(&net, &sample, even)];
+    script.say_together(&mut net, &batch);
+    assert_eq!(net.hosts[leecher].stats().chunks_received, 2);
+    net.run_for(RTT);
+    let acked = script.summary(&mut net).acks;
+    assert!(acked.iter().any(|(range, _)| range.covers(ChunkRange::new(even, even + 2))), "{acked:?}");
+}
+
+#[test]
+fn what_came_before_a_goodbye_counts() {
+    let (mut net, leecher, sample, script, even) = asked();
+    let mut goodbye = script.remote.value().to_be_bytes().to_vec();
+    Message::Handshake(Handshake::closing()).encode(&script.format, &mut goodbye).unwrap();
+    let batch = [script.data(&net, &sample, even), goodbye];
+    script.say_together(&mut net, &batch);
+    assert_eq!(net.hosts[leecher].stats().chunks_received, 1);
+    assert_eq!(net.hosts[leecher].closed, [CloseReason::ByPeer]);
+}
+
+/// R13.
+#[test]
+fn a_chunk_that_comes_twice_counts_once() {
+    let (mut net, leecher, sample, script, even) = asked();
+    let datagram = script.data(&net, &sample, even);
+    script.say_together(&mut net, &[datagram.clone(), datagram]);
+    let stats = net.hosts[leecher].stats();
+    assert_eq!((stats.chunks_received, stats.duplicate_chunks), (1, 1));
+}
+
+/// RFC 7574 §5.2: what a liar sent before its lie is good, what it sent after is dropped.
+#[test]
+fn a_lie_spoils_nothing_else() {
+    let (mut net, leecher, sample, script, even) = asked();
+    let good = script.data(&net, &sample, even);
+    let mut lie = script.data(&net, &sample, even + 1);
+    *lie.last_mut().unwrap() ^= 1;
+    let late = script.data(&net, &sample, even + 1);
+    script.say_together(&mut net, &[good, lie, late]);
+    assert_eq!(net.hosts[leecher].closed, [CloseReason::Misbehaved(Misbehaviour::WrongHash)]);
+    assert_eq!(net.hosts[leecher].stats().chunks_received, 1);
+    let seeder = net.seeder(&sample);
+    net.connect(leecher, seeder);
+    net.fetches(leecher, &sample, Duration::from_secs(60));
+}
+
+/// R21 counts what was sent in units of 16 chunks: what is left of one must not wait behind everything else.
+#[test]
+fn what_is_left_of_a_unit_is_sent_in_its_turn() {
+    let sample = Sample::new(1 << 20);
+    let mut net = Net::new();
+    let seeder = net.seeder(&sample);
+    let script = Script::opens(&mut net, seeder, &sample.metadata, 1, RTT);
+    script.say(&mut net, &[Message::Request(ChunkRange::new(0, 17))]);
+    script.say(&mut net, &[Message::Request(ChunkRange::new(17, 1024))]);
+    let mut sent = Vec::new();
+    for _ in 0..200 {
+        net.run_for(5 * MS);
+        let data = script.summary(&mut net).data;
+        for &chunk in &data {
+            script.say(&mut net, &[Message::Ack { range: ChunkRange::new(chunk, chunk + 1), delay: 1 }]);
+        }
+        sent.extend(data);
+        if sent.contains(&17) {
+            break;
+        }
+    }
+    assert!(sent.contains(&17) && sent.len() < 256, "{} were sent first", sent.len());
+}
