@@ -1,7 +1,6 @@
 //! One-way delays: samples on unsynchronised clocks, the base delay history and the current delay filter.
 
-use alloc::boxed::Box;
-use alloc::vec;
+use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use crate::time::{Instant, micros};
@@ -44,49 +43,37 @@ impl DelaySample {
 /// Minimum over the running minute and the ones before it; minutes without a sample hold nothing.
 #[derive(Clone, Debug)]
 pub(super) struct MinuteMinima<T> {
-    /// Minute `m` lives in slot `m % slots.len()`; `None` stands for the RFC's +INFINITY.
-    slots: Box<[Option<T>]>,
+    /// What may still be the minimum, as (minute, value): both ascend, so that the first is it. A minute whose minimum
+    /// a later one undercuts is left out, as the RFC's +INFINITY is.
+    minima: VecDeque<(u64, T)>,
     /// The running minute.
     minute: u64,
+    /// Minutes remembered, the running one included.
+    kept: u32,
 }
 
 impl<T: Copy + Ord> MinuteMinima<T> {
     /// Remembers `minutes` minutes, the running one included; at least one.
     pub(super) fn new(minutes: u32, now: Instant) -> Self {
-        let slots = vec![None; usize::try_from(minutes).unwrap_or(1).max(1)].into_boxed_slice();
-        Self { slots, minute: now.as_micros() / MICROS_PER_MINUTE }
+        Self { minima: VecDeque::new(), minute: now.as_micros() / MICROS_PER_MINUTE, kept: minutes.max(1) }
     }
 
     pub(super) fn add(&mut self, now: Instant, value: T) {
-        self.roll(now);
-        let index = self.index(self.minute);
-        if let Some(slot) = self.slots.get_mut(index) {
-            *slot = Some(slot.map_or(value, |least| least.min(value)));
+        // A clock that went back stays in the running minute (R25).
+        self.minute = self.minute.max(now.as_micros() / MICROS_PER_MINUTE);
+        while self.minima.front().is_some_and(|&(minute, _)| self.minute - minute >= self.kept.into()) {
+            self.minima.pop_front();
+        }
+        while self.minima.back().is_some_and(|&(_, later)| later >= value) {
+            self.minima.pop_back();
+        }
+        if self.minima.back().is_none_or(|&(minute, _)| minute < self.minute) {
+            self.minima.push_back((self.minute, value));
         }
     }
 
     pub(super) fn min(&self) -> Option<T> {
-        self.slots.iter().flatten().min().copied()
-    }
-
-    /// Forgets the minutes that fell out of the history; a clock that went back stays in the running minute (R25).
-    fn roll(&mut self, now: Instant) {
-        let minute = now.as_micros() / MICROS_PER_MINUTE;
-        let passed = minute.saturating_sub(self.minute);
-        let kept = u64::try_from(self.slots.len()).unwrap_or(u64::MAX);
-        // R25: a minute without samples must not keep the minimum that its slot held before.
-        for ahead in 1..=passed.min(kept) {
-            let index = self.index(self.minute.saturating_add(ahead));
-            if let Some(slot) = self.slots.get_mut(index) {
-                *slot = None;
-            }
-        }
-        self.minute = self.minute.max(minute);
-    }
-
-    fn index(&self, minute: u64) -> usize {
-        let len = u64::try_from(self.slots.len()).unwrap_or(u64::MAX).max(1);
-        usize::try_from(minute % len).unwrap_or(0)
+        self.minima.front().map(|&(_, value)| value)
     }
 }
 
