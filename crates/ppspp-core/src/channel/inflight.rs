@@ -91,16 +91,6 @@ impl InFlight {
         self.blocks.get(&(chunk.value() / BLOCK)).is_some_and(|block| block.flying >> bit & 1 == 1)
     }
 
-    /// Frees all room if nothing is in flight; returns whether nothing is.
-    pub(crate) fn rest(&mut self) -> bool {
-        if self.sent.is_empty() {
-            self.sent = VecDeque::new();
-            self.blocks = BTreeMap::new();
-            self.spare = Vec::new();
-        }
-        self.sent.is_empty()
-    }
-
     /// When the newest transmission was made.
     pub(crate) fn newest_sent_at(&self) -> Option<Instant> {
         self.sent.back().map(|sent| sent.sent_at)
@@ -276,30 +266,5 @@ fn note_newest(newest: &mut [Option<(Serial, Instant)>; LOSS_THRESHOLD], serial:
         if slot.is_none_or(|(older, _)| entry.is_some_and(|(new, _)| older < new)) {
             core::mem::swap(slot, &mut entry);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rest_frees_the_room_of_what_is_settled() {
-        let mut in_flight = InFlight::default();
-        let now = Instant::from_micros(1_000_000);
-        let chunks = 20 * BLOCK;
-        for chunk in (0..chunks).map(ChunkIndex::new) {
-            in_flight.on_sent(chunk, 1000, now, None);
-        }
-        in_flight.on_ack(ChunkRange::new(0, chunks - 1), &mut Acked::default());
-        in_flight.take_lost(core::time::Duration::from_millis(20), &mut Vec::new());
-        assert!(!in_flight.rest(), "one chunk flies");
-        assert_eq!((in_flight.chunks(), in_flight.bytes()), (1, 1000));
-        in_flight.forget(ChunkRange::new(0, chunks));
-        in_flight.take_lost(core::time::Duration::from_millis(20), &mut Vec::new());
-        assert!(in_flight.rest());
-        assert_eq!((in_flight.sent.capacity(), in_flight.spare.capacity(), in_flight.blocks.len()), (0, 0, 0));
-        in_flight.on_sent(ChunkIndex::new(5), 1000, now, None);
-        assert!(in_flight.contains(ChunkIndex::new(5)));
     }
 }

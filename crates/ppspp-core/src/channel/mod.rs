@@ -4,6 +4,7 @@
 
 mod acks;
 mod download;
+mod flow;
 mod inflight;
 mod outgoing;
 mod rate;
@@ -15,6 +16,7 @@ mod upload;
 
 pub(crate) use acks::Arrival;
 pub(crate) use download::{Download, PendingChunk};
+pub(crate) use flow::Flow;
 pub(crate) use outgoing::{Batch, Blocked, ChunkSource, Path, Writer};
 pub(crate) use run::RunLength;
 pub(crate) use service::{Service, Standing};
@@ -22,6 +24,7 @@ pub(crate) use spread::Spread;
 pub(crate) use state::{Established, HalfOpen, Opening, Repeat, State, Unheard};
 pub(crate) use upload::Upload;
 
+use alloc::boxed::Box;
 use core::net::SocketAddr;
 use core::time::Duration;
 
@@ -271,21 +274,128 @@ impl Established {
     /// Frees what a channel that carries only keep-alives does not need. What is known of the path stays as long as the
     /// base history of its congestion control remembers anything (R25).
     fn rest(&mut self, now: Instant, config: &EndpointConfig) {
-        let memory = Duration::from_secs(60 * (u64::from(config.congestion.base_history) + 1));
-        if let Some(upload) = &mut self.upload
-            && upload.rest()
-            && upload.idle_since() + memory <= now
-        {
-            self.rtt = upload.rtt.srtt().or(self.rtt);
-            self.upload = None;
+        if let Some(upload) = self.upload.take_if(|upload| upload.is_idle()) {
+            self.rtt = upload.flow.rtt.srtt().or(self.rtt);
+            self.flow = Some(Box::new(upload.flow));
         }
+        self.flow.take_if(|flow| flow.is_stale(now, config));
         if self.download.as_ref().is_some_and(|download| download.is_idle()) {
             self.download = None;
+        }
+    }
+
+    /// The sending half, made when the peer asks, from what is remembered of the path if anything is.
+    pub(crate) fn upload_mut(&mut self, config: &EndpointConfig, mss: u32, now: Instant) -> &mut Upload {
+        let (flow, rtt) = (&mut self.flow, self.rtt);
+        self.upload.get_or_insert_with(|| {
+            let flow = flow.take().map_or_else(|| Flow::new(config, mss, rtt, now), |flow| *flow);
+            Box::new(Upload::new(flow))
+        })
+    }
+
+    /// What congestion control knows of the path, once anything was asked for.
+    pub(crate) fn flow(&self) -> Option<&Flow> {
+        self.upload.as_deref().map(|upload| &upload.flow).or(self.flow.as_deref())
+    }
+
+    /// The path carries segments of `mss` bytes.
+    pub(crate) fn set_mss(&mut self, mss: u32) {
+        if let Some(flow) = self.upload.as_deref_mut().map(|upload| &mut upload.flow).or(self.flow.as_deref_mut()) {
+            flow.set_mss(mss);
         }
     }
 
     /// How long a chunk waits for its hashes: one round trip, with some slack for scheduling (R17).
     fn pending_life(&self) -> Duration {
         self.srtt() + Duration::from_millis(50)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::availability::PeerMap;
+    use crate::chunk::{ChunkRange, ChunkSize};
+    use crate::negotiation::Session;
+    use core::mem::size_of;
+
+    const MSS: u32 = 1200;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_micros(1_000_000 + millis * 1000)
+    }
+
+    fn established() -> Established {
+        let session = Session { older: false, messages: crate::negotiation::supported_messages(false) };
+        Established::new(ChannelId::new(7), session, PeerMap::new(), Some(Duration::from_millis(80)))
+    }
+
+    /// Sends a chunk, and has it acknowledged after 20 ms if `acknowledged`.
+    fn serve(established: &mut Established, config: &EndpointConfig, now: Instant, acknowledged: bool) {
+        let mut spread = Spread::default();
+        let upload = established.upload_mut(config, MSS, now);
+        upload.on_request(ChunkRange::new(0, 1), 8);
+        upload.plan(now, &mut spread, RunLength::new(ChunkSize::DEFAULT, 128), false);
+        let next = upload.next().expect("a chunk was asked for");
+        upload.on_sent(next, MSS, now);
+        if acknowledged {
+            upload.on_ack(ChunkRange::new(0, 1), 500);
+            upload.finish_acks(now + Duration::from_millis(20));
+        }
+    }
+
+    #[test]
+    fn an_upload_leaves_what_it_learnt_of_the_path() {
+        let config = EndpointConfig::default();
+        let mut established = established();
+        serve(&mut established, &config, at(0), true);
+        let srtt = established.srtt();
+        let window = established.flow().map(|flow| flow.controller.window());
+        assert!(srtt < Duration::from_millis(80) && window.is_some());
+        established.rest(at(3000), &config);
+        assert!(established.upload.is_none(), "nothing is asked for and nothing flies");
+        assert_eq!((established.srtt(), established.flow().map(|flow| flow.controller.window())), (srtt, window));
+        let upload = established.upload_mut(&config, MSS, at(4000));
+        assert_eq!((upload.flow.rtt.srtt(), Some(upload.flow.controller.window())), (Some(srtt), window));
+    }
+
+    #[test]
+    fn an_upload_stays_while_a_chunk_flies() {
+        let config = EndpointConfig::default();
+        let mut established = established();
+        serve(&mut established, &config, at(0), false);
+        established.rest(at(900_000), &config);
+        assert!(established.upload.is_some());
+    }
+
+    #[test]
+    fn r25_what_was_learnt_goes_with_the_base_history() {
+        let config = EndpointConfig::default();
+        let mut established = established();
+        serve(&mut established, &config, at(0), true);
+        let srtt = established.srtt();
+        let minutes = u64::from(config.congestion.base_history) + 1;
+        established.rest(at(60_000 * minutes), &config);
+        assert!(established.flow().is_some(), "acknowledged 20 ms later");
+        established.rest(at(60_000 * minutes + 20), &config);
+        assert!(established.flow().is_none());
+        assert_eq!(established.srtt(), srtt);
+    }
+
+    #[test]
+    fn a_path_that_changes_while_idle_counts_when_the_peer_asks_again() {
+        let config = EndpointConfig::default();
+        let mut established = established();
+        serve(&mut established, &config, at(0), true);
+        established.rest(at(1000), &config);
+        established.set_mss(60_000);
+        assert!(established.flow().is_some_and(|flow| flow.controller.window() >= 60_000));
+    }
+
+    /// The budget is 2 KiB; half of it is for the controller, the base delays and what the peer has.
+    #[test]
+    fn an_idle_channel_is_small() {
+        let sizes = [size_of::<Channel>(), size_of::<Established>(), size_of::<Flow>(), size_of::<Service>()];
+        assert!(sizes.iter().sum::<usize>() <= 1024, "{sizes:?}");
     }
 }

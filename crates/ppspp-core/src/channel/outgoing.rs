@@ -82,10 +82,10 @@ impl<S: ChunkSource> Writer<'_, S> {
     /// Appends a batch to `buf`, and says what keeps the next datagram from being written.
     pub(crate) fn write(&mut self, now: Instant, buf: &mut Vec<u8>) -> (Batch, Blocked) {
         let mut batch = Batch::default();
-        let window = self.upload.controller.window();
-        let rtt = self.upload.rtt.pacing_rtt();
-        let slow_start = self.upload.controller.in_slow_start();
-        let mut budget = self.upload.pacer.budget(now, window, rtt, slow_start);
+        let window = self.upload.flow.controller.window();
+        let rtt = self.upload.flow.rtt.pacing_rtt();
+        let slow_start = self.upload.flow.controller.in_slow_start();
+        let mut budget = self.upload.flow.pacer.budget(now, window, rtt, slow_start);
         let blocked = loop {
             if batch.datagrams >= self.path.max_datagrams {
                 break Blocked::No;
@@ -104,8 +104,8 @@ impl<S: ChunkSource> Writer<'_, S> {
             if flying > 0 && flying + size as u64 > window {
                 break Blocked::Window;
             }
-            if budget < size as u64 && budget < self.upload.pacer.burst() {
-                break Blocked::Until(self.upload.pacer.next_at(size as u64));
+            if budget < size as u64 && budget < self.upload.flow.pacer.burst() {
+                break Blocked::Until(self.upload.flow.pacer.next_at(size as u64));
             }
             if size > self.limit(payload.len()) {
                 if batch.datagrams > 0 || self.write_ahead(next.chunk, &hashes, payload.len(), buf, &mut batch) {
@@ -223,7 +223,7 @@ impl<S: ChunkSource> Writer<'_, S> {
             ahead => *ahead = Some((chunk, sent)),
         }
         let size = datagram.finish();
-        self.upload.pacer.on_sent(size as u64);
+        self.upload.flow.pacer.on_sent(size as u64);
         batch.add(size, &self.path);
         true
     }

@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use crate::availability::PeerMap;
 use crate::channel::download::Download;
+use crate::channel::flow::Flow;
 use crate::channel::outgoing::Blocked;
 use crate::channel::service::{Service, Standing};
 use crate::channel::upload::Upload;
@@ -162,7 +163,10 @@ pub(crate) struct Established {
     pub(crate) have: PeerMap,
     /// What the peer acknowledged: it knows the hashes around it.
     pub(crate) acked: PeerMap,
+    /// What the peer asks for and is sent.
     pub(crate) upload: Option<Box<Upload>>,
+    /// What the last upload left, until there is another.
+    pub(crate) flow: Option<Box<Flow>>,
     pub(crate) download: Option<Box<Download>>,
     /// Stored chunks to announce.
     pub(crate) announce: RangeSet,
@@ -197,6 +201,7 @@ impl Established {
             have,
             acked: PeerMap::new(),
             upload: None,
+            flow: None,
             download: None,
             announce: RangeSet::new(),
             announce_at: None,
@@ -220,7 +225,7 @@ impl Established {
 
     /// The best estimate of the round-trip time.
     pub(crate) fn srtt(&self) -> Duration {
-        let measured = self.upload.as_ref().and_then(|upload| upload.rtt.srtt());
+        let measured = self.upload.as_ref().and_then(|upload| upload.flow.rtt.srtt());
         measured.or(self.rtt).unwrap_or(DEFAULT_RTT)
     }
 }

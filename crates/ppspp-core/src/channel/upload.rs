@@ -1,16 +1,15 @@
 //! What one peer asked for, and how fast it may have it.
 
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::channel::flow::Flow;
 use crate::channel::inflight::{Acked, InFlight, LostChunk};
 use crate::channel::run::{Run, RunLength};
 use crate::channel::spread::Spread;
 use crate::chunk::{Bin, ChunkIndex, ChunkRange, RangeSet};
-use crate::config::EndpointConfig;
-use crate::congestion::{AckEvent, Controller, DelaySample, LossEvent, Pacer, RttEstimator};
+use crate::congestion::{AckEvent, DelaySample, LossEvent};
 use crate::time::Instant;
 
 /// How long a lost chunk is sent again without being asked for again, or four round trips (R16).
@@ -37,7 +36,7 @@ pub(crate) struct NextChunk {
     pub(crate) first_sent_at: Option<Instant>,
 }
 
-/// The sending half of a channel.
+/// The sending half of a channel, while anything is asked for or in flight.
 #[derive(Debug)]
 pub(crate) struct Upload {
     queue: VecDeque<ChunkRange>,
@@ -47,16 +46,12 @@ pub(crate) struct Upload {
     prepared: bool,
     /// What was planned for this peer before, and what it asks for although it waits already: it comes first.
     first: RangeSet,
-    /// Chunks planned for this peer so far.
-    planned: u64,
     /// When to look again at requests that wait for others to be served first, and since when they do.
     held: Option<Instant>,
     held_since: Option<Instant>,
     resend: VecDeque<LostChunk>,
     pub(crate) in_flight: InFlight,
-    pub(crate) controller: Box<dyn Controller>,
-    pub(crate) rtt: RttEstimator,
-    pub(crate) pacer: Pacer,
+    pub(crate) flow: Flow,
     /// Hashes that went ahead of a chunk because they do not fit into its datagram.
     pub(crate) ahead: Option<(ChunkIndex, Vec<Bin>)>,
     acked: Acked,
@@ -66,42 +61,30 @@ pub(crate) struct Upload {
     delay: Option<u64>,
     /// Whether sending last stopped for want of something to send.
     pub(crate) app_limited: bool,
-    /// The last acknowledgement, or the first sending after a pause.
-    progress_at: Instant,
     last_loss: Option<Instant>,
     probed: bool,
     lost: Vec<LostChunk>,
 }
 
 impl Upload {
-    pub(crate) fn new(config: &EndpointConfig, mss: u32, rtt: Option<Duration>, now: Instant) -> Self {
-        let mut congestion = config.congestion;
-        congestion.mss = mss;
-        let mut estimator = RttEstimator::new(now);
-        if let Some(rtt) = rtt {
-            estimator.on_sample(now, rtt);
-        }
+    pub(crate) fn new(flow: Flow) -> Self {
         Self {
             queue: VecDeque::new(),
             run: None,
             next_run: None,
             prepared: false,
             first: RangeSet::new(),
-            planned: 0,
             held: None,
             held_since: None,
             resend: VecDeque::new(),
             in_flight: InFlight::default(),
-            controller: congestion.build(now),
-            rtt: estimator,
-            pacer: Pacer::new(now, mss),
+            flow,
             ahead: None,
             acked: Acked::default(),
             announced: RangeSet::new(),
             in_flight_before: 0,
             delay: None,
             app_limited: false,
-            progress_at: now,
             last_loss: None,
             probed: false,
             lost: Vec::new(),
@@ -167,11 +150,6 @@ impl Upload {
         (self.run, self.next_run, self.ahead) = (None, None, None);
     }
 
-    /// When something was last acknowledged, or sending last began.
-    pub(crate) const fn progress_at(&self) -> Instant {
-        self.progress_at
-    }
-
     /// Whether the peer still waits for chunks that are not in flight.
     pub(crate) fn has_requests(&self) -> bool {
         !self.queue.is_empty()
@@ -197,28 +175,14 @@ impl Upload {
         self.prepared = false;
     }
 
-    /// When something was last acknowledged, or sent after a pause.
-    pub(crate) const fn idle_since(&self) -> Instant {
-        self.progress_at
-    }
-
-    /// Frees the room for what was asked for and sent, if there is none of either; returns whether that is so.
-    pub(crate) fn rest(&mut self) -> bool {
-        if self.has_requests() || !self.in_flight.rest() {
-            return false;
-        }
-        self.run = None;
-        self.next_run = None;
-        self.queue = VecDeque::new();
-        self.resend = VecDeque::new();
-        self.lost = Vec::new();
-        self.ahead = None;
-        true
+    /// Whether nothing is asked for and nothing in flight: what counts is then the [`Flow`].
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.has_requests() && self.in_flight.chunks() == 0
     }
 
     /// Whether the window has room: without it nothing needs to be read.
     pub(crate) fn has_window(&self) -> bool {
-        self.in_flight.bytes() < self.controller.window()
+        self.in_flight.bytes() < self.flow.controller.window()
     }
 
     /// Chooses the runs of `length` that leave next: of those asked for, the one sent least often to others (R21), in
@@ -237,8 +201,11 @@ impl Upload {
             }
             let Some(part) = self.take_part(now, spread, length, fed) else { return };
             spread.note(now, part);
-            self.first.insert(part);
-            self.planned += part.count();
+            if self.first.insert_bounded(part, MAX_FIRST).is_err() {
+                // Whoever asks for so many pieces is asked to wait as a newcomer is.
+                self.first.clear();
+            }
+            self.flow.planned += part.count();
             self.next_run = Some(Run::split_from(part, length).0);
             self.prepared = false;
         }
@@ -251,7 +218,7 @@ impl Upload {
 
     /// Whether the peer has more than what it was chosen to be sent from here.
     pub(crate) fn is_fed(&self, have: &RangeSet) -> bool {
-        have.count() > self.planned
+        have.count() > self.flow.planned
     }
 
     /// Takes a part of the queue that lies in one run.
@@ -327,7 +294,7 @@ impl Upload {
     /// Records that the chunk that [`Upload::next`] named leaves in a datagram of `bytes`.
     pub(crate) fn on_sent(&mut self, next: NextChunk, bytes: u32, now: Instant) {
         if self.in_flight.chunks() == 0 {
-            self.progress_at = now;
+            self.flow.progress_at = now;
         }
         let before = self.in_flight.bytes();
         self.skip(next);
@@ -337,8 +304,8 @@ impl Upload {
             run.on_sent(next.chunk);
         }
         self.in_flight.on_sent(next.chunk, bytes, now, next.first_sent_at);
-        self.controller.on_sent(now, u64::from(bytes), before);
-        self.pacer.on_sent(u64::from(bytes));
+        self.flow.controller.on_sent(now, u64::from(bytes), before);
+        self.flow.pacer.on_sent(u64::from(bytes));
     }
 
     /// Whether the peer will know the hash over `range` and its halves from what was sent in the same run.
@@ -364,22 +331,22 @@ impl Upload {
         let delay = self.delay.take();
         let Some(newest_acked_sent_at) = acked.newest_sent_at else { return };
         if let Some(sent_at) = acked.rtt_from {
-            self.rtt.on_sample(now, now - sent_at);
+            self.flow.rtt.on_sample(now, now - sent_at);
         } else {
-            self.rtt.on_repeat(now - newest_acked_sent_at);
+            self.flow.rtt.on_repeat(now - newest_acked_sent_at);
         }
-        self.rtt.on_progress();
-        self.progress_at = now;
+        self.flow.rtt.on_progress();
+        self.flow.progress_at = now;
         self.probed = false;
-        let srtt = self.rtt.srtt_or_default();
-        self.controller.on_ack(
+        let srtt = self.flow.rtt.srtt_or_default();
+        self.flow.controller.on_ack(
             now,
             &AckEvent {
                 bytes_acked: acked.bytes,
                 in_flight_before: self.in_flight_before,
                 delay: delay.map(DelaySample::from_micros),
                 srtt,
-                min_rtt: self.rtt.min_rtt().unwrap_or(srtt),
+                min_rtt: self.flow.rtt.min_rtt().unwrap_or(srtt),
                 app_limited: self.app_limited,
                 newest_acked_sent_at,
             },
@@ -400,20 +367,20 @@ impl Upload {
         for range in core::mem::take(&mut self.announced).runs() {
             self.in_flight.forget(range);
         }
-        self.progress_at = now;
+        self.flow.progress_at = now;
     }
 
     /// Finds what is lost among the chunks in flight; to be called once all received datagrams are handled, since
     /// acknowledgements are ordered by chunk and not by sending.
     pub(crate) fn detect_loss(&mut self, now: Instant) {
         let mut lost = core::mem::take(&mut self.lost);
-        self.in_flight.take_lost(self.rtt.srtt_or_default(), &mut lost);
+        self.in_flight.take_lost(self.flow.rtt.srtt_or_default(), &mut lost);
         if let Some(newest) = lost.iter().map(|lost| lost.sent_at).max() {
             let bytes_lost = lost.iter().map(|lost| u64::from(lost.bytes)).sum();
-            self.controller.on_loss(now, &LossEvent { bytes_lost, newest_lost_sent_at: newest });
+            self.flow.controller.on_loss(now, &LossEvent { bytes_lost, newest_lost_sent_at: newest });
             self.last_loss = Some(now);
         }
-        if self.last_loss.is_some_and(|at| now - at < self.rtt.srtt_or_default())
+        if self.last_loss.is_some_and(|at| now - at < self.flow.rtt.srtt_or_default())
             && let Some(run) = &mut self.run
         {
             run.distrust();
@@ -425,7 +392,7 @@ impl Upload {
 
     /// Queues lost chunks to be sent again while their requests live (R16).
     fn repair(&mut self, now: Instant, lost: &[LostChunk]) {
-        let life = MIN_REPAIR_TIME.max(4 * self.rtt.srtt_or_default());
+        let life = MIN_REPAIR_TIME.max(4 * self.flow.rtt.srtt_or_default());
         // The window may have kept earlier ones waiting for too long.
         self.resend.retain(|lost| now - lost.first_sent_at < life);
         self.resend.extend(lost.iter().filter(|lost| now - lost.first_sent_at < life));
@@ -433,7 +400,7 @@ impl Upload {
 
     /// When nothing was acknowledged for so long that the window collapses (RFC 6817 §2.4.2).
     pub(crate) fn congestion_deadline(&self) -> Option<Instant> {
-        (self.in_flight.chunks() > 0).then(|| self.progress_at + self.rtt.cto())
+        (self.in_flight.chunks() > 0).then(|| self.flow.progress_at + self.flow.rtt.cto())
     }
 
     /// When the last transmission is repeated, to find out whether the tail was lost.
@@ -441,9 +408,9 @@ impl Upload {
         if self.probed || self.in_flight.chunks() == 0 {
             return None;
         }
-        let srtt = self.rtt.srtt_or_default();
-        let wait = (srtt + 4 * self.rtt.rttvar().unwrap_or(srtt) + MAX_ACK_DELAY).max(MIN_PROBE_TIMEOUT);
-        self.in_flight.newest_sent_at().map(|sent_at| sent_at.max(self.progress_at) + wait)
+        let srtt = self.flow.rtt.srtt_or_default();
+        let wait = (srtt + 4 * self.flow.rtt.rttvar().unwrap_or(srtt) + MAX_ACK_DELAY).max(MIN_PROBE_TIMEOUT);
+        self.in_flight.newest_sent_at().map(|sent_at| sent_at.max(self.flow.progress_at) + wait)
     }
 
     /// Acts on deadlines that have passed.
@@ -451,8 +418,8 @@ impl Upload {
         if self.congestion_deadline().is_some_and(|deadline| deadline <= now) {
             let mut lost = core::mem::take(&mut self.lost);
             self.in_flight.take_all(&mut lost);
-            self.controller.on_congestion_timeout(now);
-            self.rtt.back_off();
+            self.flow.controller.on_congestion_timeout(now);
+            self.flow.rtt.back_off();
             self.last_loss = Some(now);
             if let Some(run) = &mut self.run {
                 run.distrust();
@@ -460,7 +427,7 @@ impl Upload {
             self.repair(now, &lost);
             lost.clear();
             self.lost = lost;
-            self.progress_at = now;
+            self.flow.progress_at = now;
         } else if self.probe_deadline().is_some_and(|deadline| deadline <= now) {
             self.probed = true;
             if let Some(lost) = self.in_flight.take_newest() {

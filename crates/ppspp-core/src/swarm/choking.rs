@@ -4,7 +4,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::channel::{Channel, Service, Standing, State, Upload};
+use crate::channel::{Channel, Service, Standing, State};
 use crate::context::Cx;
 use crate::policy::{Candidate, Grant, Round};
 use crate::schedule::PeerSlot;
@@ -149,7 +149,7 @@ impl Swarm {
                 continue;
             };
             let busy = peer.upload.as_deref().is_some_and(|up| up.has_requests() || up.in_flight.chunks() > 0);
-            let active = peer.upload.as_deref().map_or(Instant::ZERO, Upload::progress_at);
+            let active = peer.flow().map_or(Instant::ZERO, |flow| flow.progress_at);
             let service = peer.service.as_deref_mut();
             if let Some(service) = service.filter(|service| !busy && service.is_idle(cx.now, active)) {
                 service.release(cx.now);

@@ -66,9 +66,8 @@ impl Swarm {
         let mss = segment_size(&self.format, mtu);
         let Some(channel) = self.peers.get_mut(slot as usize) else { return };
         channel.mtu = mtu;
-        if let Some(upload) = channel.established_mut().and_then(|peer| peer.upload.as_deref_mut()) {
-            upload.controller.set_mss(mss);
-            upload.pacer.set_mss(mss);
+        if let Some(peer) = channel.established_mut() {
+            peer.set_mss(mss);
         }
     }
 
@@ -156,9 +155,7 @@ impl Swarm {
         let Some(peer) = self.established_mut(slot) else { return };
         // It knows of something to ask for.
         peer.repeat = peer.repeat.map(|_| Repeat::new(cx.now));
-        let rtt = peer.rtt;
-        let upload = peer.upload.get_or_insert_with(|| Box::new(Upload::new(cx.config, mss, rtt, cx.now)));
-        upload.on_request(range, cx.config.limits.queued_requests);
+        peer.upload_mut(cx.config, mss, cx.now).on_request(range, cx.config.limits.queued_requests);
     }
 }
 

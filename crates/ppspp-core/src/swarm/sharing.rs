@@ -29,10 +29,10 @@ impl Swarm {
             let upload = channel.established()?.upload.as_deref()?;
             let busy = upload.has_requests() || upload.in_flight.chunks() > 0;
             busy.then(|| Sending {
-                window: upload.controller.window(),
+                window: upload.flow.controller.window(),
                 min_window: u64::from(MIN_WINDOW_SEGMENTS) * u64::from(segment_size(&self.format, channel.mtu)),
-                queuing: upload.controller.queuing_delay().unwrap_or_default(),
-                base: upload.rtt.min_rtt().unwrap_or_default(),
+                queuing: upload.flow.controller.queuing_delay().unwrap_or_default(),
+                base: upload.flow.rtt.min_rtt().unwrap_or_default(),
             })
         })
     }

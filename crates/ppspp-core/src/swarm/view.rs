@@ -103,6 +103,7 @@ impl<'a> SwarmView<'a> {
             move |(_, channel)| {
                 let peer = channel.established();
                 let upload = peer.and_then(|peer| peer.upload.as_deref());
+                let flow = peer.and_then(Established::flow);
                 PeerView {
                     id: channel.id,
                     address: channel.address,
@@ -113,10 +114,10 @@ impl<'a> SwarmView<'a> {
                     interested: peer.is_some_and(Established::is_choked_by_us)
                         || upload.is_some_and(Upload::has_requests),
                     stats: channel.stats,
-                    cwnd: upload.map(|upload| upload.controller.window()),
+                    cwnd: flow.map(|flow| flow.controller.window()),
                     in_flight: upload.map_or(0, |upload| upload.in_flight.bytes()),
-                    srtt: upload.and_then(|upload| upload.rtt.srtt()).or(peer.and_then(|peer| peer.rtt)),
-                    queuing_delay: upload.and_then(|upload| upload.controller.queuing_delay()),
+                    srtt: flow.and_then(|flow| flow.rtt.srtt()).or(peer.and_then(|peer| peer.rtt)),
+                    queuing_delay: flow.and_then(|flow| flow.controller.queuing_delay()),
                 }
             },
         )
