@@ -210,7 +210,7 @@ impl Verifier {
         if self.closed.contains(ChunkIndex::new(group.value())) {
             return Some(Verdict::AlreadyHave);
         }
-        (self.open.len() >= self.max_open_groups).then_some(Verdict::TooManyOpenGroups)
+        self.is_full().then_some(Verdict::TooManyOpenGroups)
     }
 
     fn check_with(
@@ -400,6 +400,11 @@ impl Verifier {
         });
     }
 
+    /// Whether no group can be begun before another is closed.
+    pub fn is_full(&self) -> bool {
+        self.open.len() >= self.max_open_groups
+    }
+
     /// The groups that are begun and not closed, in order.
     pub fn open_groups(&self) -> impl Iterator<Item = (GroupIndex, &OpenGroup)> {
         self.open.iter()
@@ -412,7 +417,7 @@ impl Verifier {
     /// the group are unknown, or into one group more than allowed.
     pub fn restore_open_group(&mut self, group: GroupIndex, nodes: &[(Bin, Hash)]) -> usize {
         let Some(geometry) = self.tree.geometry() else { return 0 };
-        let full = !self.open.contains(group) && self.open.len() >= self.max_open_groups;
+        let full = !self.open.contains(group) && self.is_full();
         let closed = self.closed.contains(ChunkIndex::new(group.value()));
         if group.value() >= geometry.group_count() || full || closed {
             return 0;

@@ -70,6 +70,11 @@ impl<R: Rng> Picker<'_, R> {
         }
     }
 
+    /// The next run of `begun`, groups of which a part is here, whatever the plan: nothing else can be verified (R2).
+    pub(crate) fn finish(&self, mut begun: impl Iterator<Item = ChunkRange>, allowance: u64) -> Option<ChunkRange> {
+        begun.find_map(|chunks| self.first_in(chunks, allowance))
+    }
+
     /// Whether the peer has nothing that is free, whatever the order and the limits.
     pub(crate) fn has_nothing(&self) -> bool {
         self.offered(self.geometry.all()).next().is_none()

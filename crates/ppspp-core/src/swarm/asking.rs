@@ -185,7 +185,12 @@ impl Swarm {
             cursor: download.cursor,
             rng: cx.rng,
         };
-        let picked = picker.pick(self.asking.plan(cx.now, self.by_address.len()), after, allowance);
+        let verifier = &self.content.verifier;
+        let picked = if verifier.is_full() {
+            picker.finish(verifier.open_groups().map(|(_, open)| open.chunks()), allowance)
+        } else {
+            picker.pick(self.asking.plan(cx.now, self.by_address.len()), after, allowance)
+        };
         match picked {
             Some(range) => download.cursor = range.end(),
             None if after == 0 => {
