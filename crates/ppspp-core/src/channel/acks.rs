@@ -1,5 +1,6 @@
 //! When what one peer sent us is acknowledged (R14).
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::chunk::{ChunkIndex, ChunkRange, RangeSet};
@@ -11,6 +12,8 @@ const EAGER_DATAGRAMS: u64 = 256;
 const EAGER_WAITING: u32 = 2;
 /// Waiting datagrams that make an ACK due later on.
 const WAITING: u32 = 32;
+/// Most chunks that wait to be put in order.
+const MAX_FRESH: usize = 64;
 /// Bounds on the delay of an ACK, an eighth of the round-trip time.
 const MIN_DELAY: Duration = Duration::from_micros(500);
 const MAX_DELAY: Duration = Duration::from_millis(10);
@@ -28,6 +31,8 @@ pub(crate) struct Arrival {
 #[derive(Debug, Default)]
 pub(crate) struct Acks {
     pending: RangeSet,
+    /// Chunks that are not in `pending` yet: they come in the sender's order, and are put in order together.
+    fresh: Vec<ChunkIndex>,
     waiting: u32,
     received: u64,
     newest_timestamp: Option<u64>,
@@ -41,7 +46,10 @@ impl Acks {
     /// Notes that verified DATA arrived. `urgent` for a duplicate or the last requested chunk.
     pub(crate) fn on_data(&mut self, now: Instant, arrival: Arrival, rtt: Duration, urgent: bool) {
         let Arrival { chunk, timestamp, at } = arrival;
-        self.pending.insert(ChunkRange::single(chunk));
+        self.fresh.push(chunk);
+        if self.fresh.len() >= MAX_FRESH {
+            self.put_in_order();
+        }
         self.waiting += 1;
         self.received += 1;
         // Peers' clocks are unrelated: differences wrap.
@@ -80,12 +88,20 @@ impl Acks {
     }
 
     /// The chunks to acknowledge.
-    pub(crate) const fn pending(&self) -> &RangeSet {
+    pub(crate) fn pending(&mut self) -> &RangeSet {
+        self.put_in_order();
         &self.pending
+    }
+
+    fn put_in_order(&mut self) {
+        self.fresh.sort_unstable();
+        self.pending.merge(self.fresh.iter().copied().map(ChunkRange::single));
+        self.fresh.clear();
     }
 
     /// Notes that everything up to position `end` was acknowledged.
     pub(crate) fn on_sent(&mut self, end: u64) {
+        self.put_in_order();
         self.pending.remove(ChunkRange::new(0, end));
         if self.pending.is_empty() {
             self.waiting = 0;

@@ -21,12 +21,25 @@ pub(crate) struct RateMeter {
     since: Option<Instant>,
     /// Since when nothing is asked for.
     paused: Option<Instant>,
-    rate: Option<u64>,
+    /// Bytes that arrived, and in which time.
+    measured: Option<(u64, Duration)>,
+    /// The latest time at which bytes arrived, and the round-trip time then.
+    latest: Option<(Instant, Duration)>,
+    /// Whether what arrived then is among what was measured.
+    counts: bool,
 }
 
 impl RateMeter {
     /// Counts `bytes` that arrived.
     pub(crate) fn on_bytes(&mut self, now: Instant, bytes: u64, srtt: Duration) {
+        if self.latest == Some((now, srtt)) {
+            // What arrives together is measured once: no time has passed.
+            self.slots[0] += bytes;
+            if let Some((sum, _)) = self.measured.as_mut().filter(|_| self.counts) {
+                *sum += bytes;
+            }
+            return;
+        }
         let Some(since) = self.since else {
             // The first bytes begin the time and do not count.
             self.since = Some(now);
@@ -48,10 +61,11 @@ impl RateMeter {
         self.since = Some(begun);
         self.slots[0] += bytes;
         let span = (now - begun) + slot * self.full;
-        if span >= MIN_SPAN.max(srtt) {
-            let sum: u64 = self.slots.iter().sum();
-            self.rate = Some(sum.saturating_mul(1_000_000) / micros(span).max(1));
+        self.counts = span >= MIN_SPAN.max(srtt);
+        if self.counts {
+            self.measured = Some((self.slots.iter().sum(), span));
         }
+        self.latest = Some((now, srtt));
     }
 
     /// Nothing is asked for any more: the time until something is does not count.
@@ -68,12 +82,13 @@ impl RateMeter {
             && let Some(since) = &mut self.since
         {
             *since = *since + (now - paused);
+            self.latest = None;
         }
     }
 
     /// The rate in bytes per second, once measured.
-    pub(crate) const fn rate(&self) -> Option<u64> {
-        self.rate
+    pub(crate) fn rate(&self) -> Option<u64> {
+        self.measured.map(|(bytes, span)| bytes.saturating_mul(1_000_000) / micros(span).max(1))
     }
 }
 

@@ -72,6 +72,12 @@ impl Bin {
         self.0.trailing_ones() as u8
     }
 
+    /// How many chunks lie below: the lowest zero bit of the number.
+    #[inline]
+    const fn width(self) -> u64 {
+        !self.0 & self.0.wrapping_add(1)
+    }
+
     /// Place within the layer, counted from the left.
     pub const fn offset(self) -> u64 {
         (self.0 >> self.layer()) >> 1
@@ -84,17 +90,24 @@ impl Bin {
 
     /// Whether the bin is the left child of its parent. [`Bin::EVERYTHING`] counts as one.
     pub const fn is_left(self) -> bool {
-        self.offset() & 1 == 0
+        // The bit above the ones is the lowest of the offset.
+        self.0 & (self.width() << 1) == 0
     }
 
     /// The bin one layer up; `None` above [`Bin::EVERYTHING`].
     pub const fn parent(self) -> Option<Self> {
-        Self::at(self.layer() + 1, self.offset() >> 1)
+        match self.width() << 1 {
+            0 => None,
+            above => Some(Self((self.0 | self.width()) & !above)),
+        }
     }
 
     /// The other child of the parent; `None` for [`Bin::EVERYTHING`].
     pub const fn sibling(self) -> Option<Self> {
-        Self::at(self.layer(), self.offset() ^ 1)
+        match self.width() << 1 {
+            0 => None,
+            above => Some(Self(self.0 ^ above)),
+        }
     }
 
     /// The left and right halves; `None` for a leaf.
@@ -122,9 +135,9 @@ impl Bin {
 
     /// The chunks below the bin.
     pub const fn base_range(self) -> ChunkRange {
-        let layer = self.layer();
-        let start = self.offset() << layer;
-        ChunkRange::new(start, start + (1u64 << layer))
+        // Without the ones: the offset, shifted by one more than the layer.
+        let start = (self.0 & self.0.wrapping_add(1)) >> 1;
+        ChunkRange::new(start, start + self.width())
     }
 
     /// Whether `other` is this bin or lies below it.

@@ -342,7 +342,8 @@ impl Geometry {
 
     /// Number of groups.
     pub const fn group_count(self) -> u64 {
-        self.chunks.div_ceil(1 << self.group_layer())
+        // Without a division: this is asked several times for every chunk. There is at least one.
+        ((self.chunks - 1) >> self.group_layer()) + 1
     }
 
     /// The group that holds `chunk`.

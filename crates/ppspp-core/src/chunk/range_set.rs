@@ -79,6 +79,37 @@ impl RangeSet {
         Ok(added)
     }
 
+    /// Adds `ranges`, which ascend, in one pass over the part of the set that they span; returns how many
+    /// chunks were new. Many at once cost little more than one.
+    pub(crate) fn merge(&mut self, ranges: impl Iterator<Item = ChunkRange> + Clone) -> u64 {
+        let mut theirs = ranges.filter(|range| !range.is_empty()).peekable();
+        let (Some(first), Some(end)) = (theirs.peek().copied(), theirs.clone().map(ChunkRange::end).max()) else {
+            return 0;
+        };
+        let from = self.runs.partition_point(|run| run.end() < first.start());
+        let to = from + self.runs[from..].partition_point(|run| run.start() <= end);
+        let mut merged: Vec<ChunkRange> = Vec::new();
+        let mut ours = self.runs[from..to].iter().copied().peekable();
+        loop {
+            let ours_first = match (ours.peek(), theirs.peek()) {
+                (Some(our), Some(their)) => our.start() < their.start(),
+                (our, _) => our.is_some(),
+            };
+            let Some(run) = (if ours_first { ours.next() } else { theirs.next() }) else { break };
+            match merged.last_mut() {
+                Some(last) if run.start() <= last.end() => {
+                    *last = ChunkRange::new(last.start(), last.end().max(run.end()));
+                }
+                _ => merged.push(run),
+            }
+        }
+        let count = |runs: &[ChunkRange]| runs.iter().map(|run| run.count()).sum::<u64>();
+        let added = count(&merged) - count(&self.runs[from..to]);
+        self.runs.splice(from..to, merged);
+        self.count += added;
+        added
+    }
+
     /// Removes `range`; returns how many chunks were there. May split a run in two.
     pub fn remove(&mut self, range: ChunkRange) -> u64 {
         let (mut from, mut to) = self.overlap(range);
@@ -130,8 +161,8 @@ impl RangeSet {
 
     /// Whether any chunk of `range` is in the set.
     pub fn intersects(&self, range: ChunkRange) -> bool {
-        let (from, to) = self.overlap(range);
-        from < to
+        let after = self.runs.partition_point(|run| run.end() <= range.start());
+        self.runs.get(after).is_some_and(|run| run.intersects(range))
     }
 
     /// Whether the set holds no chunk.
@@ -352,6 +383,7 @@ mod tests {
     enum Change {
         Insert(ChunkRange),
         InsertBounded(ChunkRange, usize),
+        Merge(Vec<ChunkRange>),
         Remove(ChunkRange),
         ClipTo(ChunkRange),
         Clear,
@@ -365,6 +397,10 @@ mod tests {
         prop_oneof![
             8 => ranges().prop_map(Change::Insert),
             4 => (ranges(), 0usize..8).prop_map(|(range, max)| Change::InsertBounded(range, max)),
+            4 => prop::collection::vec(ranges(), 0..20).prop_map(|mut ranges| {
+                ranges.sort_unstable();
+                Change::Merge(ranges)
+            }),
             6 => ranges().prop_map(Change::Remove),
             1 => (0u64..100, 50u64..150).prop_map(|(start, count)| Change::ClipTo(run(start, start + count))),
             1 => Just(Change::Clear),
@@ -390,6 +426,7 @@ mod tests {
                 }
                 *model = grown;
             }
+            Change::Merge(ranges) => model.extend(ranges.iter().flat_map(|range| range.start()..range.end())),
             Change::Remove(range) => model.retain(|at| !range.contains(ChunkIndex::new(*at))),
             Change::ClipTo(range) => model.retain(|at| range.contains(ChunkIndex::new(*at))),
             Change::Clear => model.clear(),
@@ -406,6 +443,7 @@ mod tests {
                 let changed = match change {
                     Change::Insert(range) => Some(set.insert(*range)),
                     Change::InsertBounded(range, max) => set.insert_bounded(*range, *max).ok(),
+                    Change::Merge(ranges) => Some(set.merge(ranges.iter().copied())),
                     Change::Remove(range) => Some(set.remove(*range)),
                     Change::ClipTo(range) => Some(set.clip_to(*range)),
                     Change::Clear => {

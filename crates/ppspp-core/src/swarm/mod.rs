@@ -38,7 +38,7 @@ use crate::event::{CloseReason, Event, PeerId, StoreError, SwarmId};
 use crate::integrity::{Hash, SavedGroup, Tree};
 use crate::policy::{Bucket, FairQueue, Intake, Place};
 use crate::progress::Checkpoint;
-use crate::schedule::{PeerSlot, Requests};
+use crate::schedule::{PeerSlot, Requests, mask};
 use crate::stats::{TrafficStats, TransferStats};
 use crate::swarm::asking::Asking;
 use crate::swarm::choking::Slots;
@@ -176,7 +176,9 @@ impl Swarm {
         let Some(geometry) = self.content.geometry() else { return };
         let range = range.intersection(geometry.all());
         // Only what was verified and handed out can be stored.
-        let verified = range.iter().all(|chunk| self.content.verifier.has(chunk));
+        let verified = geometry
+            .groups_touching(range)
+            .all(|group| mask(geometry.group_chunks(group), range) & !self.content.verifier.group_have(group) == 0);
         if range.is_empty() || !verified {
             return;
         }

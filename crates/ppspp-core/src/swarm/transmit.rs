@@ -276,14 +276,11 @@ fn write_acks(
     acknowledged: &mut RangeSet,
     singly: bool,
 ) {
-    for run in download.acks.pending().runs() {
-        acknowledged.insert(run);
-    }
     let delay = download.acks.delay();
+    let pending = download.acks.pending();
+    acknowledged.merge(pending.runs());
     if singly {
-        let unfit = download
-            .acks
-            .pending()
+        let unfit = pending
             .runs()
             .flat_map(ChunkRange::iter)
             .find(|&chunk| !datagram.push_range(RangeMessage::Ack { delay }, ChunkRange::single(chunk)).is_empty());
@@ -292,7 +289,7 @@ fn write_acks(
     }
     let mut done = 0;
     let mut fits = true;
-    for run in download.acks.pending().runs() {
+    for run in pending.runs() {
         if run.end() <= done {
             continue;
         }
