@@ -37,9 +37,12 @@ impl Endpoint {
             return;
         };
         let Some(swarm) = self.swarms.get_mut(slot as usize) else { return };
-        on_channel(swarm, &mut cx!(self, now), peer, meta.remote, body);
+        let gathered = on_channel(swarm, &mut cx!(self, now), peer, meta.remote, body);
         if swarm.begins_to_gather() {
             self.gathering.push(slot);
+        } else if gathered {
+            // What waits longest is known of already, and all is settled when it is judged.
+            return;
         }
         self.settle(slot);
     }
@@ -113,19 +116,19 @@ impl Endpoint {
     }
 }
 
-/// A datagram with our channel id.
-fn on_channel(swarm: &mut Swarm, cx: &mut Cx<'_>, slot: PeerSlot, remote: SocketAddr, body: &[u8]) {
-    let Some(channel) = swarm.peers.get_mut(slot as usize) else { return };
+/// A datagram with our channel id. Returns whether all that came of it is that a chunk waits to be judged.
+fn on_channel(swarm: &mut Swarm, cx: &mut Cx<'_>, slot: PeerSlot, remote: SocketAddr, body: &[u8]) -> bool {
+    let Some(channel) = swarm.peers.get_mut(slot as usize) else { return false };
     // R11: a channel is bound to its address.
     if channel.address != remote {
         cx.stats.dropped.wrong_address += 1;
-        return;
+        return false;
     }
     let handshake = match body.first() {
         Some(&HANDSHAKE) => {
             let Ok(read) = read_handshake(body) else {
                 cx.stats.dropped.bad_handshake += 1;
-                return;
+                return false;
             };
             Some(read)
         }
@@ -140,21 +143,24 @@ fn on_channel(swarm: &mut Swarm, cx: &mut Cx<'_>, slot: PeerSlot, remote: Socket
     match &channel.state {
         State::Opening(_) => {
             // The reply starts with a HANDSHAKE.
-            let Some((handshake, rest)) = handshake else { return };
+            let Some((handshake, rest)) = handshake else { return false };
             on_reply(swarm, cx, slot, &handshake, rest);
+            false
         }
         State::HalfOpen(half_open) => match handshake {
             // A refusal, or the reply to our own opening (R9).
             Some((handshake, rest)) if handshake.is_closing() || half_open.remote != handshake.source => {
                 on_reply(swarm, cx, slot, &handshake, rest);
+                false
             }
             _ => {
                 swarm.on_proof(cx, slot);
                 on_established(swarm, cx, slot, handshake, body);
+                false
             }
         },
         State::Established(_) => on_established(swarm, cx, slot, handshake, body),
-        State::Closing(_) | State::Closed => {}
+        State::Closing(_) | State::Closed => false,
     }
 }
 
@@ -170,19 +176,14 @@ fn on_established(
     slot: PeerSlot,
     handshake: Option<(Handshake<'_>, &[u8])>,
     body: &[u8],
-) {
-    let Some((handshake, rest)) = handshake else {
-        swarm.on_messages(cx, slot, body);
-        return;
-    };
+) -> bool {
+    let Some((handshake, rest)) = handshake else { return swarm.on_messages(cx, slot, body) };
     if handshake.is_closing() {
         swarm.judge_gathered(cx);
         swarm.close_channel(cx, slot, CloseReason::ByPeer);
-        return;
+        return false;
     }
     // A repeated reply: what follows it counts, another channel id does not (§8.2).
     let remote = swarm.peers.get(slot as usize).and_then(|channel| channel.established()).map(|peer| peer.remote);
-    if remote == Some(handshake.source) {
-        swarm.on_messages(cx, slot, rest);
-    }
+    remote == Some(handshake.source) && swarm.on_messages(cx, slot, rest)
 }

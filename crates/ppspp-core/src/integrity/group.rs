@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use arrayvec::ArrayVec;
 
+use super::hash::copy_hash;
 use super::{Hash, HashFunction};
 use crate::chunk::{Bin, ChunkRange, Geometry, GroupIndex};
 
@@ -54,30 +55,37 @@ impl GroupNodes {
         let chunks: ArrayVec<&[u8], MAX_CHUNKS> = data.chunks(size).take(MAX_CHUNKS).collect();
         let mut hashes = [Hash::zero(self.function); MAX_CHUNKS];
         self.function.digest_many(&chunks, &mut hashes);
-        for (leaf, hash) in self.chunks.iter().filter_map(Bin::leaf).zip(&hashes) {
-            self.set(leaf, hash.as_slice());
-        }
-        for layer in 1..=MAX_CHUNKS.ilog2() as u8 {
+        self.hashes.resize(self.node_count() * self.function.len(), 0);
+        self.put_layer(0, &hashes[..chunks.len()]);
+        for layer in 1..=chunks.len().ilog2() {
             self.fill_layer(layer);
         }
         true
     }
 
     /// Computes the nodes of `layer` inside the group from the layer below, which is known.
-    fn fill_layer(&mut self, layer: u8) {
+    fn fill_layer(&mut self, layer: u32) {
         let mut hashes = [Hash::zero(self.function); MAX_CHUNKS / 2];
-        let offsets = self.chunks.start() >> layer..self.chunks.end() >> layer;
-        let nodes = || offsets.clone().filter_map(|offset| Bin::at(layer, offset));
-        let children = |node: Bin| {
-            let (left, right) = node.children()?;
-            Some([self.get(left)?, self.get(right)?])
-        };
-        let pairs: ArrayVec<[&[u8]; 2], { MAX_CHUNKS / 2 }> = nodes().map_while(children).collect();
+        let len = self.function.len();
+        let at = |offset: usize| self.hashes.get(place(layer - 1, offset) * len..).and_then(|hash| hash.get(..len));
+        let count = self.chunks.count() as usize >> layer;
+        let pairs: ArrayVec<[&[u8]; 2], { MAX_CHUNKS / 2 }> =
+            (0..count).map_while(|node| Some([at(2 * node)?, at(2 * node + 1)?])).collect();
         self.function.node_many(&pairs, &mut hashes);
         let count = pairs.len();
         drop(pairs);
-        for (node, hash) in nodes().zip(hashes.iter().take(count)) {
-            self.set(node, hash.as_slice());
+        self.put_layer(layer, &hashes[..count]);
+    }
+
+    /// Keeps the first nodes of `layer`; there is room for them.
+    fn put_layer(&mut self, layer: u32, hashes: &[Hash]) {
+        let len = self.function.len();
+        for (offset, hash) in hashes.iter().enumerate() {
+            let index = place(layer, offset);
+            if let Some(room) = self.hashes.get_mut(index * len..(index + 1) * len) {
+                copy_hash(room, hash.as_slice());
+                self.known |= 1 << index;
+            }
         }
     }
 
@@ -98,6 +106,7 @@ impl GroupNodes {
     }
 
     /// Makes `hash` that of `bin`. A bin outside the group, or a hash of another length, is ignored.
+    #[inline]
     pub fn set(&mut self, bin: Bin, hash: &[u8]) {
         let len = self.function.len();
         let Some(index) = self.index(bin) else { return };
@@ -109,7 +118,7 @@ impl GroupNodes {
             self.hashes.resize(room, 0);
         }
         if let Some(place) = self.hashes.get_mut(index * len..(index + 1) * len) {
-            place.copy_from_slice(hash);
+            copy_hash(place, hash);
             self.known |= 1 << index;
         }
     }
@@ -142,6 +151,11 @@ impl GroupNodes {
         // In order, the nodes over a run lie between its first and its last leaf; a top's reach shows in its layer.
         (index < self.node_count() as u64 && self.chunks.covers(bin.base_range())).then_some(index as usize)
     }
+}
+
+/// Place in order of the `offset`-th node of `layer`, counted from the group's first.
+const fn place(layer: u32, offset: usize) -> usize {
+    (offset << (layer + 1)) + (1 << layer) - 1
 }
 
 /// The largest nodes over `chunks`, left to right.

@@ -251,6 +251,15 @@ pub(super) fn is_zero(hash: &[u8]) -> bool {
     hash.iter().all(|byte| *byte == 0)
 }
 
+/// Copies `hash` to `place`, which is as long. A length known when compiling spares the call for the usual one.
+#[inline]
+pub(super) fn copy_hash(place: &mut [u8], hash: &[u8]) {
+    match (<&mut [u8; 32]>::try_from(&mut *place), <&[u8; 32]>::try_from(hash)) {
+        (Ok(place), Ok(hash)) => *place = *hash,
+        _ => place.copy_from_slice(hash),
+    }
+}
+
 /// A hash of up to 64 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash {
@@ -266,9 +275,10 @@ impl Hash {
     }
 
     /// A copy of `hash`; `None` if it is longer than 64 bytes.
+    #[inline]
     pub fn from_slice(hash: &[u8]) -> Option<Self> {
         let mut bytes = [0; MAX_HASH_LEN];
-        bytes.get_mut(..hash.len())?.copy_from_slice(hash);
+        copy_hash(bytes.get_mut(..hash.len())?, hash);
         Some(Self { len: hash.len() as u8, bytes })
     }
 
@@ -288,7 +298,7 @@ impl Hash {
     fn of(digest: &[u8]) -> Self {
         let len = digest.len().min(MAX_HASH_LEN);
         let mut bytes = [0; MAX_HASH_LEN];
-        bytes[..len].copy_from_slice(&digest[..len]);
+        copy_hash(&mut bytes[..len], &digest[..len]);
         Self { len: len as u8, bytes }
     }
 

@@ -95,16 +95,24 @@ const fn full_mask(chunks: ChunkRange) -> u32 {
     }
 }
 
-/// A chunk's way up to the first verified node: the bins on it below that node, and the hashes beside it.
+/// A step from a node to the one above it.
+struct Step<'e> {
+    bin: Bin,
+    sibling: Bin,
+    /// The hash of the sibling.
+    beside: &'e [u8],
+}
+
+/// A chunk's way up to the first verified node.
 ///
 /// Too large to be moved for every chunk: filled in place.
-type Steps<'e> = ArrayVec<(Bin, &'e [u8]), MAX_PROOF>;
+type Steps<'e> = ArrayVec<Step<'e>, MAX_PROOF>;
 
 /// The bins beside that way, whose hashes are proven.
 type Used = ArrayVec<Bin, MAX_PROOF>;
 
-/// The hashes of the bins on that way.
-type Path = ArrayVec<Hash, MAX_PROOF>;
+/// The hashes of the bins on that way, and of the verified node at its end.
+type Path = ArrayVec<Hash, { MAX_PROOF + 1 }>;
 
 /// Verifies the chunks of one content against its root (RFC 7574 §5.2), and keeps what is proven.
 ///
@@ -219,7 +227,7 @@ impl Verifier {
         len: usize,
         early: &EarlyHashes,
         used: &mut Used,
-        leaf: impl FnOnce(TreeParams) -> Hash,
+        leaf: impl Fn(TreeParams) -> Hash,
     ) -> Verdict {
         if let Some(verdict) = self.screen(chunk, len) {
             return verdict;
@@ -228,11 +236,14 @@ impl Verifier {
         if self.tree.peaks().is_empty() {
             self.learn_peaks(&geometry, early);
         }
+        if let Some(verdict) = self.check_known(&geometry, chunk, len, &leaf) {
+            return verdict;
+        }
         // The hashes come first: a chunk that cannot be judged yet is not worth hashing.
         let (mut steps, mut path) = (Steps::new(), Path::new());
         let Some(anchor) = self.collect(&geometry, chunk, early, &mut steps) else { return Verdict::Missing };
-        let leaf = leaf(self.tree.params());
-        if self.climb(leaf, &steps, &mut path) != anchor {
+        self.climb(&leaf(self.tree.params()), &steps, &mut path);
+        if path.last().is_none_or(|hash| hash.as_slice() != anchor) {
             return Verdict::Wrong;
         }
         if chunk == geometry.last_chunk() {
@@ -240,8 +251,28 @@ impl Verifier {
         }
         self.keep(&geometry, chunk, &steps, &path);
         // As many places as steps.
-        used.extend(steps.iter().filter_map(|(bin, _)| bin.sibling()));
+        used.extend(steps.iter().map(|step| step.sibling));
         Verdict::Verified
+    }
+
+    /// Judges a chunk whose hash was proven along with another, as that of every other chunk is; `None` if it was not.
+    fn check_known(
+        &mut self,
+        geometry: &Geometry,
+        chunk: ChunkIndex,
+        len: usize,
+        leaf: impl Fn(TreeParams) -> Hash,
+    ) -> Option<Verdict> {
+        let open = self.open.get_mut(geometry.group_of(chunk))?;
+        let known = open.nodes.get(Bin::leaf(chunk)?)?;
+        if leaf(self.tree.params()).as_slice() != known {
+            return Some(Verdict::Wrong);
+        }
+        open.have |= mask_of(open, chunk);
+        if chunk == geometry.last_chunk() {
+            self.tree.set_last_len(len as u32);
+        }
+        Some(Verdict::Verified)
     }
 
     /// RFC 7574 §5.6.2: the peaks come ahead of the first chunk's hashes.
@@ -261,58 +292,64 @@ impl Verifier {
         chunk: ChunkIndex,
         early: &'e EarlyHashes,
         steps: &mut Steps<'e>,
-    ) -> Option<Hash> {
+    ) -> Option<&[u8]> {
         let len = self.tree.params().function.len();
+        let group_layer = geometry.group_layer();
+        let group = geometry.group_of(chunk);
+        let open = self.open.get(group);
+        // Below the group level the tree knows peaks alone, in the group that the content's end cuts.
+        let cut = geometry.group_chunks(group).count() < 1 << group_layer;
         let mut bin = Bin::leaf(chunk)?;
+        let mut layer = 0;
         loop {
-            if let Some(known) = self.node(bin) {
-                return Hash::from_slice(known);
+            let below = layer < group_layer;
+            let known = if below { open.and_then(|open| open.nodes.get(bin)) } else { None };
+            if let Some(known) = known.or_else(|| if below && !cut { None } else { self.tree.node(bin) }) {
+                return Some(known);
             }
             let sibling = bin.sibling()?;
-            let hash = if sibling.base_range().start() >= geometry.chunk_count() {
+            let beside = if sibling.base_range().start() >= geometry.chunk_count() {
                 EMPTY_NODE.get(..len)?
             } else {
                 // R1: a node with content is never all-zero.
                 early.get(sibling).filter(|hash| hash.len() == len && !is_zero(hash))?
             };
-            steps.try_push((bin, hash)).ok()?;
+            steps.try_push(Step { bin, sibling, beside }).ok()?;
             bin = bin.parent()?;
+            layer += 1;
         }
     }
 
-    /// The hash at the end of `steps`; those on the way go to `path`.
-    fn climb(&self, leaf: Hash, steps: &Steps<'_>, path: &mut Path) -> Hash {
+    /// Hashes the way up along `steps` from `leaf`: every hash on it goes to `path`, that at its end last.
+    fn climb(&self, leaf: &Hash, steps: &Steps<'_>, path: &mut Path) {
         let function = self.tree.params().function;
-        let mut hash = leaf;
-        for (bin, beside) in steps {
-            // As many places as steps: it fits.
-            let _ = path.try_push(hash);
-            hash = if bin.is_left() {
+        path.push(*leaf);
+        for Step { bin, beside, .. } in steps {
+            let Some(hash) = path.last() else { return };
+            let above = if bin.is_left() {
                 function.node(hash.as_slice(), beside)
             } else {
                 function.node(beside, hash.as_slice())
             };
+            path.push(above);
         }
-        hash
     }
 
     /// Keeps a verified chunk and every node that its proof has proven.
     fn keep(&mut self, geometry: &Geometry, chunk: ChunkIndex, steps: &Steps<'_>, path: &[Hash]) {
-        let group = geometry.group_of(chunk);
-        let group_layer = geometry.group_layer();
-        let open = open_group(&mut self.open, self.tree.params(), geometry, group);
+        let open = open_group(&mut self.open, self.tree.params(), geometry, geometry.group_of(chunk));
         open.have |= mask_of(open, chunk);
-        for ((bin, beside), hash) in steps.iter().zip(path) {
-            let beside = bin.sibling().map(|sibling| (sibling, *beside));
-            for (bin, hash) in [Some((*bin, hash.as_slice())), beside].into_iter().flatten() {
-                if bin.layer() < group_layer {
-                    open.nodes.set(bin, hash);
-                }
-                // The tree also wants the peaks and the nodes past the end, wherever they lie.
-                if (bin.layer() >= group_layer || self.tree.peaks().is_empty())
-                    && let Some(hash) = Hash::from_slice(hash)
-                {
-                    self.tree.insert(bin, &hash);
+        let below = usize::from(geometry.group_layer());
+        for (layer, (step, hash)) in steps.iter().zip(path).enumerate() {
+            if layer < below {
+                open.nodes.set(step.bin, hash.as_slice());
+                open.nodes.set(step.sibling, step.beside);
+            }
+            // The tree also wants the peaks and the nodes past the end, wherever they lie.
+            if layer >= below || self.tree.peaks().is_empty() {
+                self.tree.insert(step.bin, hash);
+                if let Some(beside) = Hash::from_slice(step.beside) {
+                    self.tree.insert(step.sibling, &beside);
                 }
             }
         }

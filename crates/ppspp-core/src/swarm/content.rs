@@ -95,12 +95,18 @@ impl ContentState {
     }
 
     /// Takes in a chunk of `len` bytes that was just verified and lies in the assembly.
-    pub(crate) fn on_verified(&mut self, cx: &mut Cx<'_>, swarm: SwarmId, chunk: ChunkIndex, len: usize) {
-        let Some(geometry) = self.geometry() else { return };
+    pub(crate) fn on_verified(
+        &mut self,
+        cx: &mut Cx<'_>,
+        geometry: &Geometry,
+        swarm: SwarmId,
+        chunk: ChunkIndex,
+        len: usize,
+    ) {
         self.unconfirmed += len as u64;
         let group = geometry.group_of(chunk);
         if self.verifier.is_group_complete(group) {
-            self.assembly.take(&geometry, group, &mut self.parcels);
+            self.assembly.take(geometry, group, &mut self.parcels);
             self.hand_out(cx, swarm);
         }
     }

@@ -68,36 +68,40 @@ impl Swarm {
     /// dropped, it would be sent again and again while newer requests wait behind it.
     fn is_expected(&self, geometry: &Geometry, slot: PeerSlot, chunk: ChunkIndex) -> bool {
         let download = || self.peers[slot as usize].established().and_then(|peer| peer.download.as_deref());
-        self.requests.is_asked(geometry, chunk)
-            || self.content.verifier.has(chunk)
+        // The quickest answer first.
+        self.content.verifier.group_have(geometry.group_of(chunk)) != 0
+            || self.requests.is_asked(geometry, chunk)
             || chunk.value() >= geometry.chunk_count()
             || download().is_some_and(|download| download.may_come_late(chunk))
-            || self.content.verifier.group_have(geometry.group_of(chunk)) != 0
     }
 
     /// Judges a chunk whose bytes lie in the assembly and were hashed.
     pub(super) fn judge_staged(
         &mut self,
         cx: &mut Cx<'_>,
+        geometry: &Geometry,
         slot: PeerSlot,
         arrival: Arrival,
         len: usize,
         leaf: &Hash,
     ) -> Result<(), Misbehaviour> {
-        let Some(geometry) = self.content.geometry() else { return Ok(()) };
         let chunk = arrival.chunk;
         let peer = self.peers.get_mut(slot as usize).and_then(Channel::established_mut);
         let Some(download) = peer.and_then(|peer| peer.download.as_mut()) else {
             // The channel ended meanwhile, and the hashes it brought are gone.
-            self.content.assembly.settle(&geometry, chunk, false);
+            self.content.assembly.settle(geometry, chunk, false);
             return Ok(());
         };
         let verdict = self.content.verifier.check_hashed(chunk, len, leaf, &mut download.early);
         if verdict == Verdict::Missing {
-            self.keep_staged(cx, &geometry, slot, arrival, len);
+            self.keep_staged(cx, geometry, slot, arrival, len);
             return Ok(());
         }
-        self.content.assembly.settle(&geometry, chunk, verdict == Verdict::Verified);
+        self.content.assembly.settle(geometry, chunk, verdict == Verdict::Verified);
+        if verdict == Verdict::Verified {
+            self.accept(cx, geometry, slot, arrival, len);
+            return Ok(());
+        }
         self.on_verdict(cx, slot, arrival, len, verdict)
     }
 
@@ -110,17 +114,16 @@ impl Swarm {
         }
     }
 
-    /// Draws the conclusions of what was found out about a chunk, which lies in the assembly if it is good.
+    /// Draws the conclusions of what was found out about a chunk that was not verified just now.
     fn on_verdict(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &Cx<'_>,
         slot: PeerSlot,
         arrival: Arrival,
         len: usize,
         verdict: Verdict,
     ) -> Result<(), Misbehaviour> {
         match verdict {
-            Verdict::Verified => self.accept(cx, slot, arrival, len),
             Verdict::AlreadyHave => self.on_duplicate(cx, slot, arrival, len),
             Verdict::Wrong => return Err(Misbehaviour::WrongHash),
             Verdict::WrongLength => return Err(Misbehaviour::WrongLength),
@@ -144,11 +147,9 @@ impl Swarm {
     }
 
     /// Takes in a chunk that was just verified and lies in the assembly.
-    fn accept(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, arrival: Arrival, len: usize) {
-        let Some(geometry) = self.content.geometry() else { return };
-        let chunk = arrival.chunk;
-        self.content.on_verified(cx, self.id, chunk, len);
-        self.settle_requests(cx.now, slot, &geometry, chunk);
+    fn accept(&mut self, cx: &mut Cx<'_>, geometry: &Geometry, slot: PeerSlot, arrival: Arrival, len: usize) {
+        self.content.on_verified(cx, geometry, self.id, arrival.chunk, len);
+        self.settle_requests(cx.now, slot, geometry, arrival.chunk);
         let channel = &mut self.peers[slot as usize];
         channel.stats.chunks_received += 1;
         channel.stats.content_bytes_received += len as u64;
@@ -223,7 +224,7 @@ impl Swarm {
                 self.on_size_known(cx);
                 self.content.assembly.stage(cx.now, &geometry, chunk, payload);
                 self.content.assembly.settle(&geometry, chunk, true);
-                self.accept(cx, slot, arrival, payload.len());
+                self.accept(cx, &geometry, slot, arrival, payload.len());
                 self.retry_pending(cx, slot)?;
                 Ok(false)
             }

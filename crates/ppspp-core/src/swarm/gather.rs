@@ -38,6 +38,13 @@ pub(crate) struct Gathered {
     told: bool,
 }
 
+impl Gathered {
+    /// How many chunks wait.
+    pub(super) const fn count(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
 impl Swarm {
     /// Whether chunks wait to be judged of which the endpoint was not told: told once, it calls
     /// [`Swarm::end_gathering`].
@@ -80,7 +87,7 @@ impl Swarm {
         self.gathered.bytes = 0;
         self.hash(&geometry, &waiting, &mut leaves);
         for (Waiting { slot, arrival, len, brought_hashes }, leaf) in waiting.drain(..).zip(&leaves) {
-            let mut outcome = self.judge_staged(cx, slot, arrival, len, leaf);
+            let mut outcome = self.judge_staged(cx, &geometry, slot, arrival, len, leaf);
             if outcome.is_ok() && brought_hashes {
                 outcome = self.retry_pending(cx, slot);
             }

@@ -3,54 +3,70 @@
 use alloc::boxed::Box;
 
 use crate::channel::{Arrival, Download, Established, Repeat, State, Upload};
-use crate::chunk::{ChunkIndex, ChunkRange, Geometry};
+use crate::chunk::{Bin, ChunkIndex, ChunkRange, Geometry};
 use crate::context::Cx;
 use crate::event::{CloseReason, Misbehaviour};
 use crate::schedule::PeerSlot;
 use crate::swarm::Swarm;
-use crate::wire::{CHANNEL_ID_LEN, Format, Message, Messages, WireError};
+use crate::wire::{
+    CHANNEL_ID_LEN, ContentMessage, DataMessage, Format, IntegrityMessage, Message, MessageType, Messages, WireError,
+};
 
 /// Datagrams with undecodable messages that a peer may send before it is closed.
 const MAX_UNDECODABLE: u32 = 16;
 
 impl Swarm {
-    /// Handles the messages of one datagram from the established peer in `slot`.
-    pub(crate) fn on_messages(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, body: &[u8]) {
+    /// Handles the messages of one datagram from the established peer in `slot`. Returns whether all that came of it is
+    /// that hashes were noted and a chunk waits to be judged.
+    pub(crate) fn on_messages(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, body: &[u8]) -> bool {
         let mut brought_hashes = false;
         let mut brought_acks = false;
-        for message in Messages::new(body, &self.format).take(cx.config.limits.messages_per_datagram) {
-            if let Ok(message) = &message {
-                self.traffic.received.on_message(message, &self.format);
-            }
-            let outcome = match message {
-                Ok(Message::Data { chunk, timestamp, payload }) => {
-                    self.on_data(cx, slot, Arrival { chunk, timestamp, at: cx.now }, payload, brought_hashes)
+        let mut gathered = true;
+        let mut messages = Messages::new(body, &self.format);
+        let mut begin = 0;
+        for _ in 0..cx.config.limits.messages_per_datagram {
+            let outcome = match messages.next_content() {
+                Some(Ok(ContentMessage::Data(DataMessage { chunk, timestamp, payload }))) => {
+                    self.count_received(MessageType::Data, messages.offset() - begin);
+                    let waiting = self.gathered.count();
+                    let outcome =
+                        self.on_data(cx, slot, Arrival { chunk, timestamp, at: cx.now }, payload, brought_hashes);
+                    gathered &= self.gathered.count() > waiting;
+                    outcome
                 }
-                Ok(Message::Integrity { node, hash }) => {
+                Some(Ok(ContentMessage::Integrity(IntegrityMessage { node, hash }))) => {
+                    self.count_received(MessageType::Integrity, messages.offset() - begin);
                     brought_hashes = true;
-                    if let Some(download) = self.download_mut(cx, slot) {
-                        download.early.insert(node, hash, cx.now);
-                        self.peers[slot as usize].stats.integrity_received += 1;
+                    self.on_hash(cx, slot, node, hash);
+                    Ok(())
+                }
+                Some(Err(error)) => {
+                    gathered = false;
+                    self.on_undecodable(cx, slot, error)
+                }
+                None if messages.is_over() => break,
+                None => match messages.next() {
+                    Some(Ok(message)) => {
+                        gathered = false;
+                        self.count_received(message.message_type(), messages.offset() - begin);
+                        brought_acks |= matches!(message, Message::Ack { .. });
+                        self.on_control(cx, slot, &message)
                     }
-                    Ok(())
-                }
-                Ok(
-                    message @ (Message::PexReq | Message::PexResV4(_) | Message::PexResV6(_) | Message::PexResCert(_)),
-                ) => self.on_exchange(cx, slot, &message),
-                Ok(message) => {
-                    brought_acks |= matches!(message, Message::Ack { .. });
-                    self.on_control(cx, slot, &message);
-                    Ok(())
-                }
-                Err(error) => {
-                    cx.stats.dropped.undecodable += 1;
-                    self.on_undecodable(slot, error)
-                }
+                    Some(Err(error)) => {
+                        gathered = false;
+                        self.on_undecodable(cx, slot, error)
+                    }
+                    None => break,
+                },
             };
+            begin = messages.offset();
             if let Err(why) = outcome {
                 self.close_channel(cx, slot, CloseReason::Misbehaved(why));
-                return;
+                return false;
             }
+        }
+        if gathered && self.peers.get(slot as usize).is_some_and(|channel| channel.queued) {
+            return true;
         }
         if let Some(upload) = self.upload_mut(slot) {
             if brought_acks {
@@ -59,6 +75,19 @@ impl Swarm {
             upload.finish_haves(cx.now);
         }
         self.wake.push(slot);
+        false
+    }
+
+    fn count_received(&mut self, message: MessageType, bytes: usize) {
+        self.traffic.received.on_messages(message, 1, bytes);
+    }
+
+    /// Keeps a hash that came ahead of the chunks it proves.
+    fn on_hash(&mut self, cx: &Cx<'_>, slot: PeerSlot, node: Bin, hash: &[u8]) {
+        if let Some(download) = self.download_mut(cx, slot) {
+            download.early.insert(node, hash, cx.now);
+            self.peers[slot as usize].stats.integrity_received += 1;
+        }
     }
 
     /// The path to `slot` carries datagrams of `mtu` bytes unfragmented.
@@ -86,18 +115,22 @@ impl Swarm {
         Some(peer.download.get_or_insert_with(|| Box::new(Download::new(limits.early_hashes, cx.now))))
     }
 
-    fn on_undecodable(&mut self, slot: PeerSlot, error: WireError) -> Result<(), Misbehaviour> {
+    fn on_undecodable(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, error: WireError) -> Result<(), Misbehaviour> {
+        cx.stats.dropped.undecodable += 1;
         let Some(peer) = self.established_mut(slot) else { return Ok(()) };
         let count = peer.undecodable.map_or(0, |(count, _)| count) + 1;
         peer.undecodable = Some((count, error));
         if count >= MAX_UNDECODABLE { Err(Misbehaviour::Undecodable(error)) } else { Ok(()) }
     }
 
-    fn on_control(&mut self, cx: &Cx<'_>, slot: PeerSlot, message: &Message<'_>) {
+    fn on_control(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, message: &Message<'_>) -> Result<(), Misbehaviour> {
+        if matches!(message, Message::PexReq | Message::PexResV4(_) | Message::PexResV6(_) | Message::PexResCert(_)) {
+            return self.on_exchange(cx, slot, message);
+        }
         let clip = self.content.geometry().map(Geometry::all);
         let limits = &cx.config.limits;
         let runs = limits.availability_runs;
-        let Some(peer) = self.established_mut(slot) else { return };
+        let Some(peer) = self.established_mut(slot) else { return Ok(()) };
         match *message {
             Message::Have(range) => {
                 // RFC 7574 §3.8, R18: a HAVE is an implicit CANCEL.
@@ -133,6 +166,7 @@ impl Swarm {
             // A HANDSHAKE was dealt with before; live messages are not offered in option 8.
             _ => {}
         }
+        Ok(())
     }
 
     fn on_request(&mut self, cx: &Cx<'_>, slot: PeerSlot, range: ChunkRange) {

@@ -47,7 +47,12 @@ pub(super) fn read_node(cursor: &mut Cursor<'_>, format: &Format) -> Result<Bin,
     let at = cursor.offset();
     let (node, range) = match format.addressing() {
         ChunkAddressing::Bin32 | ChunkAddressing::Bin64 => (read_bin(cursor, format)?, ChunkRange::EMPTY),
-        _ => {
+        ChunkAddressing::Chunk32 | ChunkAddressing::Chunk64 => {
+            let (start, end) = read_pair(cursor, format)?;
+            let range = ChunkRange::new(start, end.saturating_add(1));
+            (Bin::spanning(range), range)
+        }
+        ChunkAddressing::Byte64 => {
             let range = read_range(cursor, format)?;
             (Bin::spanning(range), range)
         }
@@ -72,7 +77,11 @@ pub(super) fn read_chunk(cursor: &mut Cursor<'_>, format: &Format) -> Result<Chu
             let range = chunks_of_bytes(start, end, format).map_err(|kind| cursor.error_at(at, kind))?;
             (range, Some(end.saturating_sub(start).saturating_add(1)))
         }
-        _ => (read_range(cursor, format)?, None),
+        ChunkAddressing::Chunk32 | ChunkAddressing::Chunk64 => {
+            let (start, end) = read_pair(cursor, format)?;
+            (ChunkRange::new(start, end.saturating_add(1)), None)
+        }
+        ChunkAddressing::Bin32 | ChunkAddressing::Bin64 => (read_range(cursor, format)?, None),
     };
     if range.count() == 1 {
         Ok(ChunkName { chunk: ChunkIndex::new(range.start()), bytes })

@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use super::cursor::Cursor;
 use super::error::WireError;
-use super::message::Message;
-use super::{ChannelId, Format};
+use super::message::{DataMessage, IntegrityMessage, Message, MessageType};
+use super::{CODE_LEN, ChannelId, Format};
 use crate::chunk::{Bin, ChunkAddressing, ChunkIndex, ChunkRange};
 
 /// The messages of a datagram, in order.
@@ -28,6 +28,32 @@ impl<'a> Messages<'a> {
         Self { cursor: Cursor::new(body), format: *format, failed: false }
     }
 
+    /// The next message if it carries content: to be called before [`Iterator::next`], which reads any.
+    ///
+    /// Nearly all messages do, and [`Message`] is as long as the longest, which costs more than reading the shortest.
+    #[inline]
+    pub(crate) fn next_content(&mut self) -> Option<Result<ContentMessage<'a>, WireError>> {
+        let at = self.cursor.offset();
+        let code = if self.failed { None } else { self.cursor.rest().first() };
+        let Some(message @ (MessageType::Data | MessageType::Integrity)) = MessageType::from_code(*code?) else {
+            return None;
+        };
+        self.cursor.begin(Some(message));
+        self.cursor.at_most(CODE_LEN);
+        let content = match message {
+            MessageType::Data => DataMessage::decode(&mut self.cursor, &self.format).map(ContentMessage::Data),
+            _ => IntegrityMessage::decode(&mut self.cursor, &self.format, at).map(ContentMessage::Integrity),
+        };
+        self.failed = content.is_err();
+        Some(content)
+    }
+
+    /// Whether nothing is left to be read.
+    #[inline]
+    pub(crate) const fn is_over(&self) -> bool {
+        self.failed || self.cursor.is_empty()
+    }
+
     /// Where the next message begins, in bytes after the channel id.
     pub const fn offset(&self) -> usize {
         self.cursor.offset()
@@ -39,7 +65,7 @@ impl<'a> Iterator for Messages<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed || self.cursor.is_empty() {
+        if self.is_over() {
             return None;
         }
         let first = self.cursor.offset() == 0;
@@ -50,6 +76,15 @@ impl<'a> Iterator for Messages<'a> {
 }
 
 impl FusedIterator for Messages<'_> {}
+
+/// A message that carries content or the hash of some.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ContentMessage<'a> {
+    /// DATA.
+    Data(DataMessage<'a>),
+    /// INTEGRITY.
+    Integrity(IntegrityMessage<'a>),
+}
 
 /// A message that is nothing but a run of chunks, for [`DatagramBuilder::push_range`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -183,6 +183,57 @@ pub enum Message<'a> {
     PexResCert(&'a [u8]),
 }
 
+/// The fields of DATA.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DataMessage<'a> {
+    pub(crate) chunk: ChunkIndex,
+    pub(crate) timestamp: u64,
+    pub(crate) payload: &'a [u8],
+}
+
+impl<'a> DataMessage<'a> {
+    /// Reads them at the cursor, behind the type octet.
+    #[inline]
+    pub(super) fn decode(cursor: &mut Cursor<'a>, format: &Format) -> Result<Self, WireError> {
+        let at = cursor.offset();
+        let name = read_chunk(cursor, format)?;
+        let timestamp = cursor.u64("timestamp")?;
+        let chunk_size = format.chunk_size().bytes();
+        let payload_at = cursor.offset();
+        // RFC 7574 §8.6: only a datagram's last chunk may be short.
+        let payload = cursor.at_most(usize::try_from(chunk_size).unwrap_or(usize::MAX));
+        if payload.is_empty() {
+            return Err(cursor.error_at(payload_at, Kind::EmptyPayload));
+        }
+        // R4: a byte range is the whole chunk or what there is of it.
+        if let Some(named) = name.bytes
+            && named != u64::from(chunk_size)
+            && named != payload.len() as u64
+        {
+            return Err(cursor.error_at(at, Kind::PayloadLength { named, carried: payload.len() }));
+        }
+        Ok(Self { chunk: name.chunk, timestamp, payload })
+    }
+}
+
+/// The fields of INTEGRITY.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IntegrityMessage<'a> {
+    pub(crate) node: Bin,
+    pub(crate) hash: &'a [u8],
+}
+
+impl<'a> IntegrityMessage<'a> {
+    /// Reads them at the cursor, behind the type octet, which is at `at`.
+    #[inline]
+    pub(super) fn decode(cursor: &mut Cursor<'a>, format: &Format, at: usize) -> Result<Self, WireError> {
+        if format.hash_len() == 0 {
+            return Err(cursor.error_at(at, Kind::NotInSwarm));
+        }
+        Ok(Self { node: read_node(cursor, format)?, hash: cursor.bytes(format.hash_len(), "hash")? })
+    }
+}
+
 impl<'a> Message<'a> {
     /// The type.
     pub const fn message_type(&self) -> MessageType {
@@ -215,13 +266,14 @@ impl<'a> Message<'a> {
         };
         cursor.begin(Some(message));
         match message {
-            MessageType::Data => Self::decode_data(cursor, format),
-            MessageType::Integrity => {
-                if format.hash_len() == 0 {
-                    return Err(cursor.error_at(at, Kind::NotInSwarm));
-                }
-                Ok(Self::Integrity { node: read_node(cursor, format)?, hash: cursor.bytes(format.hash_len(), "hash")? })
-            }
+            MessageType::Data => match DataMessage::decode(cursor, format) {
+                Ok(DataMessage { chunk, timestamp, payload }) => Ok(Self::Data { chunk, timestamp, payload }),
+                Err(error) => Err(error),
+            },
+            MessageType::Integrity => match IntegrityMessage::decode(cursor, format, at) {
+                Ok(IntegrityMessage { node, hash }) => Ok(Self::Integrity { node, hash }),
+                Err(error) => Err(error),
+            },
             MessageType::Ack => {
                 Ok(Self::Ack { range: read_range(cursor, format)?, delay: cursor.u64("delay sample")? })
             }
@@ -248,28 +300,6 @@ impl<'a> Message<'a> {
                 Self::decode_pex(cursor, message)
             }
         }
-    }
-
-    #[inline]
-    fn decode_data(cursor: &mut Cursor<'a>, format: &Format) -> Result<Self, WireError> {
-        let at = cursor.offset();
-        let name = read_chunk(cursor, format)?;
-        let timestamp = cursor.u64("timestamp")?;
-        let chunk_size = format.chunk_size().bytes();
-        let payload_at = cursor.offset();
-        // RFC 7574 §8.6: only a datagram's last chunk may be short.
-        let payload = cursor.at_most(usize::try_from(chunk_size).unwrap_or(usize::MAX));
-        if payload.is_empty() {
-            return Err(cursor.error_at(payload_at, Kind::EmptyPayload));
-        }
-        // R4: a byte range is the whole chunk or what there is of it.
-        if let Some(named) = name.bytes
-            && named != u64::from(chunk_size)
-            && named != payload.len() as u64
-        {
-            return Err(cursor.error_at(at, Kind::PayloadLength { named, carried: payload.len() }));
-        }
-        Ok(Self::Data { chunk: name.chunk, timestamp, payload })
     }
 
     fn decode_pex(cursor: &mut Cursor<'a>, message: MessageType) -> Result<Self, WireError> {

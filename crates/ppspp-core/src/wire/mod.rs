@@ -20,9 +20,11 @@ mod message_set;
 #[cfg(test)]
 mod properties;
 
+pub(crate) use datagram::ContentMessage;
 pub use datagram::{DatagramBuilder, Messages, PushError, RangeMessage};
 pub use error::{EncodeError, WireError, WireErrorKind};
 pub use handshake::{Handshake, HandshakeOption, PROTOCOL_VERSION, read_handshake};
+pub(crate) use message::{DataMessage, IntegrityMessage};
 pub use message::{Message, MessageType};
 pub use message_set::MessageSet;
 
