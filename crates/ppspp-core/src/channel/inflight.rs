@@ -124,21 +124,14 @@ impl InFlight {
         if range.is_empty() || self.chunks == 0 {
             return;
         }
-        let mut emptied = None;
-        let mut settled: [Serial; BLOCK as usize] = [0; BLOCK as usize];
+        let mut emptied = false;
         for (&number, block) in self.blocks.range_mut(range.start() / BLOCK..=(range.end() - 1) / BLOCK) {
             let mut hit = block.flying & mask_in(number, range);
             block.flying &= !hit;
-            if block.flying == 0 {
-                emptied = Some(number);
-            }
-            let mut count = 0;
+            emptied |= block.flying == 0;
             while hit != 0 {
-                settled[count] = block.serials[hit.trailing_zeros() as usize];
+                let serial = block.serials[hit.trailing_zeros() as usize];
                 hit &= hit - 1;
-                count += 1;
-            }
-            for &serial in &settled[..count] {
                 let Some(sent) = self.sent.get_mut((serial - self.first) as usize) else { continue };
                 sent.fate = Fate::Settled;
                 self.bytes -= u64::from(sent.bytes);
@@ -151,7 +144,7 @@ impl InFlight {
                 note_newest(&mut self.newest_acked, serial, sent.sent_at);
             }
         }
-        if emptied.is_some() {
+        if emptied {
             self.drop_empty_blocks(range);
         }
     }

@@ -297,10 +297,9 @@ impl Upload {
             self.flow.progress_at = now;
         }
         let before = self.in_flight.bytes();
-        self.skip(next);
-        if next.first_sent_at.is_none()
-            && let Some(run) = &mut self.run
-        {
+        if next.first_sent_at.is_some() {
+            self.resend.pop_front();
+        } else if let Some(run) = &mut self.run {
             run.on_sent(next.chunk);
         }
         self.in_flight.on_sent(next.chunk, bytes, now, next.first_sent_at);

@@ -27,6 +27,8 @@ pub struct Pacer {
     tokens: i64,
     refilled_at: Instant,
     rate: Rate,
+    /// Most tokens, at this rate: worked out once, since it is needed for every datagram.
+    capacity: i64,
 }
 
 /// `bytes` per `micros`; neither is zero.
@@ -63,17 +65,14 @@ impl Pacer {
     /// A pacer with a full bucket, for segments of `mss` bytes.
     pub fn new(now: Instant, mss: u32) -> Self {
         let mss = u64::from(mss.max(1));
-        Self {
-            mss,
-            tokens: tokens(mss * MIN_BURST_SEGMENTS),
-            refilled_at: now,
-            rate: Rate::new(mss, super::rtt::DEFAULT_RTT, true),
-        }
+        let rate = Rate::new(mss, super::rtt::DEFAULT_RTT, true);
+        Self { mss, tokens: tokens(mss * MIN_BURST_SEGMENTS), refilled_at: now, rate, capacity: capacity(rate, mss) }
     }
 
     /// The path's segment size changed to `mss` bytes.
     pub fn set_mss(&mut self, mss: u32) {
         self.mss = u64::from(mss.max(1));
+        self.capacity = capacity(self.rate, self.mss);
     }
 
     /// Bytes that may leave now, given the controller's window and [`RttEstimator::pacing_rtt`](super::RttEstimator::pacing_rtt).
@@ -83,13 +82,14 @@ impl Pacer {
     pub fn budget(&mut self, now: Instant, window: u64, rtt: Duration, in_slow_start: bool) -> u64 {
         self.refill(now);
         self.rate = Rate::new(window, rtt, in_slow_start);
-        self.tokens = self.tokens.min(self.capacity());
+        self.capacity = capacity(self.rate, self.mss);
+        self.tokens = self.tokens.min(self.capacity);
         self.tokens.max(0).cast_unsigned() >> FRACTION_BITS
     }
 
     /// Takes `bytes` that left out of the bucket; more than the budget makes a debt of at most one burst.
     pub fn on_sent(&mut self, bytes: u64) {
-        let debt = self.capacity().saturating_neg();
+        let debt = self.capacity.saturating_neg();
         self.tokens = self.tokens.saturating_sub(tokens(bytes)).max(debt);
     }
 
@@ -105,18 +105,19 @@ impl Pacer {
 
     /// Most bytes that may leave at once at the rate of the latest [`budget`](Self::budget).
     pub fn burst(&self) -> u64 {
-        self.capacity().cast_unsigned() >> FRACTION_BITS
+        self.capacity.cast_unsigned() >> FRACTION_BITS
     }
 
     fn refill(&mut self, now: Instant) {
         let elapsed = micros(now.saturating_since(self.refilled_at));
-        self.tokens = self.tokens.saturating_add(self.rate.tokens(elapsed)).min(self.capacity());
+        self.tokens = self.tokens.saturating_add(self.rate.tokens(elapsed)).min(self.capacity);
         self.refilled_at = self.refilled_at.max(now);
     }
+}
 
-    fn capacity(&self) -> i64 {
-        self.rate.tokens(micros(BURST_TIME)).clamp(tokens(self.mss * MIN_BURST_SEGMENTS), tokens(MAX_BYTES))
-    }
+/// Most tokens that a pacer holds at `rate`, for segments of `mss` bytes.
+fn capacity(rate: Rate, mss: u64) -> i64 {
+    rate.tokens(micros(BURST_TIME)).clamp(tokens(mss * MIN_BURST_SEGMENTS), tokens(MAX_BYTES))
 }
 
 #[cfg(test)]

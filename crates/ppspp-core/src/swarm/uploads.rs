@@ -171,14 +171,15 @@ impl<'a> Source<'a> {
 
 impl ChunkSource for Source<'_> {
     fn chunk(&self, chunk: ChunkIndex) -> Option<&[u8]> {
-        let group = self.geometry.group_of(chunk);
-        let cached = self.cached(group)?;
-        if cached.chunks & mask(self.geometry.group_chunks(group), ChunkRange::single(chunk)) == 0 {
+        let cached = self.cached(self.geometry.group_of(chunk))?;
+        let place = chunk.value() & ((1 << self.geometry.group_layer()) - 1);
+        if cached.chunks >> place & 1 == 0 {
             return None;
         }
-        let base = self.geometry.offset(ChunkIndex::new(cached.range.start()));
-        let bytes = self.geometry.byte_range(ChunkRange::single(chunk));
-        cached.data.get((bytes.start - base) as usize..(bytes.end - base) as usize)
+        let size = self.geometry.chunk_size().bytes() as usize;
+        let start = (chunk.value() - cached.range.start()) as usize * size;
+        // The content's last chunk may be shorter, and is where the data ends.
+        cached.data.get(start..cached.data.len().min(start + size))
     }
 
     fn node(&self, node: Bin) -> Option<&[u8]> {
