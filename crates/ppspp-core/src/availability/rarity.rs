@@ -1,20 +1,28 @@
 //! How many peers have each group.
 
-use alloc::collections::BTreeMap;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use crate::availability::PeerMap;
 use crate::chunk::{ChunkIndex, ChunkRange, Geometry};
+
+/// Most runs in a leaf: a change moves half of them, and a search looks at two lists in place of the nodes of a deep
+/// tree. Few in tests, so that there are many leaves.
+const LEAF: usize = if cfg!(test) { 4 } else { 256 };
 
 /// How many peers have each group, as runs of equal counts: memory follows how scattered the peers' chunks are, and a
 /// peer that has everything is one in a counter.
 ///
 /// Positions are group indices. A group counts for a peer that has all of its chunks.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Rarity {
     /// Peers that have everything.
     complete: u32,
-    /// Where a run of equal counts starts, and its count of peers that have a part; absent before the first.
-    starts: BTreeMap<u64, u32>,
+    /// Where a run of equal counts starts, and its count of peers that have a part, ascending; absent before the first.
+    /// Leaves of at most [`LEAF`], none of them empty.
+    leaves: Vec<Vec<(u64, u32)>>,
+    /// Runs in all leaves.
+    runs: usize,
     /// Most runs kept.
     max_runs: usize,
 }
@@ -22,7 +30,7 @@ pub struct Rarity {
 impl Rarity {
     /// Nobody has anything. At most `max_runs` runs are kept, each some 16 bytes: what would take more is not counted.
     pub const fn new(max_runs: usize) -> Self {
-        Self { complete: 0, starts: BTreeMap::new(), max_runs }
+        Self { complete: 0, leaves: Vec::new(), runs: 0, max_runs }
     }
 
     /// Number of peers that have `group`.
@@ -36,17 +44,23 @@ impl Rarity {
     }
 
     /// Number of runs kept.
-    pub fn run_count(&self) -> usize {
-        self.starts.len()
+    pub const fn run_count(&self) -> usize {
+        self.runs
     }
 
     /// The parts of `groups` of equal counts, with the counts, in order.
     pub fn runs_in(&self, groups: ChunkRange) -> impl Iterator<Item = (ChunkRange, u32)> {
-        let after = groups.start().saturating_add(1);
-        let inside = self.starts.range(after..groups.end().max(after));
-        let counts = core::iter::once((groups.start(), self.partial(groups.start())))
-            .chain(inside.clone().map(|(&start, &count)| (start, count)));
-        let ends = inside.map(|(&start, _)| start).chain(core::iter::once(groups.end()));
+        let (leaf, place) = self.after(groups.start());
+        let (first, rest) = self.leaves.get(leaf..).and_then(<[_]>::split_first).unzip();
+        let inside = first
+            .and_then(|first| first.get(place..))
+            .into_iter()
+            .chain(rest.into_iter().flatten().map(Vec::as_slice))
+            .flatten()
+            .copied()
+            .take_while(move |&(start, _)| start < groups.end());
+        let counts = core::iter::once((groups.start(), self.count_before(leaf, place))).chain(inside.clone());
+        let ends = inside.map(|(start, _)| start).chain(core::iter::once(groups.end()));
         counts
             .zip(ends)
             .map(|((start, count), end)| (ChunkRange::new(start, end), self.complete + count))
@@ -74,32 +88,95 @@ impl Rarity {
     }
 
     fn partial(&self, group: u64) -> u32 {
-        self.starts.range(..=group).next_back().map_or(0, |(_, &count)| count)
+        let (leaf, place) = self.after(group);
+        self.count_before(leaf, place)
+    }
+
+    /// Leaf and place behind the last run that starts at or before `group`.
+    fn after(&self, group: u64) -> (usize, usize) {
+        let starts_after = |&(start, _): &(u64, u32)| start <= group;
+        let leaf = self.leaves.partition_point(|leaf| leaf.first().is_some_and(starts_after)).saturating_sub(1);
+        (leaf, self.leaves.get(leaf).map_or(0, |leaf| leaf.partition_point(starts_after)))
+    }
+
+    /// The count of the run before such a place: only in the first leaf is there none.
+    fn count_before(&self, leaf: usize, place: usize) -> u32 {
+        let before = place.checked_sub(1).and_then(|before| self.leaves.get(leaf)?.get(before));
+        before.map_or(0, |&(_, count)| count)
     }
 
     fn change(&mut self, groups: ChunkRange, next: impl Fn(u32) -> u32) {
         let edges = [groups.start(), groups.end()];
-        let new = edges.iter().filter(|edge| !self.starts.contains_key(edge)).count();
+        let new = edges.into_iter().filter(|&edge| self.starting_at(edge).is_none()).count();
         // Counts are hints: a crowd of scattered peers is counted in part.
-        if groups.is_empty() || (new > 0 && self.starts.len() + new > self.max_runs) {
+        if groups.is_empty() || (new > 0 && self.runs + new > self.max_runs) {
             return;
         }
         for edge in edges {
-            let count = self.partial(edge);
-            self.starts.entry(edge).or_insert(count);
+            self.split(edge);
         }
-        for (_, count) in self.starts.range_mut(groups.start()..groups.end()) {
+        let (leaf, _) = self.after(groups.start());
+        let inside = self.leaves[leaf..].iter_mut().flatten().skip_while(|(start, _)| *start < groups.start());
+        for (_, count) in inside.take_while(|(start, _)| *start < groups.end()) {
             *count = next(*count);
         }
         // Only at the ends can neighbours have become equal.
         for edge in edges {
-            let before = self.starts.range(..edge).next_back().map_or(0, |(_, &count)| count);
-            if self.starts.get(&edge) == Some(&before) {
-                self.starts.remove(&edge);
+            self.join(edge);
+        }
+    }
+
+    /// Leaf and place of the run that starts at `edge`.
+    fn starting_at(&self, edge: u64) -> Option<(usize, usize)> {
+        let (leaf, after) = self.after(edge);
+        let place = after.checked_sub(1)?;
+        (self.leaves.get(leaf)?.get(place)?.0 == edge).then_some((leaf, place))
+    }
+
+    /// Lets a run start at `edge`.
+    fn split(&mut self, edge: u64) {
+        if self.starting_at(edge).is_some() {
+            return;
+        }
+        let (at, place) = self.after(edge);
+        let count = self.count_before(at, place);
+        self.runs += 1;
+        let Some(leaf) = self.leaves.get_mut(at) else {
+            self.leaves.push(vec![(edge, count)]);
+            return;
+        };
+        leaf.insert(place, (edge, count));
+        if leaf.len() > LEAF {
+            let right = leaf.split_off(LEAF / 2);
+            self.leaves.insert(at + 1, right);
+        }
+    }
+
+    /// Lets no run start at `edge` if those on both sides of it have equal counts.
+    fn join(&mut self, edge: u64) {
+        let Some((at, place)) = self.starting_at(edge) else { return };
+        let before = edge.checked_sub(1).map_or(0, |before| self.partial(before));
+        let leaf = &mut self.leaves[at];
+        if leaf[place].1 == before {
+            leaf.remove(place);
+            self.runs -= 1;
+            if leaf.is_empty() {
+                self.leaves.remove(at);
             }
         }
     }
 }
+
+/// What is counted, however it lies in leaves.
+impl PartialEq for Rarity {
+    fn eq(&self, other: &Self) -> bool {
+        self.complete == other.complete
+            && self.max_runs == other.max_runs
+            && self.leaves.iter().flatten().eq(other.leaves.iter().flatten())
+    }
+}
+
+impl Eq for Rarity {}
 
 /// The groups that a peer with `have` has in full, of those that `part` of its chunks touches.
 pub fn whole_groups(geometry: &Geometry, have: &PeerMap, part: ChunkRange) -> ChunkRange {

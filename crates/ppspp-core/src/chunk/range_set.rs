@@ -220,8 +220,15 @@ impl RangeSet {
             return (0, 0);
         }
         let from = self.runs.partition_point(|run| run.end() <= range.start());
-        let to = from + self.runs[from..].partition_point(|run| run.start() < range.end());
-        (from, to)
+        let rest = &self.runs[from..];
+        let before = |run: &ChunkRange| run.start() < range.end();
+        // Most ranges that are asked for share chunks with one run or none.
+        let shared = if rest.get(1).is_some_and(before) {
+            rest.partition_point(before)
+        } else {
+            usize::from(rest.first().is_some_and(before))
+        };
+        (from, from + shared)
     }
 }
 
