@@ -159,6 +159,7 @@ fn on_channel(swarm: &mut Swarm, cx: &mut Cx<'_>, slot: PeerSlot, remote: Socket
                 false
             }
         },
+        State::Established(_) if handshake.is_none() => swarm.on_messages(cx, slot, body),
         State::Established(_) => on_established(swarm, cx, slot, handshake, body),
         State::Closing(_) | State::Closed => false,
     }
