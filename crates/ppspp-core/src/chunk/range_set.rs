@@ -88,7 +88,7 @@ impl RangeSet {
         };
         let from = self.runs.partition_point(|run| run.end() < first.start());
         let to = from + self.runs[from..].partition_point(|run| run.start() <= end);
-        let mut merged: Vec<ChunkRange> = Vec::new();
+        let mut merged: Vec<ChunkRange> = Vec::with_capacity(to - from + theirs.clone().count());
         let mut ours = self.runs[from..to].iter().copied().peekable();
         loop {
             let ours_first = match (ours.peek(), theirs.peek()) {
