@@ -70,6 +70,56 @@ fn open_groups_are_bounded() {
     net.fetches(leecher, &sample, Duration::from_secs(60));
 }
 
+/// R2: groups that wait for storage alone count as begun, and what ends their wait lets others begin at once.
+#[test]
+fn a_slow_disk_at_the_bound_on_open_groups_is_waited_for() {
+    let sample = Sample::new(1 << 20);
+    for open_groups in [1, 2, 3] {
+        let mut net = Net::new();
+        let seeders = [(); 2].map(|()| net.seeder(&sample));
+        let mut config = EndpointConfig::default();
+        config.limits.open_groups = open_groups;
+        let leecher = net.add_with(config, sample.metadata.clone(), Content::Fetch, Vec::new());
+        for seeder in seeders {
+            net.connect(leecher, seeder);
+        }
+        let mut rounds = 0;
+        while !net.hosts[leecher].complete {
+            net.hosts[leecher].disk.hold_writes = true;
+            net.run_for(10 * RTT);
+            let now = net.now;
+            net.hosts[leecher].release_writes(now);
+            rounds += 1;
+            assert!(rounds < 100, "{:?} with {open_groups} groups", net.hosts[leecher].progress());
+        }
+        // Each chunk that came was one that could be kept.
+        let sent: u64 = seeders.iter().map(|&seeder| net.hosts[seeder].stats().chunks_sent).sum();
+        assert!(sent <= 1024 + 16, "{sent} chunks were sent with {open_groups} groups");
+    }
+}
+
+/// R2, R13: groups that could not be stored are open and empty; they count towards the bound, and are fetched again.
+#[test]
+fn a_failing_disk_at_the_bound_on_open_groups_is_survived() {
+    let sample = Sample::new(256 << 10);
+    for open_groups in [1, 2, 3] {
+        let mut net = Net::new();
+        let seeder = net.seeder(&sample);
+        let mut config = EndpointConfig::default();
+        config.limits.open_groups = open_groups;
+        let leecher = net.add_with(config, sample.metadata.clone(), Content::Fetch, Vec::new());
+        net.connect(leecher, seeder);
+        for _ in 0..3 {
+            net.hosts[leecher].disk.fail_writes = true;
+            net.run_for(5 * RTT);
+            // Groups after these are begun meanwhile.
+            net.hosts[leecher].disk.fail_writes = false;
+            net.run_for(RTT);
+        }
+        net.fetches(leecher, &sample, Duration::from_secs(5));
+    }
+}
+
 /// What changed on a leecher's disk is not sent either, and fetched again, hashes included.
 #[test]
 fn what_changed_on_a_leechers_disk_is_fetched_again() {
