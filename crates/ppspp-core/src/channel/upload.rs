@@ -99,8 +99,10 @@ impl Upload {
 
     /// Queues what a REQUEST asks for, in order of arrival (RFC 7574 §3.7), at most `limit` ranges.
     ///
-    /// What is queued already is not queued again; what is in flight is skipped when its turn comes (R16).
-    pub(crate) fn on_request(&mut self, range: ChunkRange, limit: usize) {
+    /// What is queued already is not queued again; what is in flight is skipped when its turn comes (R16). Returns
+    /// whether there was room for all of it.
+    pub(crate) fn on_request(&mut self, range: ChunkRange, limit: usize) -> bool {
+        let mut room = true;
         let mut fresh = RangeSet::new();
         fresh.insert(range);
         for &queued in &self.queue {
@@ -119,8 +121,11 @@ impl Upload {
                 *last = ChunkRange::new(last.start(), part.end());
             } else if self.queue.len() < limit {
                 self.queue.push_back(part);
+            } else {
+                room = false;
             }
         }
+        room
     }
 
     /// Whether any of `range` was planned for the peer before.

@@ -395,6 +395,18 @@ impl Swarm {
         if conduct.on_excess(now, messages) { Err(Misbehaviour::Flooding) } else { Ok(()) }
     }
 
+    /// Counts a datagram of REQUESTs that were not all taken in: over the bound, while choked, or for what there is not.
+    ///
+    /// # Errors
+    /// [`Misbehaviour::Flooding`] when it has become a flood (RFC 7574 §12.6.6).
+    pub(crate) fn on_refused(&mut self, now: Instant, slot: PeerSlot) -> Result<(), Misbehaviour> {
+        let Some(channel) = self.peers.get_mut(slot as usize) else { return Ok(()) };
+        let chunks = channel.stats.chunks_sent;
+        let Some(peer) = channel.established_mut() else { return Ok(()) };
+        let conduct = peer.conduct.get_or_insert_with(|| Box::new(Conduct::new(now)));
+        if conduct.on_refusal(now, chunks) { Err(Misbehaviour::Flooding) } else { Ok(()) }
+    }
+
     /// Whether the peer in `slot`, whose requests just expired, is worth no slot: it has left almost everything
     /// unanswered, is not a trusted source, and others have something to give.
     pub(crate) fn is_useless(&mut self, now: Instant, slot: PeerSlot) -> bool {

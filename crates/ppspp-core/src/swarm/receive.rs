@@ -18,6 +18,7 @@ impl Swarm {
     pub(crate) fn on_messages(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, body: &[u8]) {
         let mut brought_hashes = false;
         let mut brought_acks = false;
+        let mut refused = false;
         for message in Messages::new(body, &self.format).take(cx.config.limits.messages_per_datagram) {
             if let Ok(message) = &message {
                 self.traffic.received.on_message(message, &self.format);
@@ -37,6 +38,10 @@ impl Swarm {
                 Ok(
                     message @ (Message::PexReq | Message::PexResV4(_) | Message::PexResV6(_) | Message::PexResCert(_)),
                 ) => self.on_exchange(cx, slot, &message),
+                Ok(Message::Request(range)) => {
+                    refused |= !self.on_request(cx, slot, range);
+                    Ok(())
+                }
                 Ok(message) => {
                     brought_acks |= matches!(message, Message::Ack { .. });
                     self.on_control(cx, slot, &message);
@@ -57,6 +62,10 @@ impl Swarm {
                 upload.finish_acks(cx.now);
             }
             upload.finish_haves(cx.now);
+        }
+        if refused && let Err(why) = self.on_refused(cx.now, slot) {
+            self.close_channel(cx, slot, CloseReason::Misbehaved(why));
+            return;
         }
         self.wake.push(slot);
     }
@@ -115,7 +124,6 @@ impl Swarm {
                     peer.acked.add(range, clip, runs);
                 }
             }
-            Message::Request(range) => self.on_request(cx, slot, range),
             Message::Cancel(range) => {
                 if let Some(upload) = &mut peer.upload {
                     upload.cancel(range, limits.queued_requests);
@@ -135,16 +143,17 @@ impl Swarm {
         }
     }
 
-    fn on_request(&mut self, cx: &Cx<'_>, slot: PeerSlot, range: ChunkRange) {
-        let Some(geometry) = self.content.geometry() else { return };
+    /// Takes in a REQUEST; returns whether all of it may be answered.
+    fn on_request(&mut self, cx: &Cx<'_>, slot: PeerSlot, range: ChunkRange) -> bool {
+        let Some(geometry) = self.content.geometry() else { return false };
         let range = range.intersection(geometry.all());
         // RFC 7574 §12.6.8: what a choked peer asks for is dropped.
         if range.is_empty() || !self.admit(cx, slot) {
-            return;
+            return false;
         }
-        let Some(channel) = self.peers.get_mut(slot as usize) else { return };
+        let Some(channel) = self.peers.get_mut(slot as usize) else { return false };
         let mss = segment_size(&self.format, channel.mtu);
-        let State::Established(peer) = &mut channel.state else { return };
+        let State::Established(peer) = &mut channel.state else { return false };
         // It knows of something to ask for.
         peer.repeat = peer.repeat.map(|_| Repeat::new(cx.now));
         let lost = peer.acked.intersects(range) || peer.have.intersects(range);
@@ -156,13 +165,14 @@ impl Swarm {
         if doubted {
             upload.doubt(groups);
         }
-        upload.on_request(range, cx.config.limits.queued_requests);
+        let taken = upload.on_request(range, cx.config.limits.queued_requests);
         if doubted {
             peer.acked.remove(groups);
         }
         if lost {
             self.on_peer_lacks(slot, range);
         }
+        taken
     }
 }
 
