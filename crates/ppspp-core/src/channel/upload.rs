@@ -68,6 +68,8 @@ pub(crate) struct Upload {
     last_loss: Option<Instant>,
     probed: bool,
     lost: Vec<LostChunk>,
+    /// Bytes that were read for it and that it did not ask for, to be charged to its share (R2).
+    pub(crate) owed: u64,
 }
 
 impl Upload {
@@ -94,6 +96,7 @@ impl Upload {
             last_loss: None,
             probed: false,
             lost: Vec::new(),
+            owed: 0,
         }
     }
 
