@@ -48,6 +48,16 @@ impl Conduct {
         self.expiries >= MIN_EXPIRIES && delivers_little(vain, came)
     }
 
+    /// The account of another channel of the same peer, which takes this one's place.
+    pub(crate) const fn succeeded(&self, now: Instant) -> Self {
+        Self { excess: self.excess, leaked_at: self.leaked_at, ..Self::new(now) }
+    }
+
+    /// Whether a peer that leaves had begun to flood us: it would come back with an empty account.
+    pub(crate) const fn has_flooded(&self) -> bool {
+        self.excess > FLOOD / 2
+    }
+
     /// Counts `messages` that went beyond a bound and were ignored; returns whether the peer floods us.
     pub(crate) fn on_excess(&mut self, now: Instant, messages: u64) -> bool {
         let seconds = (now - self.leaked_at).as_secs();

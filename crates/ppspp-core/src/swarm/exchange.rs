@@ -170,6 +170,9 @@ impl Swarm {
         let limit = cx.config.limits.candidates;
         match reason {
             CloseReason::Misbehaved(why) => cx.reputation.strike(address, trusted, offence(why), cx.now),
+            CloseReason::ByPeer if has_flooded(channel) => {
+                cx.reputation.strike(address, trusted, Offence::Nuisance, cx.now);
+            }
             CloseReason::ByPeer if left_us_waiting(channel) => {
                 cx.reputation.strike(address, trusted, Offence::Uselessness, cx.now);
             }
@@ -429,6 +432,11 @@ fn left_us_waiting(channel: &Channel) -> bool {
     let conduct = channel.established().and_then(|peer| peer.conduct.as_deref());
     let stats = &channel.stats;
     conduct.is_some_and(|conduct| conduct.is_suspect(stats.requests_expired, stats.chunks_received))
+}
+
+/// Whether the peer leaves after it asked for or said so much too much that it would not have been kept for long.
+fn has_flooded(channel: &Channel) -> bool {
+    channel.established().and_then(|peer| peer.conduct.as_deref()).is_some_and(Conduct::has_flooded)
 }
 
 /// How bad it is.

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ppspp_core::chunk::ChunkRange;
-use ppspp_core::wire::Message;
+use ppspp_core::wire::{ChannelId, Handshake, Message};
 use ppspp_core::{ByteRate, CloseReason, Content, EndpointConfig, Misbehaviour, Rates};
 
 use crate::net::{Net, Sample};
-use crate::raw::opening;
+use crate::raw::{handshake_of, opening};
 use crate::script::Script;
 
 const MS: Duration = Duration::from_millis(1);
@@ -98,6 +98,41 @@ fn a_flood_of_requests_is_shown_the_door() {
     assert!(got < 200, "{got} chunks were sent in vain");
     assert_eq!(net.hosts[seeder].closed, [FLOODING]);
     assert!(!peers(&net, seeder).any(|address| address == script.address));
+}
+
+/// Whoever closes before it is shown the door, or opens another channel in place of the one it abused, gains nothing.
+#[test]
+fn coming_back_does_not_clear_the_account_of_a_flood() {
+    for says_goodbye in [true, false] {
+        let (mut net, seeder, sample, first) = seeder(4);
+        let mut script = first;
+        let mut sent = 0;
+        serves(&mut net, seeder, &sample, |net| {
+            if !peers(net, seeder).any(|address| address == script.address) {
+                return;
+            }
+            for _ in 0..1000 {
+                script.say(net, &[Message::Request(BEYOND)]);
+                sent += 1;
+            }
+            if sent % 3000 == 0 && says_goodbye {
+                script.say(net, &[Message::Handshake(Handshake::closing())]);
+            }
+            if sent % 3000 == 0 && net.hosts[seeder].endpoint.stats().dropped.shunned == 0 {
+                net.extra.clear();
+                net.inject(seeder, script.address, &opening(&sample.metadata, 7 + sent));
+                let reply = net.extra.iter().find(|(_, to, _)| *to == script.address).map(|(.., bytes)| bytes.clone());
+                if let Some((reply, _)) = reply.as_deref().and_then(handshake_of) {
+                    script.remote = reply.source;
+                    script.local = ChannelId::new(7 + sent);
+                    script.say(net, &[]);
+                }
+            }
+        });
+        let dropped = net.hosts[seeder].endpoint.stats().dropped.shunned;
+        assert!(sent < 8000 && (dropped > 0 || net.hosts[seeder].closed.contains(&FLOODING)), "{sent}, {dropped}");
+        assert!(!peers(&net, seeder).any(|address| address == script.address));
+    }
 }
 
 /// Who takes what it asks for may ask for more than there is room for, and again: so does an honest peer far away.
