@@ -96,15 +96,23 @@ impl InFlight {
         self.sent.back().map(|sent| sent.sent_at)
     }
 
-    /// Records that `chunk` leaves in a datagram of `bytes`. It must not be in flight already.
-    pub(crate) fn on_sent(&mut self, chunk: ChunkIndex, bytes: u32, now: Instant, first_sent_at: Option<Instant>) {
+    /// Records that `chunk` leaves in a datagram of `bytes`, `repeated` if it was sent before. It must not be in flight
+    /// already.
+    pub(crate) fn on_sent(
+        &mut self,
+        chunk: ChunkIndex,
+        bytes: u32,
+        now: Instant,
+        first_sent_at: Option<Instant>,
+        repeated: bool,
+    ) {
         debug_assert!(!self.contains(chunk), "a chunk flies once at a time (R16)");
         let serial = self.first + self.sent.len() as u64;
         self.sent.push_back(Transmission {
             chunk: chunk.value(),
             bytes,
             fate: Fate::Flying,
-            repeated: first_sent_at.is_some(),
+            repeated,
             sent_at: now,
             first_sent_at: first_sent_at.unwrap_or(now),
         });

@@ -72,7 +72,7 @@ pub(crate) struct Writer<'a, S> {
     pub(crate) upload: &'a mut Upload,
     pub(crate) source: &'a S,
     pub(crate) geometry: &'a Geometry,
-    /// Chunks the peer is known to have verified, from HAVE and ACK.
+    /// Chunks the peer is known to have verified, from HAVE, unless it is doubted, and from ACK.
     pub(crate) known: [&'a PeerMap; 2],
     pub(crate) path: Path,
     pub(crate) stats: &'a mut TransferStats,
@@ -134,8 +134,12 @@ impl<S: ChunkSource> Writer<'_, S> {
     fn hashes(&self, next: NextChunk) -> Hashes {
         let upload = &*self.upload;
         // The run first: its answer is a bit mask, and nearly always yes.
-        let knows =
-            |range: ChunkRange| upload.sent_in_run(range, next) || self.known.iter().any(|map| map.intersects(range));
+        let [have, acked] = self.known;
+        let knows = |range: ChunkRange| {
+            upload.sent_in_run(range, next)
+                || acked.intersects(range)
+                || have.intersects(range) && !upload.is_doubted(range)
+        };
         // RFC 7574 §5.6.2: the first DATA to a newcomer brings all peaks.
         let newcomer =
             self.known.iter().all(|map| map.as_set().is_empty()) && !upload.sent_in_run(self.geometry.all(), next);

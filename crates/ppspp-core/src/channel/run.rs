@@ -46,6 +46,8 @@ pub(crate) struct Run {
     base: u64,
     todo: u128,
     sent: u128,
+    /// Whether any of it was planned for the peer before.
+    pub(super) again: bool,
 }
 
 impl Run {
@@ -54,7 +56,7 @@ impl Run {
         let base = requested.start() & !(len.0 - 1);
         let whole = ChunkRange::new(base, base.saturating_add(len.0));
         let part = requested.intersection(whole);
-        (Self { base, todo: mask(base, part), sent: 0 }, ChunkRange::new(part.end(), requested.end()))
+        (Self { base, todo: mask(base, part), sent: 0, again: false }, ChunkRange::new(part.end(), requested.end()))
     }
 
     /// The smallest range that holds everything still to be sent.

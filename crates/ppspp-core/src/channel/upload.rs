@@ -44,8 +44,12 @@ pub(crate) struct Upload {
     next_run: Option<Run>,
     /// Whether what is planned was looked up since it last changed.
     prepared: bool,
-    /// What was planned for this peer before, and what it asks for although it waits already: it comes first.
+    /// What was planned for this peer before: asked for again it comes first, and an ACK may be for an earlier copy.
+    planned: RangeSet,
+    /// What it asks for although it waits already: it comes first as well.
     first: RangeSet,
+    /// Groups that it seems to have lost the hashes of: HAVE says nothing of these, only ACK does.
+    doubted: RangeSet,
     /// When to look again at requests that wait for others to be served first, and since when they do.
     held: Option<Instant>,
     held_since: Option<Instant>,
@@ -64,6 +68,8 @@ pub(crate) struct Upload {
     last_loss: Option<Instant>,
     probed: bool,
     lost: Vec<LostChunk>,
+    /// Bytes that were read for it and that it did not ask for, to be charged to its share (R2).
+    pub(crate) owed: u64,
 }
 
 impl Upload {
@@ -73,7 +79,9 @@ impl Upload {
             run: None,
             next_run: None,
             prepared: false,
+            planned: RangeSet::new(),
             first: RangeSet::new(),
+            doubted: RangeSet::new(),
             held: None,
             held_since: None,
             resend: VecDeque::new(),
@@ -88,13 +96,16 @@ impl Upload {
             last_loss: None,
             probed: false,
             lost: Vec::new(),
+            owed: 0,
         }
     }
 
     /// Queues what a REQUEST asks for, in order of arrival (RFC 7574 §3.7), at most `limit` ranges.
     ///
-    /// What is queued already is not queued again; what is in flight is skipped when its turn comes (R16).
-    pub(crate) fn on_request(&mut self, range: ChunkRange, limit: usize) {
+    /// What is queued already is not queued again; what is in flight is skipped when its turn comes (R16). Returns
+    /// whether there was room for all of it.
+    pub(crate) fn on_request(&mut self, range: ChunkRange, limit: usize) -> bool {
+        let mut room = true;
         let mut fresh = RangeSet::new();
         fresh.insert(range);
         for &queued in &self.queue {
@@ -113,8 +124,29 @@ impl Upload {
                 *last = ChunkRange::new(last.start(), part.end());
             } else if self.queue.len() < limit {
                 self.queue.push_back(part);
+            } else {
+                room = false;
             }
         }
+        room
+    }
+
+    /// Whether any of `range` was planned for the peer before.
+    pub(crate) fn was_planned(&self, range: ChunkRange) -> bool {
+        self.planned.intersects(range)
+    }
+
+    /// Takes the peer to know the hashes within `groups` no longer, whatever it announced.
+    pub(crate) fn doubt(&mut self, groups: ChunkRange) {
+        if self.doubted.insert_bounded(groups, MAX_FIRST).is_err() {
+            self.doubted.clear();
+            self.doubted.insert(groups);
+        }
+    }
+
+    /// Whether nothing follows from an announcement of a chunk of `range`.
+    pub(crate) fn is_doubted(&self, range: ChunkRange) -> bool {
+        self.doubted.covers(range)
     }
 
     /// Drops `range` from what is to be sent: a CANCEL, or a HAVE that acts as one (§3.8, R18).
@@ -201,12 +233,16 @@ impl Upload {
             }
             let Some(part) = self.take_part(now, spread, length, fed) else { return };
             spread.note(now, part);
-            if self.first.insert_bounded(part, MAX_FIRST).is_err() {
+            let again = self.planned.intersects(part);
+            if self.planned.insert_bounded(part, MAX_FIRST).is_err() {
                 // Whoever asks for so many pieces is asked to wait as a newcomer is.
+                self.planned.clear();
                 self.first.clear();
             }
             self.flow.planned += part.count();
-            self.next_run = Some(Run::split_from(part, length).0);
+            let mut run = Run::split_from(part, length).0;
+            run.again = again;
+            self.next_run = Some(run);
             self.prepared = false;
         }
     }
@@ -230,7 +266,8 @@ impl Upload {
             while !rest.is_empty() && seen < PLAN_AHEAD {
                 let (_, after) = Run::split_from(rest, length);
                 let part = ChunkRange::new(rest.start(), rest.end() - after.count());
-                let again = self.first.contains(ChunkIndex::new(part.start()));
+                let start = ChunkIndex::new(part.start());
+                let again = self.planned.contains(start) || self.first.contains(start);
                 let times = if again { 0 } else { spread.times(part) };
                 if best.is_none_or(|(fewest, ..)| times < fewest) {
                     best = Some((times, place, part));
@@ -297,12 +334,14 @@ impl Upload {
             self.flow.progress_at = now;
         }
         let before = self.in_flight.bytes();
+        // Karn: an ACK may be for an earlier copy, whether we repeat it or the peer asks for it again.
+        let repeated = next.first_sent_at.is_some() || self.run.as_ref().is_some_and(|run| run.again);
         if next.first_sent_at.is_some() {
             self.resend.pop_front();
         } else if let Some(run) = &mut self.run {
             run.on_sent(next.chunk);
         }
-        self.in_flight.on_sent(next.chunk, bytes, now, next.first_sent_at);
+        self.in_flight.on_sent(next.chunk, bytes, now, next.first_sent_at, repeated);
         self.flow.controller.on_sent(now, u64::from(bytes), before);
         self.flow.pacer.on_sent(u64::from(bytes));
     }

@@ -439,7 +439,12 @@ impl Verifier {
 
     /// Whether no group can be begun before another is closed.
     pub fn is_full(&self) -> bool {
-        self.open.len() >= self.max_open_groups
+        self.open_count() >= self.max_open_groups
+    }
+
+    /// How many groups are begun and not closed.
+    pub fn open_count(&self) -> usize {
+        self.open.len()
     }
 
     /// The groups that are begun and not closed, in order.

@@ -26,11 +26,13 @@ pub(crate) struct Conduct {
     /// Messages beyond a bound, less what leaked away by `leaked_at`.
     excess: u64,
     leaked_at: Instant,
+    /// Chunks that it had been sent when a request of its was last refused.
+    served: u64,
 }
 
 impl Conduct {
     pub(crate) const fn new(now: Instant) -> Self {
-        Self { expired_since: None, expiries: 0, excess: 0, leaked_at: now }
+        Self { expired_since: None, expiries: 0, excess: 0, leaked_at: now, served: 0 }
     }
 
     /// Notes that requests expired; returns whether the peer is useless by now, given the chunks that it was asked for in
@@ -46,12 +48,32 @@ impl Conduct {
         self.expiries >= MIN_EXPIRIES && delivers_little(vain, came)
     }
 
+    /// The account of another channel of the same peer, which takes this one's place.
+    pub(crate) const fn succeeded(&self, now: Instant) -> Self {
+        Self { excess: self.excess, leaked_at: self.leaked_at, ..Self::new(now) }
+    }
+
+    /// Whether a peer that leaves had begun to flood us: it would come back with an empty account.
+    pub(crate) const fn has_flooded(&self) -> bool {
+        self.excess > FLOOD / 2
+    }
+
     /// Counts `messages` that went beyond a bound and were ignored; returns whether the peer floods us.
     pub(crate) fn on_excess(&mut self, now: Instant, messages: u64) -> bool {
         let seconds = (now - self.leaked_at).as_secs();
         self.leaked_at = self.leaked_at + Duration::from_secs(seconds);
         self.excess = self.excess.saturating_sub(seconds.saturating_mul(FLOOD_LEAK)).saturating_add(messages);
         self.excess > FLOOD
+    }
+
+    /// Counts a datagram with requests that were refused; returns whether the peer floods us.
+    ///
+    /// Each of the `chunks` that it was sent so far makes up for one: who is served well on a bad path asks for much
+    /// again, and may find no room for all of it.
+    pub(crate) fn on_refusal(&mut self, now: Instant, chunks: u64) -> bool {
+        self.excess = self.excess.saturating_sub(chunks.saturating_sub(self.served));
+        self.served = chunks;
+        self.on_excess(now, 1)
     }
 }
 
@@ -89,6 +111,16 @@ mod tests {
             assert!(!conduct.on_expiry(START + second * SECOND, 64 * came - 1, came));
         }
         assert!(conduct.on_expiry(START + 1000 * SECOND, 64_000, 1000));
+    }
+
+    #[test]
+    fn who_is_served_may_be_refused_as_often() {
+        let mut conduct = Conduct::new(START);
+        for chunks in 0..100_000 {
+            assert!(!conduct.on_refusal(START, chunks));
+        }
+        let refused = (0..10_000).find(|_| conduct.on_refusal(START, 100_000));
+        assert_eq!(refused, Some(FLOOD as usize));
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl<R: Rng> Picker<'_, R> {
         let mut end = piece.start();
         for group in self.geometry.groups_touching(piece) {
             let next = self.geometry.group_chunks(group).end().min(piece.end());
-            let begun = self.requests.asked(group) != 0;
+            let begun = self.requests.asked(group) != 0 || self.requests.is_torn(group);
             if (!begun && room == 0) || !self.requests.has_room(group) {
                 break;
             }

@@ -79,6 +79,11 @@ impl Requests {
         self.torn.iter().copied()
     }
 
+    /// Whether some chunks of `group` are free and others are not.
+    pub(crate) fn is_torn(&self, group: GroupIndex) -> bool {
+        self.torn.contains(&group)
+    }
+
     /// Whether more of `group` can be asked for.
     pub(crate) fn has_room(&self, group: GroupIndex) -> bool {
         self.find(group).is_none_or(|key| !self.records[key].asked.is_full())

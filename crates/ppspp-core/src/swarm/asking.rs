@@ -157,6 +157,22 @@ impl Swarm {
         self.ration(cx, slot, room)
     }
 
+    /// Most groups that may have outstanding requests, at least where `allowance` chunks come near that bound. Groups that
+    /// are begun although nothing of them is asked for count as well, such as those that wait for storage (R2): chunks of
+    /// one more would be refused when they come.
+    fn group_limit(&self, limits: &Limits, geometry: &Geometry, allowance: u64) -> usize {
+        let verifier = &self.content.verifier;
+        let wanted = usize::try_from(allowance >> geometry.group_layer()).unwrap_or(usize::MAX);
+        let begun = self.requests.group_count() + verifier.open_count();
+        if begun.saturating_add(wanted).saturating_add(2) <= limits.open_groups {
+            return limits.open_groups - verifier.open_count();
+        }
+        // One of which nothing is here any more, since it could not be stored, is begun again like any other.
+        let waiting =
+            verifier.open_groups().filter(|&(group, open)| open.have() != 0 && self.requests.asked(group) == 0);
+        limits.open_groups.saturating_sub(waiting.count())
+    }
+
     /// The next run to ask `slot` for.
     fn pick(
         &mut self,
@@ -167,6 +183,7 @@ impl Swarm {
         allowance: u64,
     ) -> Option<ChunkRange> {
         let chunk_size = self.metadata.chunk_size;
+        let max_groups = self.group_limit(&cx.config.limits, geometry, allowance);
         let State::Established(peer) = &mut self.peers[slot as usize].state else { return None };
         let srtt = peer.srtt();
         let download = peer.download.as_deref_mut()?;
@@ -181,7 +198,7 @@ impl Swarm {
             rarity: &self.asking.rarity,
             have: &peer.have,
             pace,
-            max_groups: cx.config.limits.open_groups,
+            max_groups,
             cursor: download.cursor,
             rng: cx.rng,
         };
@@ -334,7 +351,8 @@ pub(crate) fn may_request(peer: &Established) -> bool {
     !peer.choked && peer.session.messages.contains(MessageType::Request) && !peer.have.as_set().is_empty()
 }
 
-/// Tells the peer what it is not to send any more (RFC 7574 §3.8), as far as there is room.
+/// Tells the peer what it is not to send any more (RFC 7574 §3.8), as far as there is room. One that did not offer to
+/// take CANCEL (§7.10) is told nothing: it may do without, and a HAVE follows that takes the requests back as well (R18).
 pub(crate) fn write_cancels(datagram: &mut DatagramBuilder<'_>, download: &mut Download, understood: bool) {
     loop {
         let Some(run) = download.cancels().runs().next() else { return };

@@ -170,6 +170,9 @@ impl Swarm {
         let limit = cx.config.limits.candidates;
         match reason {
             CloseReason::Misbehaved(why) => cx.reputation.strike(address, trusted, offence(why), cx.now),
+            CloseReason::ByPeer if has_flooded(channel) => {
+                cx.reputation.strike(address, trusted, Offence::Nuisance, cx.now);
+            }
             CloseReason::ByPeer if left_us_waiting(channel) => {
                 cx.reputation.strike(address, trusted, Offence::Uselessness, cx.now);
             }
@@ -395,6 +398,18 @@ impl Swarm {
         if conduct.on_excess(now, messages) { Err(Misbehaviour::Flooding) } else { Ok(()) }
     }
 
+    /// Counts a datagram of REQUESTs that were not all taken in: over the bound, while choked, or for what there is not.
+    ///
+    /// # Errors
+    /// [`Misbehaviour::Flooding`] when it has become a flood (RFC 7574 §12.6.6).
+    pub(crate) fn on_refused(&mut self, now: Instant, slot: PeerSlot) -> Result<(), Misbehaviour> {
+        let Some(channel) = self.peers.get_mut(slot as usize) else { return Ok(()) };
+        let chunks = channel.stats.chunks_sent;
+        let Some(peer) = channel.established_mut() else { return Ok(()) };
+        let conduct = peer.conduct.get_or_insert_with(|| Box::new(Conduct::new(now)));
+        if conduct.on_refusal(now, chunks) { Err(Misbehaviour::Flooding) } else { Ok(()) }
+    }
+
     /// Whether the peer in `slot`, whose requests just expired, is worth no slot: it has left almost everything
     /// unanswered, is not a trusted source, and others have something to give.
     pub(crate) fn is_useless(&mut self, now: Instant, slot: PeerSlot) -> bool {
@@ -417,6 +432,11 @@ fn left_us_waiting(channel: &Channel) -> bool {
     let conduct = channel.established().and_then(|peer| peer.conduct.as_deref());
     let stats = &channel.stats;
     conduct.is_some_and(|conduct| conduct.is_suspect(stats.requests_expired, stats.chunks_received))
+}
+
+/// Whether the peer leaves after it asked for or said so much too much that it would not have been kept for long.
+fn has_flooded(channel: &Channel) -> bool {
+    channel.established().and_then(|peer| peer.conduct.as_deref()).is_some_and(Conduct::has_flooded)
 }
 
 /// How bad it is.

@@ -188,7 +188,12 @@ impl Swarm {
             self.wake_all();
         }
         if result.is_ok() {
+            let full = self.content.verifier.is_full();
             self.on_stored(cx, range);
+            if full && !self.content.verifier.is_full() {
+                // R2: others may be begun now, and nobody looked for any since.
+                self.wake_all();
+            }
         } else {
             // R13: acknowledged or not, they are wanted again.
             self.content.forget(range);

@@ -283,6 +283,13 @@ impl Swarm {
         if let Some(old) = self.by_address.insert(address, slot)
             && old != slot
         {
+            // A new channel does not clear the peer's account.
+            let conduct =
+                self.peers.get(old as usize).and_then(Channel::established).and_then(|old| old.conduct.as_ref());
+            let conduct = conduct.map(|conduct| Box::new(conduct.succeeded(cx.now)));
+            if let Some(peer) = self.peers.get_mut(slot as usize).and_then(Channel::established_mut) {
+                peer.conduct = conduct;
+            }
             self.close_channel(cx, old, CloseReason::Replaced);
             self.by_address.insert(address, slot);
         }

@@ -21,6 +21,7 @@ impl Swarm {
     pub(crate) fn on_messages(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, body: &[u8]) -> bool {
         let mut brought_hashes = false;
         let mut brought_acks = false;
+        let mut refused = false;
         let mut gathered = true;
         let mut messages = Messages::new(body, &self.format);
         let mut begin = 0;
@@ -50,6 +51,9 @@ impl Swarm {
                         gathered = false;
                         self.count_received(message.message_type(), messages.offset() - begin);
                         brought_acks |= matches!(message, Message::Ack { .. });
+                        if let Message::Request(range) = message {
+                            refused |= !self.on_request(cx, slot, range);
+                        }
                         self.on_control(cx, slot, &message)
                     }
                     Some(Err(error)) => {
@@ -73,6 +77,10 @@ impl Swarm {
                 upload.finish_acks(cx.now);
             }
             upload.finish_haves(cx.now);
+        }
+        if refused && let Err(why) = self.on_refused(cx.now, slot) {
+            self.close_channel(cx, slot, CloseReason::Misbehaved(why));
+            return false;
         }
         self.wake.push(slot);
         false
@@ -148,7 +156,6 @@ impl Swarm {
                     peer.acked.add(range, clip, runs);
                 }
             }
-            Message::Request(range) => self.on_request(cx, slot, clip.map_or(range, |all| range.intersection(all))),
             Message::Cancel(range) => {
                 if let Some(upload) = &mut peer.upload {
                     upload.cancel(range, limits.queued_requests);
@@ -163,34 +170,49 @@ impl Swarm {
                 self.release_peer(slot);
             }
             Message::Unchoke => peer.choked = false,
-            // A HANDSHAKE was dealt with before; live messages are not offered in option 8.
+            // A HANDSHAKE and a REQUEST were dealt with before; live messages are not offered in option 8.
             _ => {}
         }
         Ok(())
     }
 
-    fn on_request(&mut self, cx: &Cx<'_>, slot: PeerSlot, range: ChunkRange) {
-        let Some(geometry) = self.content.geometry().filter(|_| !range.is_empty()) else { return };
+    /// Takes in a REQUEST; returns whether all of it may be answered.
+    fn on_request(&mut self, cx: &Cx<'_>, slot: PeerSlot, range: ChunkRange) -> bool {
+        let Some(geometry) = self.content.geometry() else { return false };
+        let range = range.intersection(geometry.all());
         // RFC 7574 §12.6.8: what a choked peer asks for is dropped.
-        if !self.admit(cx, slot) {
-            return;
+        if range.is_empty() || !self.admit(cx, slot) {
+            return false;
         }
-        let Some(channel) = self.peers.get_mut(slot as usize) else { return };
+        let Some(channel) = self.peers.get_mut(slot as usize) else { return false };
         let mss = segment_size(&self.format, channel.mtu);
-        let State::Established(peer) = &mut channel.state else { return };
-        // What it acknowledged and asks for again it could not keep, nor the hashes within those groups.
-        if peer.acked.intersects(range) {
-            for group in [range.start(), range.end() - 1].map(|chunk| geometry.group_of(ChunkIndex::new(chunk))) {
-                peer.acked.remove(geometry.group_chunks(group));
-            }
-            peer.acked.remove(range);
-            self.on_peer_lacks(slot, range);
-        }
-        let Some(peer) = self.established_mut(slot) else { return };
+        let State::Established(peer) = &mut channel.state else { return false };
         // It knows of something to ask for.
         peer.repeat = peer.repeat.map(|_| Repeat::new(cx.now));
-        peer.upload_mut(cx.config, mss, cx.now).on_request(range, cx.config.limits.queued_requests);
+        let lost = peer.acked.intersects(range) || peer.have.intersects(range);
+        let upload = peer.upload_mut(cx.config, mss, cx.now);
+        // R13: what it acknowledged or announced and asks for again it could not keep, nor the hashes within those
+        // groups. What was sent and not acknowledged may have been of no use for want of hashes.
+        let doubted = lost || upload.was_planned(range);
+        let groups = whole_groups(&geometry, range);
+        if doubted {
+            upload.doubt(groups);
+        }
+        let taken = upload.on_request(range, cx.config.limits.queued_requests);
+        if doubted {
+            peer.acked.remove(groups);
+        }
+        if lost {
+            self.on_peer_lacks(slot, range);
+        }
+        taken
     }
+}
+
+/// The chunks of all groups that `range` touches, which is not empty.
+fn whole_groups(geometry: &Geometry, range: ChunkRange) -> ChunkRange {
+    let [first, last] = [range.start(), range.end() - 1].map(|chunk| geometry.group_of(ChunkIndex::new(chunk)));
+    ChunkRange::new(geometry.group_chunks(first).start(), geometry.group_chunks(last).end())
 }
 
 /// The segment that congestion control counts in: as many datagrams of one chunk as the path carries in one packet.

@@ -204,9 +204,11 @@ impl Swarm {
             }
             let prepared = upload.take_unprepared();
             if prepared {
+                let mut extra = 0;
                 for range in upload.upcoming().take(runs) {
-                    self.uploads.prepare(cx, self.id, &self.content, &geometry, range, slot);
+                    extra += self.uploads.prepare(cx, self.id, &self.content, &geometry, range, slot);
                 }
+                upload.owed += extra;
             }
             let source = Source::new(&self.uploads, &self.content, &geometry);
             let (batch, blocked) = Writer {

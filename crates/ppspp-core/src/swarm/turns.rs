@@ -1,6 +1,6 @@
 //! Which channels stand in line to send DATA.
 
-use crate::channel::{Blocked, Upload};
+use crate::channel::Blocked;
 use crate::schedule::PeerSlot;
 use crate::swarm::Swarm;
 
@@ -14,8 +14,12 @@ impl Swarm {
         let Some(peer) = channel.established_mut() else { return };
         // Its turn is all it waits for, or nothing: what kept DATA back before is void.
         peer.blocked = Blocked::Idle;
-        if !peer.is_choked_by_us() && peer.upload.as_deref().is_some_and(Upload::has_requests) {
-            channel.turn = Some(self.backlog.insert(slot));
+        let choked = peer.is_choked_by_us();
+        if let Some(upload) = peer.upload.as_deref_mut().filter(|upload| !choked && upload.has_requests()) {
+            let place = self.backlog.insert(slot);
+            // R2: what was read for it before is charged as if it had been sent. Alone it owes nobody.
+            self.backlog.spend(place, core::mem::take(&mut upload.owed));
+            channel.turn = Some(place);
         }
     }
 

@@ -75,7 +75,7 @@ impl Uploads {
 
     /// Makes `range` be at hand soon: what is missing is read, whole groups together.
     ///
-    /// `peer` is woken when a read ends.
+    /// `peer` is woken when a read ends. Returns the bytes that are read beyond those of `range` (R2).
     pub(crate) fn prepare(
         &mut self,
         cx: &mut Cx<'_>,
@@ -84,7 +84,8 @@ impl Uploads {
         geometry: &Geometry,
         range: ChunkRange,
         peer: PeerSlot,
-    ) {
+    ) -> u64 {
+        let mut extra = 0;
         let mut together = ChunkRange::EMPTY;
         let mut reading = false;
         for group in geometry.groups_touching(range) {
@@ -105,19 +106,31 @@ impl Uploads {
                 together = joined;
                 continue;
             }
-            self.read_serving(cx, swarm, geometry, together);
+            extra += self.read_serving(cx, swarm, geometry, together, range);
             together = needed;
         }
-        self.read_serving(cx, swarm, geometry, together);
+        extra += self.read_serving(cx, swarm, geometry, together, range);
         if reading && !self.waiting.contains(&peer) {
             self.waiting.push(peer);
         }
+        extra
     }
 
-    fn read_serving(&mut self, cx: &mut Cx<'_>, swarm: SwarmId, geometry: &Geometry, range: ChunkRange) {
-        if !range.is_empty() && self.may_read(cx.config.limits.pending_reads) {
-            self.read(cx, swarm, geometry, range, Purpose::Serve);
+    /// Reads `range`, if another read may begin; returns how many of its bytes are not in `asked`.
+    fn read_serving(
+        &mut self,
+        cx: &mut Cx<'_>,
+        swarm: SwarmId,
+        geometry: &Geometry,
+        range: ChunkRange,
+        asked: ChunkRange,
+    ) -> u64 {
+        if range.is_empty() || !self.may_read(cx.config.limits.pending_reads) {
+            return 0;
         }
+        self.read(cx, swarm, geometry, range, Purpose::Serve);
+        let [read, wanted] = [range, range.intersection(asked)].map(|range| geometry.byte_range(range));
+        (read.end - read.start).saturating_sub(wanted.end - wanted.start)
     }
 
     fn is_at_hand(&mut self, group: GroupIndex, asked: u32) -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ppspp_core::chunk::{Bin, ChunkAddressing, ChunkIndex, ChunkRange};
 use ppspp_core::integrity::{Hash, HashFunction};
 use ppspp_core::wire::{Message, MessageType};
-use ppspp_core::{CloseReason, Content, EndpointConfig, Misbehaviour};
+use ppspp_core::{ByteRate, CloseReason, Content, EndpointConfig, Misbehaviour, Rates, Scope};
 
 use crate::net::{Fate, Net, Sample};
 use crate::script::Script;
@@ -363,4 +363,41 @@ fn scattered_announcements_are_bounded() {
     asked.sort_unstable();
     assert_eq!(asked, (0..10).map(|at| 2 * at).collect::<Vec<_>>());
     recovers(&mut net, leecher, &sample);
+}
+
+// RFC 7574 §12.6.2: whoever announces much, over and over, is asked for no more than one that announces once, and
+// nobody else waits for it.
+#[test]
+fn floods_of_announcements_bring_no_more_requests() {
+    let sample = Sample::new(1 << 20);
+    let (mut net, leecher, script) = lured(&sample);
+    let mut asked = script.summary(&mut net).requested().len();
+    let seeder = net.seeder(&sample);
+    let slow = Rates { up: ByteRate::new(256 << 10), down: None };
+    let now = net.now;
+    net.hosts[seeder].endpoint.set_rates(Scope::Endpoint, slow, now);
+    net.connect(leecher, seeder);
+    let begin = net.now;
+    let mut datagrams = 0;
+    for round in 0.. {
+        if net.hosts[leecher].complete {
+            break;
+        }
+        let haves: Vec<_> = (0..256).map(|at| Message::Have(ChunkRange::new(4 * at + round % 4, 4 * at + 4))).collect();
+        for _ in 0..20 {
+            script.say(&mut net, &haves);
+        }
+        script.say(&mut net, &[Message::Have(sample.geometry().all())]);
+        net.run_for(10 * MS);
+        let heard = script.summary(&mut net);
+        asked += heard.requested().len();
+        datagrams += heard.datagrams;
+        assert!(round < 1000, "{:?}", net.hosts[leecher].progress());
+    }
+    assert!(net.hosts[leecher].disk.bytes == sample.bytes);
+    let took = net.now - begin;
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    // R16: once silent it is asked for a chunk at a time, to find out.
+    assert!(asked <= 32 + 16, "{asked} chunks were asked for");
+    assert!(datagrams <= 200, "{datagrams} datagrams");
 }

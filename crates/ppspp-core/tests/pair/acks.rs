@@ -3,13 +3,17 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use ppspp_core::chunk::{ChunkIndex, ChunkRange};
+use ppspp_core::chunk::{Bin, ChunkIndex, ChunkRange};
 use ppspp_core::wire::Message;
 
 use crate::net::{Net, Sample};
 use crate::script::{Script, Summary};
 
 const MS: Duration = Duration::from_millis(1);
+
+fn run(start: u64, end: u64) -> ChunkRange {
+    ChunkRange::new(start, end)
+}
 
 /// A leecher and the scripted seeder that it asks.
 struct Feed {
@@ -210,4 +214,80 @@ fn a_failed_store_makes_chunks_wanted_again() {
     assert!(feed.net.hosts[feed.leecher].complete);
     assert!(feed.net.hosts[feed.leecher].disk.bytes == feed.sample.bytes);
     assert_eq!(feed.net.hosts[feed.leecher].stats().chunks_received, 64 + 16);
+}
+
+/// The hashes that come with the chunks of one REQUEST.
+fn hashes_for(net: &mut Net, script: &Script, range: ChunkRange) -> Vec<Bin> {
+    script.say(net, &[Message::Request(range)]);
+    script.summary(net).integrity
+}
+
+/// The hashes beside chunk 5 within its group, from the group's halves down.
+fn beside_chunk_5() -> Vec<Bin> {
+    [run(8, 16), run(0, 4), run(6, 8), run(4, 5)].map(|range| Bin::spanning(range).unwrap()).to_vec()
+}
+
+/// R13: what a peer announced and asks for it lost, and with it the hashes of its group, whoever it had that from.
+#[test]
+fn what_was_announced_and_is_asked_for_goes_with_its_hashes() {
+    let sample = Sample::new(64 * 1024);
+    let mut net = Net::new();
+    let seeder = net.seeder(&sample);
+    let script = Script::opens(&mut net, seeder, &sample.metadata, 1, 20 * MS);
+    script.say(&mut net, &[Message::Have(run(0, 4)), Message::Have(run(5, 48))]);
+    script.summary(&mut net);
+    assert_eq!(hashes_for(&mut net, &script, run(5, 6)), beside_chunk_5());
+    // An ACK says that it has them now.
+    script.say(&mut net, &[Message::Ack { range: run(5, 6), delay: 1000 }]);
+    assert_eq!(hashes_for(&mut net, &script, run(4, 5)), []);
+}
+
+/// R13: what was sent, is asked for again and was not acknowledged was of no use: the peer lacks hashes, whatever it
+/// acknowledged of the group before.
+#[test]
+fn what_is_asked_for_again_goes_with_its_hashes() {
+    let sample = Sample::new(64 * 1024);
+    let mut net = Net::new();
+    let seeder = net.seeder(&sample);
+    let script = Script::opens(&mut net, seeder, &sample.metadata, 1, 20 * MS);
+    hashes_for(&mut net, &script, run(0, 1));
+    script.say(&mut net, &[Message::Ack { range: run(0, 1), delay: 1000 }]);
+    // The hashes over 0..4, 4..6 and 6..8 are known to whoever verified chunk 0, or came with chunk 5.
+    assert_eq!(
+        hashes_for(&mut net, &script, run(5, 6)),
+        [run(6, 8), run(4, 5)].map(|range| Bin::spanning(range).unwrap())
+    );
+    net.run_for(10 * Duration::from_secs(1));
+    script.summary(&mut net);
+    // All peaks too: nothing that it acknowledged is believed any more.
+    assert!(hashes_for(&mut net, &script, run(5, 6)).ends_with(&beside_chunk_5()));
+}
+
+/// Karn: what is asked for again tells no round trip: its ACK may be for the copy that was sent before.
+#[test]
+fn a_late_ack_of_an_earlier_copy_is_no_sample() {
+    let sample = Sample::new(64 * 1024);
+    let mut net = Net::new();
+    let seeder = net.seeder(&sample);
+    let script = Script::opens(&mut net, seeder, &sample.metadata, 1, 20 * MS);
+    let srtt = |net: &Net| {
+        let view = net.hosts[seeder].endpoint.swarm(net.hosts[seeder].swarm).unwrap();
+        view.peers().next().unwrap().srtt
+    };
+    for chunk in 0..20 {
+        script.say(&mut net, &[Message::Request(run(chunk, chunk + 1))]);
+        net.run_for(20 * MS);
+        script.say(&mut net, &[Message::Ack { range: run(chunk, chunk + 1), delay: 1000 }]);
+    }
+    let before = srtt(&net);
+    assert_eq!(before, Some(20 * MS));
+    script.say(&mut net, &[Message::Request(run(20, 21))]);
+    // R16: by then it is not repeated any more.
+    net.run_for(10 * Duration::from_secs(1));
+    script.summary(&mut net);
+    script.say(&mut net, &[Message::Request(run(20, 21))]);
+    assert_eq!(script.summary(&mut net).data, [20]);
+    net.run_for(MS);
+    script.say(&mut net, &[Message::Ack { range: run(20, 21), delay: 1000 }]);
+    assert_eq!(srtt(&net), before);
 }

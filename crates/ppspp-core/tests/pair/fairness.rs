@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ppspp_core::chunk::ChunkRange;
 use ppspp_core::wire::Message;
-use ppspp_core::{ByteRate, Rates, Scope};
+use ppspp_core::{ByteRate, Content, EndpointConfig, Rates, Scope};
 
 use crate::net::{Net, Sample};
 use crate::script::Script;
@@ -112,4 +112,25 @@ fn peers_that_leave_free_their_share() {
     net.run_for(Duration::from_millis(1));
     let got = take(&mut net, &scripts[2..], 4 * SECOND);
     assert!(got.iter().all(|&chunks| (430..=540).contains(&chunks)), "{got:?}");
+}
+
+// R2: who asks for one chunk of each group is charged for the groups that are read for it.
+#[test]
+fn what_is_read_for_a_peer_is_charged_to_its_share() {
+    let sample = Sample::new(16_000 * 1024);
+    let mut net = Net::new();
+    let mut config = EndpointConfig::default();
+    // So few that nobody finds what was read for another.
+    config.limits.cached_groups = 8;
+    config.rates = Rates { up: ByteRate::new(512 * 1024), down: None };
+    let content = Content::Seed { tree: sample.tree.clone() };
+    let seeder = net.add_with(config, sample.metadata.clone(), content, sample.bytes.clone());
+    let scripts: Vec<_> = (1..=2).map(|n| Script::opens(&mut net, seeder, &sample.metadata, n, RTT)).collect();
+    scripts[0].say(&mut net, &[Message::Request(ChunkRange::new(0, 8000))]);
+    let scattered: Vec<_> =
+        (500..1000).map(|group| Message::Request(ChunkRange::new(16 * group, 16 * group + 1))).collect();
+    scripts[1].say(&mut net, &scattered);
+    let got = take(&mut net, &scripts, 4 * SECOND);
+    // Each chunk of the second had a group read for it; alone it is charged nothing, as while the first has no window.
+    assert!(got[1] >= 20 && 3 * 16 * got[1] <= 4 * got[0], "{got:?}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ppspp_core::chunk::{ChunkIndex, ChunkRange};
 use ppspp_core::wire::{Message, Messages, split_channel};
-use ppspp_core::{Checkpoint, Content, EndpointConfig};
+use ppspp_core::{ByteRate, Checkpoint, Content, EndpointConfig, Rates, Scope};
 
 use crate::net::{Net, Sample};
 use crate::script::{Script, Summary};
@@ -68,6 +68,56 @@ fn open_groups_are_bounded() {
     let seeder = net.seeder(&sample);
     net.connect(leecher, seeder);
     net.fetches(leecher, &sample, Duration::from_secs(60));
+}
+
+/// R2: groups that wait for storage alone count as begun, and what ends their wait lets others begin at once.
+#[test]
+fn a_slow_disk_at_the_bound_on_open_groups_is_waited_for() {
+    let sample = Sample::new(1 << 20);
+    for open_groups in [1, 2, 3] {
+        let mut net = Net::new();
+        let seeders = [(); 2].map(|()| net.seeder(&sample));
+        let mut config = EndpointConfig::default();
+        config.limits.open_groups = open_groups;
+        let leecher = net.add_with(config, sample.metadata.clone(), Content::Fetch, Vec::new());
+        for seeder in seeders {
+            net.connect(leecher, seeder);
+        }
+        let mut rounds = 0;
+        while !net.hosts[leecher].complete {
+            net.hosts[leecher].disk.hold_writes = true;
+            net.run_for(10 * RTT);
+            let now = net.now;
+            net.hosts[leecher].release_writes(now);
+            rounds += 1;
+            assert!(rounds < 100, "{:?} with {open_groups} groups", net.hosts[leecher].progress());
+        }
+        // Each chunk that came was one that could be kept.
+        let sent: u64 = seeders.iter().map(|&seeder| net.hosts[seeder].stats().chunks_sent).sum();
+        assert!(sent <= 1024 + 16, "{sent} chunks were sent with {open_groups} groups");
+    }
+}
+
+/// R2, R13: groups that could not be stored are open and empty; they count towards the bound, and are fetched again.
+#[test]
+fn a_failing_disk_at_the_bound_on_open_groups_is_survived() {
+    let sample = Sample::new(256 << 10);
+    for open_groups in [1, 2, 3] {
+        let mut net = Net::new();
+        let seeder = net.seeder(&sample);
+        let mut config = EndpointConfig::default();
+        config.limits.open_groups = open_groups;
+        let leecher = net.add_with(config, sample.metadata.clone(), Content::Fetch, Vec::new());
+        net.connect(leecher, seeder);
+        for _ in 0..3 {
+            net.hosts[leecher].disk.fail_writes = true;
+            net.run_for(5 * RTT);
+            // Groups after these are begun meanwhile.
+            net.hosts[leecher].disk.fail_writes = false;
+            net.run_for(RTT);
+        }
+        net.fetches(leecher, &sample, Duration::from_secs(5));
+    }
 }
 
 /// What changed on a leecher's disk is not sent either, and fetched again, hashes included.
@@ -185,4 +235,40 @@ fn a_cache_of_one_group_serves_several_peers() {
             net.fetches(leecher, &sample, Duration::from_secs(60));
         }
     }
+}
+
+/// R13: what changed on disk is fetched again from whoever is there, hashes included, although that peer never sent it
+/// and knows from HAVE that it was here.
+#[test]
+fn what_was_announced_and_lost_is_fetched_from_another() {
+    let sample = Sample::new(512 << 10);
+    let mut net = Net::new();
+    let seeder = net.seeder(&sample);
+    let mut config = EndpointConfig::default();
+    // What it serves, it reads again.
+    config.limits.cached_groups = 1;
+    let leecher = net.add_with(config, sample.metadata.clone(), Content::Fetch, Vec::new());
+    net.connect(leecher, seeder);
+    // The other holds a channel to the seeder back until the leecher has half of it.
+    let other = net.leecher(&sample.metadata);
+    let now = net.now;
+    let slow = Rates { up: ByteRate::new(64 << 10), down: None };
+    net.hosts[seeder].endpoint.set_rates(Scope::Endpoint, slow, now);
+    assert!(net.run(Duration::from_secs(60), |net| net.hosts[leecher].progress().unwrap().bytes_stored >= 256 << 10));
+    let source = net.seeder(&sample);
+    net.connect(other, source);
+    net.connect(other, leecher);
+    net.fetches(other, &sample, Duration::from_secs(20));
+    assert!(!net.hosts[leecher].complete, "it is still fetching");
+    let first = net.hosts[leecher].endpoint.swarm(net.hosts[leecher].swarm).unwrap().has_stored(run(0, 16));
+    assert!(first);
+    for gone in [seeder, source] {
+        let (swarm, now) = (net.hosts[gone].swarm, net.now);
+        net.hosts[gone].endpoint.leave(swarm, now);
+    }
+    net.hosts[leecher].disk.bytes[5] ^= 1;
+    let script = Script::opens(&mut net, leecher, &sample.metadata, 1, RTT);
+    script.say(&mut net, &[Message::Request(run(0, 16))]);
+    net.fetches(leecher, &sample, Duration::from_secs(5));
+    assert_eq!(net.hosts[leecher].changed, [run(0, 16)]);
 }
