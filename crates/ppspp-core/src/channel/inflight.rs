@@ -29,6 +29,7 @@ struct Transmission {
     bytes: u32,
     fate: Fate,
     repeated: bool,
+    again: bool,
     sent_at: Instant,
     first_sent_at: Instant,
 }
@@ -56,8 +57,10 @@ pub(crate) struct Acked {
     pub(crate) bytes: u64,
     /// Sending time of the newest transmission among them.
     pub(crate) newest_sent_at: Option<Instant>,
-    /// The same, if that chunk was sent only once: its round trip is unambiguous.
+    /// The same, unless that transmission was a repeat: its round trip is unambiguous.
     pub(crate) rtt_from: Option<Instant>,
+    /// Whether that chunk was sent before, when it was asked for earlier: an ACK may be for that copy.
+    pub(crate) again: bool,
 }
 
 /// Transmissions in order of sending, indexed by chunk.
@@ -96,15 +99,15 @@ impl InFlight {
         self.sent.back().map(|sent| sent.sent_at)
     }
 
-    /// Records that `chunk` leaves in a datagram of `bytes`, `repeated` if it was sent before. It must not be in flight
-    /// already.
+    /// Records that `chunk` leaves in a datagram of `bytes`, `again` if it was sent when it was asked for earlier. It must
+    /// not be in flight already.
     pub(crate) fn on_sent(
         &mut self,
         chunk: ChunkIndex,
         bytes: u32,
         now: Instant,
         first_sent_at: Option<Instant>,
-        repeated: bool,
+        again: bool,
     ) {
         debug_assert!(!self.contains(chunk), "a chunk flies once at a time (R16)");
         let serial = self.first + self.sent.len() as u64;
@@ -112,7 +115,8 @@ impl InFlight {
             chunk: chunk.value(),
             bytes,
             fate: Fate::Flying,
-            repeated,
+            repeated: first_sent_at.is_some(),
+            again,
             sent_at: now,
             first_sent_at: first_sent_at.unwrap_or(now),
         });
@@ -148,6 +152,7 @@ impl InFlight {
                 if acked.newest_sent_at.is_none_or(|newest| newest <= sent.sent_at) {
                     acked.newest_sent_at = Some(sent.sent_at);
                     acked.rtt_from = (!sent.repeated).then_some(sent.sent_at);
+                    acked.again = sent.again;
                 }
                 note_newest(&mut self.newest_acked, serial, sent.sent_at);
             }

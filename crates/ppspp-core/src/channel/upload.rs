@@ -334,14 +334,13 @@ impl Upload {
             self.flow.progress_at = now;
         }
         let before = self.in_flight.bytes();
-        // Karn: an ACK may be for an earlier copy, whether we repeat it or the peer asks for it again.
-        let repeated = next.first_sent_at.is_some() || self.run.as_ref().is_some_and(|run| run.again);
+        let again = self.run.as_ref().is_some_and(|run| run.again);
         if next.first_sent_at.is_some() {
             self.resend.pop_front();
         } else if let Some(run) = &mut self.run {
             run.on_sent(next.chunk);
         }
-        self.in_flight.on_sent(next.chunk, bytes, now, next.first_sent_at, repeated);
+        self.in_flight.on_sent(next.chunk, bytes, now, next.first_sent_at, again);
         self.flow.controller.on_sent(now, u64::from(bytes), before);
         self.flow.pacer.on_sent(u64::from(bytes));
     }
@@ -368,7 +367,10 @@ impl Upload {
         let acked = core::mem::take(&mut self.acked);
         let delay = self.delay.take();
         let Some(newest_acked_sent_at) = acked.newest_sent_at else { return };
-        if let Some(sent_at) = acked.rtt_from {
+        // Karn: what is asked for again may be acknowledged for the copy that was sent before. Such a time may be too short
+        // and never too long: it counts unless it is the shortest. On a slow path everything is asked for again.
+        let doubtful = |since: Duration| acked.again && self.flow.rtt.min_rtt().is_some_and(|least| since < least);
+        if let Some(sent_at) = acked.rtt_from.filter(|&sent_at| !doubtful(now - sent_at)) {
             self.flow.rtt.on_sample(now, now - sent_at);
         } else {
             self.flow.rtt.on_repeat(now - newest_acked_sent_at);

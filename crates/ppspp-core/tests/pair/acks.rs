@@ -263,7 +263,7 @@ fn what_is_asked_for_again_goes_with_its_hashes() {
     assert!(hashes_for(&mut net, &script, run(5, 6)).ends_with(&beside_chunk_5()));
 }
 
-/// Karn: what is asked for again tells no round trip: its ACK may be for the copy that was sent before.
+/// Karn: the ACK of what is asked for again may be for the copy that was sent before, which makes it too short at worst.
 #[test]
 fn a_late_ack_of_an_earlier_copy_is_no_sample() {
     let sample = Sample::new(64 * 1024);
@@ -290,4 +290,10 @@ fn a_late_ack_of_an_earlier_copy_is_no_sample() {
     net.run_for(MS);
     script.say(&mut net, &[Message::Ack { range: run(20, 21), delay: 1000 }]);
     assert_eq!(srtt(&net), before);
+    // On a path that is slower all of a sudden everything is asked for again: that must not go unnoticed.
+    script.say(&mut net, &[Message::Request(run(19, 20))]);
+    // Before the tail is probed, which makes it a repeat of our own.
+    net.run_for(25 * MS);
+    script.say(&mut net, &[Message::Ack { range: run(19, 20), delay: 1000 }]);
+    assert!(srtt(&net) > before, "{:?}", srtt(&net));
 }
