@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 use ppspp_sim::scenarios::{self, Options};
 use ppspp_sim::{Failure, Recording, Report, Scenario, fuzz, plot};
 
+use serde::Serialize;
+
 use crate::args::{Cli, Command, FuzzArgs, OutputArgs, ReplayArgs, RunArgs, Seeds};
+use crate::cost::Cost;
 
 /// Minutes that `fuzz` takes without being told.
 const MINUTES: u64 = 10;
@@ -94,12 +97,20 @@ fn run_recorded(mut scenario: Scenario, output: &OutputArgs) -> Result<(), Stop>
 }
 
 fn show(report: &Report, took: Duration, json: bool) {
-    if json {
-        print(&format!("{}\n", report.to_json()));
-        return;
+    /// A report and what is no part of it.
+    #[derive(Serialize)]
+    struct Shown<'a> {
+        #[serde(flatten)]
+        report: &'a Report,
+        cost: Cost,
     }
-    let rate = u128::from(report.events) * 1_000_000 / took.as_micros().max(1);
-    print(&format!("{report}{:<22}{:.3} s, {rate} events per second\n", "real time", took.as_secs_f64()));
+
+    let cost = Cost::of(report, took);
+    if json {
+        let shown = serde_json::to_string(&Shown { report, cost });
+        return print(&format!("{}\n", shown.unwrap_or_default()));
+    }
+    print(&format!("{report}{}", cost.rows()));
 }
 
 /// Runs one seed after the other, on as many threads as asked for. Every failure is told when it occurs.

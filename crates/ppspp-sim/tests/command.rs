@@ -21,7 +21,7 @@ fn a_run_prints_its_table() {
     let output = run(&SMALL);
     assert_eq!(output.status.code(), Some(0));
     let table = String::from_utf8(output.stdout).unwrap();
-    for row in ["staggered, seed 1", "2 of 2 leechers", "median", "trace hash", "events per second"] {
+    for row in ["staggered, seed 1", "2 of 2 leechers", "median", "trace hash", "events per second", "memory"] {
         assert!(table.contains(row), "{row} is missing in {table}");
     }
 }
@@ -33,6 +33,7 @@ fn json_holds_the_same() {
     assert_eq!(report["completion"]["complete"], 2);
     assert_eq!(report["seed"], 1);
     assert_eq!(report["results"].as_array().unwrap().len(), 3);
+    assert!(report["cost"]["events_per_second"].as_u64().unwrap() > 0);
 }
 
 #[test]
