@@ -395,6 +395,11 @@ impl Scenario {
         self.bound = Some(bound);
     }
 
+    /// Is over after `limit` at the latest, whatever was said before; a goal must be reached until then.
+    pub fn must_end_within(&mut self, limit: Duration) {
+        self.deadline = self.deadline.min(SimTime::ZERO + limit);
+    }
+
     /// Keeps the progress of every host over time, for plots.
     pub const fn keep_progress(&mut self) {
         self.keeps_progress = true;
