@@ -104,7 +104,7 @@ impl World {
             build::check_link(spec)?;
             net.add_link(spec, *nat);
         }
-        let hosts = build::hosts(scenario.hosts, &contents, &scenario.timetable, &mut net)?;
+        let hosts = build::hosts(scenario.hosts, &contents, &scenario.timetable, scenario.meter, &mut net)?;
         let (joins, hosts): (Vec<_>, Vec<_>) = hosts.into_iter().unzip();
         let joins = joins.into_iter().enumerate();
         let joins = joins.filter_map(|(host, at)| Some((When::At(at?), Action::Join(HostId(host as u32)))));
