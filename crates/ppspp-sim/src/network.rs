@@ -39,6 +39,8 @@ pub(crate) enum Happening {
     Act(u32),
     /// The run is looked at as a whole.
     Sample,
+    /// How far every host is is noted.
+    Note,
 }
 
 /// Who is at an address.
