@@ -8,8 +8,11 @@
 #   fuzz    the fuzz targets build (skipped where there is no nightly toolchain)
 #   test    the README's test command
 #
-# On demand: `sim`, a hundred runs of the simulator, drawn from seeds that the commit names. It finds faults that are
-# known and open, see docs/SIMULATION.md.
+# On demand:
+#
+#   sim     the simulator's examples, and a hundred runs drawn from seeds that the commit names. It finds faults that
+#           are known and open, see docs/SIMULATION.md
+#   sim32   the simulator's scenarios built for 32 bits: they must have the histories of every other machine
 #
 # Needs rustup's cargo and a C compiler; fetches what else it uses. Builds under CARGO_TARGET_DIR, by default ./target.
 set -euo pipefail
@@ -101,10 +104,32 @@ job_test() {
 }
 
 job_sim() {
-    local commit first
+    local example commit first
+    for example in own_rule sweep; do
+        cargo run --release --quiet --package ppspp-sim --example "$example" --locked
+    done
     commit="$(git rev-parse --short=7 HEAD 2>/dev/null || echo 0)"
     first=$((16#$commit))
     cargo run --release --quiet --package ppspp-sim --locked -- fuzz --seeds "$first..$((first + 100))" --minutes 5 --jobs 2
+}
+
+# Makes `cc -m32` link.
+need_cc32() {
+    echo 'int main(void) { return 0; }' | cc -m32 -x c -o /dev/null - 2>/dev/null && return
+    command -v apt-get >/dev/null || fail "cc -m32 does not link: install a C compiler for 32 bits"
+    apt-get update -qq && apt-get install -y -qq gcc-multilib >/dev/null
+}
+
+job_sim32() {
+    if [[ "$(uname -sm)" != "Linux x86_64" ]]; then
+        echo "skipped: programs of 32 bits run on Linux on x86-64"
+        return
+    fi
+    local target=i686-unknown-linux-gnu
+    need_target "$target"
+    need_cc32
+    # tests/snapshot.txt holds the hash of every scenario's history.
+    cargo test --package ppspp-sim --test scenarios --test determinism --target "$target" --locked
 }
 
 run() {
@@ -115,7 +140,7 @@ run() {
 }
 
 for job in "$@"; do
-    declare -F "job_$job" >/dev/null || fail "there is no job $job: choose from ${jobs[*]}"
+    declare -F "job_$job" >/dev/null || fail "there is no job $job: choose from ${jobs[*]} sim sim32"
 done
 if (($# == 0)); then
     set -- "${jobs[@]}"

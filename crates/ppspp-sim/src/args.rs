@@ -44,6 +44,9 @@ pub(crate) struct RunArgs {
     /// Content length in bytes; default: the scenario's
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) size: Option<u64>,
+    /// Fail unless the goal is reached within so many virtual seconds; default: the scenario's own limit
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) within: Option<u64>,
     /// Do not watch the rules: faster, for figures on speed
     #[arg(long)]
     pub(crate) no_checks: bool,

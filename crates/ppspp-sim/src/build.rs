@@ -8,6 +8,7 @@ use crate::disk::Disk;
 use crate::host::{Parts, PeerHost, Role};
 use crate::id::{HostId, LinkId};
 use crate::link::LinkSpec;
+use crate::meter::Meter;
 use crate::network::Network;
 use crate::node::NodeHost;
 use crate::scenario::{Entry, Peer, Place, ScenarioError};
@@ -51,6 +52,7 @@ pub(crate) fn hosts(
     entries: Vec<Entry>,
     contents: &[Content],
     timetable: &[(When, Action)],
+    meter: Option<Meter>,
     net: &mut Network,
 ) -> Result<Vec<(Option<SimTime>, Host)>, ScenarioError> {
     let mut saves = vec![false; entries.len()];
@@ -66,7 +68,7 @@ pub(crate) fn hosts(
     for (index, entry) in entries.into_iter().enumerate() {
         let id = HostId(index as u32);
         let (host, joins, known) = match entry {
-            Entry::Peer(peer) => peer_host(id, *peer, contents, saves[index], net)?,
+            Entry::Peer(peer) => peer_host(id, *peer, contents, saves[index], meter, net)?,
             Entry::Node { node, place, knows } => {
                 let link = settle(&place, net)?;
                 let address = net.add_host(id, link);
@@ -100,6 +102,7 @@ fn peer_host(
     peer: Peer,
     contents: &[Content],
     saves: bool,
+    meter: Option<Meter>,
     net: &mut Network,
 ) -> Result<(Host, Option<SimTime>, Vec<HostId>), ScenarioError> {
     let link = settle(&peer.link, net)?;
@@ -112,6 +115,7 @@ fn peer_host(
         return Err(ScenarioError::Drift(clock.drift_ppm));
     }
     let content = contents[peer.content.0 as usize].clone();
+    let saves = saves && peer.role == Role::Leecher;
     let host = PeerHost::new(Parts {
         id,
         role: peer.role,
@@ -120,7 +124,9 @@ fn peer_host(
         content,
         config: Arc::new(peer.config),
         clock,
-        saves: saves && peer.role == Role::Leecher,
+        saves,
+        // What is saved leaves the endpoint, and its account would not know.
+        meter: meter.filter(|_| !saves),
     });
     Ok((Host::Peer(Box::new(host)), peer.joins, peer.knows))
 }

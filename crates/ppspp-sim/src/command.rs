@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 use ppspp_sim::scenarios::{self, Options};
 use ppspp_sim::{Failure, Recording, Report, Scenario, fuzz, plot};
 
+use serde::Serialize;
+
 use crate::args::{Cli, Command, FuzzArgs, OutputArgs, ReplayArgs, RunArgs, Seeds};
+use crate::cost::Cost;
 
 /// Minutes that `fuzz` takes without being told.
 const MINUTES: u64 = 10;
@@ -59,6 +62,10 @@ fn run_scenario(args: &RunArgs) -> Result<(), Stop> {
     let shipped = scenarios::find(name)
         .ok_or_else(|| Stop::usage(format_args!("there is no scenario {name:?}; `ppspp-sim list` names them")))?;
     let mut scenario = shipped.build(&options);
+    if let Some(seconds) = args.within {
+        scenario.must_end_within(Duration::from_secs(seconds));
+        scenario.repeated_by(format!("{} --within {seconds}", options.command(name)));
+    }
     if args.no_checks {
         scenario.without_checkers();
     }
@@ -94,12 +101,20 @@ fn run_recorded(mut scenario: Scenario, output: &OutputArgs) -> Result<(), Stop>
 }
 
 fn show(report: &Report, took: Duration, json: bool) {
-    if json {
-        print(&format!("{}\n", report.to_json()));
-        return;
+    /// A report and what is no part of it.
+    #[derive(Serialize)]
+    struct Shown<'a> {
+        #[serde(flatten)]
+        report: &'a Report,
+        cost: Cost,
     }
-    let rate = u128::from(report.events) * 1_000_000 / took.as_micros().max(1);
-    print(&format!("{report}{:<22}{:.3} s, {rate} events per second\n", "real time", took.as_secs_f64()));
+
+    let cost = Cost::of(report, took);
+    if json {
+        let shown = serde_json::to_string(&Shown { report, cost });
+        return print(&format!("{}\n", shown.unwrap_or_default()));
+    }
+    print(&format!("{report}{}", cost.rows()));
 }
 
 /// Runs one seed after the other, on as many threads as asked for. Every failure is told when it occurs.
@@ -108,6 +123,8 @@ fn run_seeds(args: &FuzzArgs) -> Result<(), Stop> {
     let Seeds { first, end } = args.seeds.unwrap_or(Seeds { first: 0, end: u64::MAX });
     let begun = Instant::now();
     let (next, done, failed) = (AtomicU64::new(first), AtomicU64::new(0), AtomicU64::new(0));
+    // A sum does not depend on the order in which threads come to it.
+    let histories = AtomicU64::new(0);
     let in_time = || minutes.is_none_or(|minutes| begun.elapsed() < Duration::from_secs(60 * minutes));
     thread::scope(|scope| {
         for _ in 0..args.jobs {
@@ -118,7 +135,9 @@ fn run_seeds(args: &FuzzArgs) -> Result<(), Stop> {
                         break;
                     }
                     done.fetch_add(1, Ordering::Relaxed);
-                    if let Some(sentence) = run_seed(seed) {
+                    let (history, broken) = run_seed(seed);
+                    histories.fetch_add(mix(seed, history), Ordering::Relaxed);
+                    if let Some(sentence) = broken {
                         failed.fetch_add(1, Ordering::Relaxed);
                         print(&format!("{sentence}\n"));
                     }
@@ -127,17 +146,29 @@ fn run_seeds(args: &FuzzArgs) -> Result<(), Stop> {
         }
     });
     let (done, failed) = (done.into_inner(), failed.into_inner());
-    print(&format!("{done} runs from seed {first} on in {:.1} s, {failed} failed\n", begun.elapsed().as_secs_f64()));
+    let (took, histories) = (begun.elapsed().as_secs_f64(), histories.into_inner());
+    print(&format!("{done} runs from seed {first} on in {took:.1} s, {failed} failed, histories {histories:016x}\n"));
     if failed == 0 { Ok(()) } else { Err(Stop::failed(format_args!("{failed} of {done} runs failed"))) }
 }
 
-/// Runs one seed; what went wrong, if anything did. A panic of the core is a failure like others.
-fn run_seed(seed: u64) -> Option<String> {
+/// Runs one seed; the hash of its history, and what went wrong, if anything did. A panic of the core is a failure like
+/// others.
+fn run_seed(seed: u64) -> (u64, Option<String>) {
+    let history = |report: &Report| u64::from_str_radix(&report.trace_hash, 16).unwrap_or(0);
     match panic::catch_unwind(|| fuzz::draw(seed).run()) {
-        Ok(Ok(_)) => None,
-        Ok(Err(failure)) => Some(failure.to_string()),
-        Err(_) => Some(format!("seed {seed}: a panic; repeat with: ppspp-sim replay --seed {seed} --trace")),
+        Ok(Ok(report)) => (history(&report), None),
+        Ok(Err(failure)) => {
+            let sentence = failure.to_string();
+            let Failure::Broken { report, .. } = failure else { return (0, Some(sentence)) };
+            (history(&report), Some(sentence))
+        }
+        Err(_) => (0, Some(format!("seed {seed}: a panic; repeat with: ppspp-sim replay --seed {seed} --trace"))),
     }
+}
+
+/// One number of a seed and its history.
+const fn mix(seed: u64, history: u64) -> u64 {
+    (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ history).wrapping_mul(0xbf58_476d_1ce4_e5b9)
 }
 
 /// Opens a file to write to; `-` is standard error.

@@ -17,6 +17,7 @@ use crate::check::{Fact, Scene, Watch};
 use crate::content::Content;
 use crate::disk::{Disk, Operation};
 use crate::id::HostId;
+use crate::meter::{Account, Meter};
 use crate::network::{Happening, Network};
 use crate::packet::{Packet, Size};
 use crate::report::HostResult;
@@ -62,6 +63,15 @@ struct Saved {
 struct Life {
     endpoint: Endpoint,
     swarm: SwarmId,
+    account: Account,
+}
+
+impl Life {
+    /// Lets the endpoint do something, on its account.
+    fn act<R>(&mut self, act: impl FnOnce(&mut Endpoint, SwarmId) -> R) -> R {
+        let Self { endpoint, swarm, account } = self;
+        account.of(|| act(endpoint, *swarm))
+    }
 }
 
 /// A host with a peer.
@@ -79,6 +89,7 @@ pub(crate) struct PeerHost {
     pub(crate) completed_at: Option<SimTime>,
     /// Whether its state is saved now and then.
     pub(crate) saves: bool,
+    meter: Option<Meter>,
     life: Option<Box<Life>>,
     lives: u32,
     saved: Saved,
@@ -102,18 +113,26 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) disk: Disk,
     pub(crate) saves: bool,
+    pub(crate) meter: Option<Meter>,
 }
 
 /// A scene of a host, borrowing only what checkers see.
 macro_rules! scene {
     ($host:ident, $net:ident) => {
-        Scene { now: $net.now, host: $host.id, content: &$host.content, disk: &$host.disk, config: &$host.config }
+        Scene {
+            now: $net.now,
+            host: $host.id,
+            content: &$host.content,
+            disk: &$host.disk,
+            config: &$host.config,
+            memory: $host.life.as_ref().and_then(|life| life.account.bytes()),
+        }
     };
 }
 
 impl PeerHost {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { id, role, address, content, config, clock, mut disk, saves } = parts;
+        let Parts { id, role, address, content, config, clock, mut disk, saves, meter } = parts;
         if role == Role::Seeder {
             disk.fill();
         }
@@ -129,6 +148,7 @@ impl PeerHost {
             joined_at: None,
             completed_at: None,
             saves,
+            meter,
             life: None,
             lives: 0,
             saved: Saved::default(),
@@ -149,10 +169,11 @@ impl PeerHost {
         let now = self.clock.read(net.now);
         self.lives += 1;
         let seed = net.streams.key(&format!("host/{}/endpoint/{}", self.id.0, self.lives));
-        let mut endpoint = Endpoint::new(self.config.clone(), seed, now);
         let config = SwarmConfig { metadata: self.content.metadata().clone(), content: self.holding() };
-        let swarm = endpoint.join(config, now).map_err(|error| error.to_string())?;
-        self.life = Some(Box::new(Life { endpoint, swarm }));
+        let mut account = Account::new(self.meter);
+        let mut endpoint = account.of(|| Endpoint::new(self.config.clone(), seed, now));
+        let swarm = account.of(|| endpoint.join(config, now)).map_err(|error| error.to_string())?;
+        self.life = Some(Box::new(Life { endpoint, swarm, account }));
         self.joined_at.get_or_insert(net.now);
         self.tell(net, watch, &Fact::Started);
         net.tape.note(net.now, self.id, format_args!("joins"));
@@ -182,15 +203,13 @@ impl PeerHost {
     /// Opens channels to those it knows and has none to.
     fn dial(&mut self, net: &Network, watch: &mut Watch) {
         let now = self.clock.read(net.now);
-        let Some(life) = &mut self.life else { return };
-        for &address in &self.knows {
-            if address == self.address {
-                continue;
-            }
-            let address = SocketAddr::V4(address);
-            if life.endpoint.add_peer(life.swarm, address, PeerSource::Trusted, now).is_ok() {
-                let scene = scene!(self, net);
-                watch.tell(&scene, &Fact::Dialled(address));
+        for index in 0..self.knows.len() {
+            let Some(life) = &mut self.life else { return };
+            let address = SocketAddr::V4(self.knows[index]);
+            if self.knows[index] != self.address
+                && life.act(|endpoint, swarm| endpoint.add_peer(swarm, address, PeerSource::Trusted, now)).is_ok()
+            {
+                self.tell(net, watch, &Fact::Dialled(address));
             }
         }
         let fetches = self.completed_at.is_none() && self.role == Role::Leecher;
@@ -221,7 +240,7 @@ impl PeerHost {
         self.save(net.now);
         self.save_at = SimTime::NEVER;
         let Some(life) = &mut self.life else { return };
-        life.endpoint.close(now);
+        life.act(|endpoint, _| endpoint.close(now));
         net.tape.note(net.now, self.id, format_args!("leaves"));
         self.drain(net, watch);
         if let Some(life) = self.life.take() {
@@ -266,7 +285,7 @@ impl PeerHost {
         net.tape.note(net.now, self.id, format_args!("moves to {}", self.address));
         let now = self.clock.read(net.now);
         if let Some(life) = &mut self.life {
-            life.endpoint.network_changed(now);
+            life.act(|endpoint, _| endpoint.network_changed(now));
             self.drain(net, watch);
         }
     }
@@ -301,7 +320,7 @@ impl PeerHost {
         let now = self.clock.read(net.now);
         let Some(life) = &mut self.life else { return };
         let meta = DatagramMeta::from_remote(SocketAddr::V4(packet.source));
-        life.endpoint.handle_datagram(now, meta, &packet.payload);
+        life.act(|endpoint, _| endpoint.handle_datagram(now, meta, &packet.payload));
     }
 
     /// Acts on the time.
@@ -320,7 +339,7 @@ impl PeerHost {
         }
         let now = self.clock.read(net.now);
         if let Some(life) = &mut self.life {
-            life.endpoint.handle_timeout(now);
+            life.act(|endpoint, _| endpoint.handle_timeout(now));
         }
         self.drain(net, watch);
     }
@@ -351,13 +370,14 @@ impl PeerHost {
                 let bytes = self.disk.read(range);
                 self.tell(net, watch, &Fact::Read(range));
                 let Some(life) = &mut self.life else { return };
-                life.endpoint.provide(token, Ok(bytes), now);
+                life.act(|endpoint, _| endpoint.provide(token, Ok(bytes), now));
             }
             Operation::Write { swarm, range } => {
                 let good = self.disk.write(net.now, range);
                 self.tell(net, watch, &Fact::Stored { range, good });
                 let Some(life) = &mut self.life else { return };
-                life.endpoint.confirm_stored(swarm, range, if good { Ok(()) } else { Err(StoreError) }, now);
+                let stored = if good { Ok(()) } else { Err(StoreError) };
+                life.act(|endpoint, _| endpoint.confirm_stored(swarm, range, stored, now));
             }
         }
     }
@@ -369,7 +389,7 @@ impl PeerHost {
         let mut events = 0;
         loop {
             let mut idle = true;
-            while let Some(event) = self.life.as_mut().and_then(|life| life.endpoint.poll_event()) {
+            while let Some(event) = self.life.as_mut().and_then(|life| life.act(|endpoint, _| endpoint.poll_event())) {
                 idle = false;
                 events += 1;
                 if events > MOST_EVENTS {
@@ -380,7 +400,7 @@ impl PeerHost {
             }
             buf.clear();
             let Some(life) = &mut self.life else { break };
-            if let Some(transmit) = life.endpoint.poll_transmit(now, BATCH, &mut buf) {
+            if let Some(transmit) = life.act(|endpoint, _| endpoint.poll_transmit(now, BATCH, &mut buf)) {
                 let segment = transmit.segment_size.map_or(buf.len(), NonZeroUsize::get);
                 let SocketAddr::V4(destination) = transmit.destination else { continue };
                 for datagram in buf.chunks(segment.max(1)) {
@@ -417,6 +437,10 @@ impl PeerHost {
             Event::Verified { swarm, range, offset, data } => {
                 net.tape.note(net.now, self.id, format_args!("stores {}..{}", range.start(), range.end()));
                 self.tell(net, watch, &Fact::Verified { range, offset, data: &data });
+                // The buffer was the endpoint's.
+                if let Some(life) = &mut self.life {
+                    life.act(|_, _| drop(data));
+                }
                 self.begin(Operation::Write { swarm, range }, range, net, watch);
             }
             Event::PeerConnected { address, .. } => {

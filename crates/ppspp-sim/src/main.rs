@@ -2,6 +2,7 @@
 
 mod args;
 mod command;
+mod cost;
 
 use std::io::Write as _;
 use std::process::ExitCode;

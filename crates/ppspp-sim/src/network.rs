@@ -21,6 +21,9 @@ const BASE: u32 = 0x0a00_0000;
 /// Hosts at most: the addresses of 10.0.0.0/8, but for the first.
 pub(crate) const MAX_HOSTS: usize = (1 << 24) - 2;
 
+/// Room for the largest datagram, or the largest batch of them.
+const SCRATCH: usize = 1 << 16;
+
 /// What happens at a time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Happening {
@@ -36,6 +39,8 @@ pub(crate) enum Happening {
     Act(u32),
     /// The run is looked at as a whole.
     Sample,
+    /// How far every host is is noted.
+    Note,
 }
 
 /// Who is at an address.
@@ -146,7 +151,7 @@ impl Network {
             streams,
             cuts: Vec::new(),
             ledger: Ledger::default(),
-            scratch: Vec::new(),
+            scratch: Vec::with_capacity(SCRATCH),
             homes: vec![Home::Nobody],
             link_of: Vec::new(),
         }

@@ -43,25 +43,31 @@ impl<T> Ord for Entry<T> {
 /// entry depends on how many fall into the same sixteen microseconds, not on how many hosts there are.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
-    /// The bucket at hand, in order.
-    current: BinaryHeap<Reverse<Entry<T>>>,
+    /// The bucket at hand, the next entry last.
+    current: Vec<Entry<T>>,
+    /// What was planned for the bucket at hand, or for the past, since it was opened.
+    late: BinaryHeap<Reverse<Entry<T>>>,
     /// Number of the bucket at hand since the beginning.
     cursor: u64,
     wheel: Vec<Vec<Entry<T>>>,
     /// Which buckets of the wheel hold anything, a bit each.
     occupied: Vec<u64>,
     far: BinaryHeap<Reverse<Entry<T>>>,
+    /// Room of emptied buckets, used again: memory follows what is planned, not the fullest time of each bucket.
+    spare: Vec<Vec<Entry<T>>>,
     sequence: u64,
 }
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
         Self {
-            current: BinaryHeap::new(),
+            current: Vec::new(),
+            late: BinaryHeap::new(),
             cursor: 0,
             wheel: std::iter::repeat_with(Vec::new).take(BUCKETS).collect(),
             occupied: vec![0; BUCKETS / 64],
             far: BinaryHeap::new(),
+            spare: Vec::new(),
             sequence: 0,
         }
     }
@@ -74,11 +80,15 @@ impl<T> Queue<T> {
         let entry = Entry { at, sequence: self.sequence, what };
         let bucket = at.as_nanos() >> WIDTH_BITS;
         if bucket <= self.cursor {
-            self.current.push(Reverse(entry));
+            self.late.push(Reverse(entry));
         } else if bucket - self.cursor < BUCKETS as u64 {
             let place = bucket as usize % BUCKETS;
+            let bit = 1 << (place % 64);
+            if self.occupied[place / 64] & bit == 0 {
+                self.occupied[place / 64] |= bit;
+                self.wheel[place] = self.spare.pop().unwrap_or_default();
+            }
             self.wheel[place].push(entry);
-            self.occupied[place / 64] |= 1 << (place % 64);
         } else {
             self.far.push(Reverse(entry));
         }
@@ -86,7 +96,7 @@ impl<T> Queue<T> {
 
     /// Takes what happens next.
     pub(crate) fn next(&mut self) -> Option<(SimTime, T)> {
-        while self.current.is_empty() {
+        while self.current.is_empty() && self.late.is_empty() {
             let far = self.far.peek().map(|Reverse(entry)| entry.at.as_nanos() >> WIDTH_BITS);
             self.cursor = match (self.next_bucket(), far) {
                 (Some(near), Some(far)) => near.min(far),
@@ -95,22 +105,30 @@ impl<T> Queue<T> {
             };
             self.open();
         }
-        let Reverse(entry) = self.current.pop()?;
+        let late = self.late.peek().map(|Reverse(entry)| entry);
+        let entry = match (self.current.last(), late) {
+            (Some(next), Some(late)) if late < next => self.late.pop().map(|Reverse(entry)| entry),
+            (None, _) => self.late.pop().map(|Reverse(entry)| entry),
+            (Some(_), _) => self.current.pop(),
+        }?;
         Some((entry.at, entry.what))
     }
 
     /// Puts the entries of the bucket at the cursor in order.
     fn open(&mut self) {
         let place = self.cursor as usize % BUCKETS;
-        if self.occupied[place / 64] & 1 << (place % 64) != 0 {
-            self.occupied[place / 64] &= !(1 << (place % 64));
-            self.current.extend(self.wheel[place].drain(..).map(Reverse));
+        let bit = 1 << (place % 64);
+        if self.occupied[place / 64] & bit != 0 {
+            self.occupied[place / 64] &= !bit;
+            let bucket = std::mem::take(&mut self.wheel[place]);
+            self.spare.push(std::mem::replace(&mut self.current, bucket));
         }
         while let Some(Reverse(entry)) = self.far.peek()
             && entry.at.as_nanos() >> WIDTH_BITS <= self.cursor
         {
-            self.current.extend(self.far.pop());
+            self.current.extend(self.far.pop().map(|Reverse(entry)| entry));
         }
+        self.current.sort_unstable_by(|one, other| other.cmp(one));
     }
 
     /// Number of the first bucket of the wheel after the cursor that holds anything.

@@ -8,7 +8,8 @@ use serde::Serialize;
 use crate::bound::{NET_SHARE, ratio};
 use crate::id::HostId;
 use crate::link::PipeStats;
-use crate::network::{Ledger, Line};
+use crate::network::Ledger;
+use crate::progress::Progress;
 use crate::time::SimTime;
 
 /// How one host fared.
@@ -48,32 +49,6 @@ impl HostResult {
             duplicate_chunks: 0,
             chunks_resent: 0,
         }
-    }
-}
-
-/// Progress over time, for plots: a column for each second.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Progress {
-    /// When each column was taken.
-    pub times: Vec<SimTime>,
-    /// Bytes that each host had stored then, host by host; for nodes, bytes they delivered.
-    pub stored: Vec<Vec<u64>>,
-    /// Wire bytes that left the queues of all uplinks so far.
-    pub carried: Vec<u64>,
-    /// The longest wait in any uplink's queue at that moment.
-    pub backlog: Vec<Duration>,
-}
-
-impl Progress {
-    pub(crate) fn new(hosts: usize) -> Self {
-        Self { stored: vec![Vec::new(); hosts], ..Self::default() }
-    }
-
-    pub(crate) fn add(&mut self, now: SimTime, stored: impl Iterator<Item = u64>, lines: &[Line]) {
-        self.times.push(now);
-        self.stored.iter_mut().zip(stored).for_each(|(column, bytes)| column.push(bytes));
-        self.carried.push(lines.iter().map(|line| line.up.stats().bytes).sum());
-        self.backlog.push(lines.iter().map(|line| line.up.backlog(now)).max().unwrap_or_default());
     }
 }
 

@@ -13,7 +13,8 @@ use crate::id::HostId;
 use crate::network::{Happening, MAX_HOSTS, Network};
 use crate::node::{Hand, Node, NodeHost, Outgoing};
 use crate::packet::{Packet, PacketId, Size};
-use crate::report::{HostResult, Progress, Report, Summary};
+use crate::progress::Progress;
+use crate::report::{HostResult, Report, Summary};
 use crate::rng::Streams;
 use crate::scenario::{Condition, Expectation, Goal, Scenario, ScenarioError, Standing};
 use crate::tape::{Mark, Recording, Tape};
@@ -104,7 +105,7 @@ impl World {
             build::check_link(spec)?;
             net.add_link(spec, *nat);
         }
-        let hosts = build::hosts(scenario.hosts, &contents, &scenario.timetable, &mut net)?;
+        let hosts = build::hosts(scenario.hosts, &contents, &scenario.timetable, scenario.meter, &mut net)?;
         let (joins, hosts): (Vec<_>, Vec<_>) = hosts.into_iter().unzip();
         let joins = joins.into_iter().enumerate();
         let joins = joins.filter_map(|(host, at)| Some((When::At(at?), Action::Join(HostId(host as u32)))));
@@ -125,6 +126,9 @@ impl World {
             }
         }
         net.queue.plan(SimTime::ZERO + SAMPLE, Happening::Sample);
+        if scenario.keeps_progress {
+            net.queue.plan(SimTime::ZERO, Happening::Note);
+        }
         Ok(Self {
             name: scenario.name,
             seed: scenario.seed,
@@ -188,7 +192,10 @@ impl World {
         while self.watch.violation.is_none() && !over {
             let Some((at, what)) = self.net.queue.next().filter(|(at, _)| *at <= self.deadline) else { break };
             self.net.now = self.net.now.max(at);
-            self.count();
+            // Who looks on changes nothing.
+            if !matches!(what, Happening::Note) {
+                self.count();
+            }
             over = self.happen(what);
         }
         if self.watch.violation.is_none() && !over {
@@ -244,6 +251,10 @@ impl World {
                 self.settle(host)
             }
             Happening::Act(number) => self.act_on(number),
+            Happening::Note => {
+                self.note_progress();
+                false
+            }
             Happening::Sample => {
                 self.sample();
                 let mut over = false;
@@ -409,14 +420,17 @@ impl World {
                 peer.sample(&self.net, &mut self.watch);
             }
         }
-        if let Some(mut progress) = self.progress.take() {
-            let stored = self.hosts.iter().map(|host| match host {
-                Host::Peer(peer) => peer.disk.bytes_stored(),
-                Host::Node(node) => node.node.delivered(),
-            });
-            progress.add(self.net.now, stored, &self.net.lines);
-            self.progress = Some(progress);
-        }
+    }
+
+    /// Takes note of how far every host is.
+    fn note_progress(&mut self) {
+        let Some(progress) = &mut self.progress else { return };
+        let stored = self.hosts.iter().map(|host| match host {
+            Host::Peer(peer) => peer.disk.bytes_stored(),
+            Host::Node(node) => node.node.delivered(),
+        });
+        let next = progress.add(self.net.now, stored, &self.net.lines);
+        self.net.queue.plan(next, Happening::Note);
     }
 
     /// Whether a condition that ends the run is true.

@@ -13,6 +13,7 @@ use crate::disk::DiskSpec;
 use crate::host::Role;
 use crate::id::{ContentId, HostId, LinkId};
 use crate::link::LinkSpec;
+use crate::meter::Meter;
 use crate::nat::NatSpec;
 use crate::network::MAX_HOSTS;
 use crate::node::Node;
@@ -239,6 +240,7 @@ pub struct Scenario {
     pub(crate) bound: Option<Duration>,
     pub(crate) repeat: String,
     pub(crate) keeps_progress: bool,
+    pub(crate) meter: Option<Meter>,
 }
 
 impl fmt::Debug for Scenario {
@@ -267,6 +269,7 @@ impl Scenario {
             bound: None,
             repeat: format!("ppspp-sim run {name} --seed {seed}"),
             keeps_progress: false,
+            meter: None,
         }
     }
 
@@ -367,6 +370,14 @@ impl Scenario {
         self.checkers.push(Box::new(checker));
     }
 
+    /// Measures the memory of every endpoint with `meter` and watches that it stays within its bound.
+    ///
+    /// `tests/memory.rs` lends an allocator that counts.
+    pub fn measure_memory(&mut self, meter: Meter) {
+        self.meter = Some(meter);
+        self.check(check::MemoryHolds::default());
+    }
+
     /// Does without checkers, for figures on the cost of a run.
     pub fn without_checkers(&mut self) {
         self.checkers.clear();
@@ -382,6 +393,11 @@ impl Scenario {
     pub fn until(&mut self, limit: Duration, condition: impl FnMut(&Standing<'_>) -> bool + Send + 'static) {
         self.goal = Goal::When(Box::new(condition));
         self.deadline = SimTime::ZERO + limit;
+    }
+
+    /// Is over after `limit` at the latest, whatever was said before; a goal must be reached until then.
+    pub fn must_end_within(&mut self, limit: Duration) {
+        self.deadline = self.deadline.min(SimTime::ZERO + limit);
     }
 
     /// Is over after `time`.

@@ -21,7 +21,7 @@ fn a_run_prints_its_table() {
     let output = run(&SMALL);
     assert_eq!(output.status.code(), Some(0));
     let table = String::from_utf8(output.stdout).unwrap();
-    for row in ["staggered, seed 1", "2 of 2 leechers", "median", "trace hash", "events per second"] {
+    for row in ["staggered, seed 1", "2 of 2 leechers", "median", "trace hash", "events per second", "memory"] {
         assert!(table.contains(row), "{row} is missing in {table}");
     }
 }
@@ -33,6 +33,7 @@ fn json_holds_the_same() {
     assert_eq!(report["completion"]["complete"], 2);
     assert_eq!(report["seed"], 1);
     assert_eq!(report["results"].as_array().unwrap().len(), 3);
+    assert!(report["cost"]["events_per_second"].as_u64().unwrap() > 0);
 }
 
 #[test]
@@ -61,6 +62,7 @@ fn bad_input_gets_a_sentence_and_two() {
         &["run", "staggered", "--peers", "0"][..],
         &["run", "staggered", "--size", "0"],
         &["run", "staggered", "--seed", "x"],
+        &["run", "staggered", "--within", "0"],
         &["run"],
         &["fuzz", "--seeds", "5..5"],
         &["fuzz", "--jobs", "0"],
@@ -76,11 +78,54 @@ fn bad_input_gets_a_sentence_and_two() {
 }
 
 #[test]
-fn fuzz_counts_its_runs() {
-    let output = run(&["fuzz", "--seeds", "2..4", "--jobs", "2"]);
+fn a_file_that_takes_no_more_gets_a_sentence_and_two() {
+    if cfg!(target_os = "linux") {
+        for option in ["--trace", "--pcap", "--plot"] {
+            let full = refusal(&[&SMALL[..], &[option, "/dev/full"]].concat());
+            assert_eq!(full.0, Some(2), "{option}: {}", full.1);
+            assert!(full.1.contains("cannot be written: No space left on device"), "{option}: {}", full.1);
+        }
+    }
+}
+
+/// The last line of standard error is the command that repeats the failure; it does.
+#[test]
+fn a_broken_rule_gets_one_and_the_command_that_repeats_it() {
+    let args = ["run", "flash-crowd", "--seed", "3", "--peers", "2", "--size", "4000000", "--within", "1"];
+    let broken = refusal(&args);
+    assert_eq!(broken.0, Some(1), "{}", broken.1);
+    let begins = "ppspp-sim: seed 3, at 1.000000s, host 1: the goal is reached in time: 2 hosts are not complete; ";
+    assert!(broken.1.starts_with(begins), "{}", broken.1);
+    let (_, repeat) = broken.1.trim_end().split_once("; repeat with: ppspp-sim ").unwrap();
+    assert_eq!(repeat, args.join(" "));
+    assert_eq!(refusal(&repeat.split(' ').collect::<Vec<_>>()), broken);
+}
+
+#[test]
+fn a_broken_expectation_has_its_report() {
+    // One byte is there as soon as a slow peer is.
+    let output = run(&["run", "slow-peer", "--peers", "1", "--size", "1", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["completion"]["complete"], 2);
+    assert!(String::from_utf8(output.stderr).unwrap().contains(": a slow peer holds nobody up: "));
+}
+
+/// The summary of `fuzz` without the time it took.
+fn summary(args: &[&str]) -> (String, String) {
+    let output = run(&[&["fuzz"], args].concat());
     let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{text}");
-    assert!(text.starts_with("2 runs from seed 2 on in "), "{text}");
+    let line = text.lines().last().unwrap();
+    let (runs, rest) = line.split_once(" in ").unwrap();
+    (runs.to_owned(), rest.split_once(", ").unwrap().1.to_owned())
+}
+
+#[test]
+fn fuzz_has_the_same_histories_whatever_the_number_of_threads() {
+    let one = summary(&["--seeds", "2..6"]);
+    assert_eq!(one.0, "4 runs from seed 2 on");
+    assert_eq!(one, summary(&["--seeds", "2..6", "--jobs", "3"]));
+    assert_ne!(one.1, summary(&["--seeds", "3..6"]).1);
 }
 
 #[test]

@@ -31,24 +31,29 @@ impl Checker for LimitsHold {
     }
 
     fn observe(&mut self, scene: &Scene<'_>, fact: &Fact<'_>) -> Result<(), String> {
-        let held = slot(&mut self.hosts, scene.host);
         let limits = &scene.config.limits;
         match fact {
-            Fact::Started => *held = Held::default(),
+            Fact::Started => *slot(&mut self.hosts, scene.host) = Held::default(),
             Fact::Verified { range, .. } => {
+                let held = slot(&mut self.hosts, scene.host);
                 held.unconfirmed += bytes(scene, *range);
                 // The bound is looked at before a chunk is taken in.
                 let chunk = u64::from(scene.content.geometry().chunk_size().bytes());
                 return within("bytes wait for the disk", held.unconfirmed, limits.unconfirmed_bytes + chunk);
             }
             Fact::Stored { range, .. } => {
+                let held = slot(&mut self.hosts, scene.host);
                 held.unconfirmed = held.unconfirmed.saturating_sub(bytes(scene, *range));
             }
             Fact::ReadNeeded(_) => {
+                let held = slot(&mut self.hosts, scene.host);
                 held.reads += 1;
                 return within("reads are in progress", held.reads as u64, limits.pending_reads as u64);
             }
-            Fact::Read(_) => held.reads = held.reads.saturating_sub(1),
+            Fact::Read(_) => {
+                let held = slot(&mut self.hosts, scene.host);
+                held.reads = held.reads.saturating_sub(1);
+            }
             Fact::Sampled(peers) => {
                 within("channels", peers.len() as u64, limits.channels as u64)?;
                 let half_open = peers.iter().filter(|peer| !peer.established).count();

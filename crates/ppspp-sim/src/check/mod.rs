@@ -3,6 +3,7 @@
 mod amplification;
 mod integrity;
 mod limits;
+mod memory;
 mod requests;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use crate::time::SimTime;
 pub use amplification::AmplificationBound;
 pub use integrity::{NothingUnstoredIsAnnounced, NothingUnverifiedIsUsed};
 pub use limits::LimitsHold;
+pub use memory::MemoryHolds;
 pub use requests::NothingIsAskedTwice;
 
 /// The host that a fact is about.
@@ -35,6 +37,8 @@ pub struct Scene<'a> {
     pub disk: &'a Disk,
     /// How its endpoint is configured.
     pub config: &'a EndpointConfig,
+    /// Heap bytes that its endpoint holds, if that is measured.
+    pub memory: Option<u64>,
 }
 
 /// Something that a host's endpoint did, or that was done to it.

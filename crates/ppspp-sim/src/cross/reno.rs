@@ -242,8 +242,8 @@ mod tests {
         scenario.keep_progress();
         scenario.for_time(Duration::from_secs(61));
         let progress = scenario.run().unwrap().progress.unwrap();
-        let received = &progress.stored[0];
-        (received[59] - received[9]) * 8 / 50
+        let received = |second| progress.stored_at(receiver, SimTime::ZERO + Duration::from_secs(second));
+        (received(60) - received(10)) * 8 / 50
     }
 
     #[test]

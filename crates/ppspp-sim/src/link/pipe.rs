@@ -86,6 +86,11 @@ impl Pipe {
         self.stats
     }
 
+    /// Its wire bits per second, if it has a rate.
+    pub(crate) const fn rate(&self) -> Option<u64> {
+        self.spec.rate
+    }
+
     /// How long a packet that came now would wait.
     pub(crate) const fn backlog(&self, now: SimTime) -> Duration {
         self.busy_until.since(now)

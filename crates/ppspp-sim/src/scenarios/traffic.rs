@@ -9,6 +9,7 @@ use crate::id::HostId;
 use crate::link::LinkSpec;
 use crate::report::Report;
 use crate::scenario::{Peer, Scenario};
+use crate::time::SimTime;
 
 /// When measuring begins and ends.
 const FROM: u64 = 30;
@@ -21,8 +22,7 @@ const UNEVEN: u64 = 13;
 /// Bytes that a host got in the time that is measured.
 fn measured(report: &Report, host: HostId) -> u64 {
     let Some(progress) = &report.progress else { return 0 };
-    let column = &progress.stored[host.index()];
-    let at = |second: u64| column.get(second as usize - 1).copied().unwrap_or(0);
+    let at = |second| progress.stored_at(host, SimTime::ZERO + secs(second));
     at(UNTIL) - at(FROM)
 }
 

@@ -1,0 +1,140 @@
+//! What befalls hosts: crashes, pauses, clocks, disks; as the public builder says it.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::time::Duration;
+
+use ppspp_sim::{Clock, DiskSpec, Failure, HostId, HostResult, LinkSpec, Peer, Scenario};
+
+const LENGTH: u64 = 4 << 20;
+/// A leecher is in the middle of its download then, which takes four seconds, and has saved its state once or twice.
+const MIDDLE: Duration = Duration::from_millis(2500);
+const LATER: Duration = Duration::from_secs(6);
+
+/// One seeder and one leecher with something done to them; how the leecher fared.
+fn leecher(change: impl FnOnce(Peer) -> Peer, plan: impl FnOnce(&mut Scenario, HostId)) -> HostResult {
+    let mut scenario = Scenario::new("hosts", 1);
+    let content = scenario.content(LENGTH);
+    let link = LinkSpec::symmetric(10_000_000, Duration::from_millis(10));
+    let seeder = scenario.add(Peer::seeder(content).on(link.clone()));
+    let leecher = scenario.add(change(Peer::leecher(content).on(link).knows([seeder])));
+    plan(&mut scenario, leecher);
+    scenario.until_complete(&[leecher], Duration::from_secs(120));
+    scenario.run().unwrap().results[1].clone()
+}
+
+fn took(result: &HostResult) -> Duration {
+    result.completed_after.unwrap()
+}
+
+#[test]
+fn a_crash_keeps_the_disk_or_loses_it() {
+    let kept = leecher(
+        |peer| peer,
+        |scenario, host| {
+            scenario.at(MIDDLE).crash(host);
+            scenario.at(LATER).join(host);
+        },
+    );
+    let lost = leecher(
+        |peer| peer,
+        |scenario, host| {
+            scenario.at(MIDDLE).crash_and_lose(host);
+            scenario.at(LATER).join(host);
+        },
+    );
+    assert!(took(&kept) > LATER && took(&lost) > took(&kept), "{:?} {:?}", took(&kept), took(&lost));
+    // What was stored is not fetched again; what was lost is.
+    assert!(kept.delivered < LENGTH + LENGTH / 4, "{}", kept.delivered);
+    assert!(lost.delivered > LENGTH + LENGTH / 2, "{}", lost.delivered);
+}
+
+#[test]
+fn a_crash_loses_what_was_not_written_through() {
+    let disk = DiskSpec { sync_after: Duration::from_secs(5), ..DiskSpec::default() };
+    let crash = |scenario: &mut Scenario, host| {
+        scenario.at(MIDDLE).crash(host);
+        scenario.at(LATER).join(host);
+    };
+    let (careless, careful) = (leecher(|peer| peer.disk(disk), crash), leecher(|peer| peer, crash));
+    assert!(careless.delivered > careful.delivered + LENGTH / 8, "{} {}", careless.delivered, careful.delivered);
+}
+
+#[test]
+fn a_paused_host_goes_on_where_it_was() {
+    let paused = leecher(
+        |peer| peer,
+        |scenario, host| {
+            scenario.at(MIDDLE).pause(host);
+            scenario.at(LATER).resume(host);
+        },
+    );
+    assert!(took(&paused) > LATER && paused.delivered == LENGTH);
+}
+
+#[test]
+fn a_host_that_moves_is_found_again() {
+    let moved = leecher(
+        |peer| peer,
+        |scenario, host| {
+            scenario.at(MIDDLE).change_address(host);
+        },
+    );
+    assert!(moved.delivered < LENGTH + LENGTH / 8, "{}", moved.delivered);
+}
+
+#[test]
+fn clocks_may_be_apart_and_drift_apart() {
+    let plain = leecher(|peer| peer, |_, _| {});
+    for drift_ppm in [-100_000, -500, 500, 100_000] {
+        let clock = Clock { epoch_micros: 1 << 49, drift_ppm };
+        let drifting = leecher(|peer| peer.clock(clock), |_, _| {});
+        assert!(took(&drifting) < took(&plain) * 2, "{drift_ppm} ppm: {:?}", took(&drifting));
+    }
+    let mut scenario = Scenario::new("drift", 1);
+    let content = scenario.content(1);
+    scenario.add(Peer::seeder(content).clock(Clock { epoch_micros: 0, drift_ppm: 100_001 }));
+    assert!(matches!(scenario.run(), Err(Failure::Impossible(_))));
+}
+
+#[test]
+fn a_disk_takes_its_time() {
+    let plain = took(&leecher(|peer| peer, |_, _| {}));
+    let narrow = DiskSpec { bandwidth: Some(LENGTH / 10), ..DiskSpec::default() };
+    let narrow = took(&leecher(|peer| peer.disk(narrow), |_, _| {}));
+    assert!(narrow > Duration::from_secs(9), "{narrow:?}");
+    let late = DiskSpec { latency: Duration::from_secs(2), ..DiskSpec::default() };
+    let late = took(&leecher(|peer| peer.disk(late), |_, _| {}));
+    assert!(late > plain + Duration::from_secs(1), "{late:?}");
+}
+
+#[test]
+fn a_full_disk_holds_what_it_can_until_there_is_room() {
+    let full = DiskSpec { capacity: LENGTH / 2, ..DiskSpec::default() };
+    let freed = |scenario: &mut Scenario, host| {
+        scenario.at(LATER).change_disk(host, DiskSpec::default());
+    };
+    assert!(took(&leecher(|peer| peer.disk(full), freed)) > LATER);
+    let mut scenario = Scenario::new("full", 1);
+    let content = scenario.content(LENGTH);
+    let seeder = scenario.add(Peer::seeder(content));
+    let leecher = scenario.add(Peer::leecher(content).knows([seeder]).disk(full));
+    scenario.until_complete(&[leecher], Duration::from_secs(20));
+    let Err(Failure::Broken { violation, report, .. }) = scenario.run() else { panic!("it has no room") };
+    assert_eq!((violation.rule, violation.host), ("the goal is reached in time", Some(leecher)));
+    assert!(report.results[1].stored <= LENGTH / 2 && report.results[1].stored > LENGTH / 4);
+}
+
+/// A disk whose reads come back wrong: the checkers see that nothing of it is passed on, and another seeder helps out.
+#[test]
+fn reads_that_come_back_wrong_are_not_passed_on() {
+    let mut scenario = Scenario::new("bad-reads", 1);
+    let content = scenario.content(LENGTH);
+    let disk = DiskSpec { corrupt_reads: 0.2, ..DiskSpec::default() };
+    let seeders = [scenario.add(Peer::seeder(content).disk(disk)), scenario.add(Peer::seeder(content))];
+    let leecher = scenario.add(Peer::leecher(content).knows(seeders));
+    scenario.until_complete(&[leecher], Duration::from_secs(60));
+    let report = scenario.run().unwrap();
+    assert_eq!(report.results[2].delivered, LENGTH);
+    assert!(report.results[0].sent < report.results[1].sent);
+}
