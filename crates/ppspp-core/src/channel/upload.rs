@@ -296,7 +296,6 @@ impl Upload {
         if self.in_flight.chunks() == 0 {
             self.flow.progress_at = now;
         }
-        let before = self.in_flight.bytes();
         self.skip(next);
         if next.first_sent_at.is_none()
             && let Some(run) = &mut self.run
@@ -304,7 +303,6 @@ impl Upload {
             run.on_sent(next.chunk);
         }
         self.in_flight.on_sent(next.chunk, bytes, now, next.first_sent_at);
-        self.flow.controller.on_sent(now, u64::from(bytes), before);
         self.flow.pacer.on_sent(u64::from(bytes));
     }
 

@@ -63,13 +63,6 @@ const DEFAULT_MAX_WINDOW: u64 = 64 << 20;
 /// Every callback carries the time, so that an algorithm may act on it (LEDBAT++ slows down periodically). A `now`
 /// before that of an earlier call counts as that earlier one (R25).
 pub trait Controller: fmt::Debug + Send {
-    /// Bytes left for the peer while `in_flight_before` bytes were outstanding.
-    ///
-    /// Optional for the caller of a plain LEDBAT, which ignores it; made for algorithms that time their own rounds.
-    fn on_sent(&mut self, now: Instant, bytes: u64, in_flight_before: u64) {
-        let _ = (now, bytes, in_flight_before);
-    }
-
     /// An acknowledgement arrived that covers bytes still outstanding.
     ///
     /// One call per ACK message, or one per datagram for all its ACK messages together.
@@ -163,7 +156,8 @@ pub struct ControllerConfig {
     pub allowed_increase: u32,
     /// `BASE_HISTORY` in minutes; 1..=[`MAX_BASE_HISTORY`].
     pub base_history: u32,
-    /// Whether the window doubles per round trip at first and after a congestion timeout.
+    /// Whether the window doubles per round trip at first and after a congestion timeout; LEDBAT++ then stops doubling
+    /// at the first sign of a queue.
     pub slow_start: bool,
     /// Most bytes in flight; two segments..=[`MAX_WINDOW_LIMIT`].
     pub max_window: u64,
