@@ -127,9 +127,9 @@ pub struct LossEvent {
 #[non_exhaustive]
 pub enum Algorithm {
     /// RFC 6817, optionally with a slow start.
-    #[default]
     Ledbat,
     /// LEDBAT++ (draft-irtf-iccrg-ledbat-plus-plus): retreats faster and slows down regularly to measure the base delay.
+    #[default]
     LedbatPlusPlus,
 }
 
@@ -165,7 +165,7 @@ pub struct ControllerConfig {
 
 impl Default for ControllerConfig {
     fn default() -> Self {
-        Self::ledbat()
+        Self::ledbat_plus_plus()
     }
 }
 
@@ -294,8 +294,15 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_what_rfc_6817_recommends() {
+    fn the_default_is_ledbat_plus_plus() {
         let config = ControllerConfig::default();
+        assert_eq!((config, config.algorithm), (ControllerConfig::ledbat_plus_plus(), Algorithm::default()));
+        assert_eq!((config.validate(), config.target), (Ok(()), Duration::from_millis(60)));
+    }
+
+    #[test]
+    fn ledbat_is_what_rfc_6817_recommends() {
+        let config = ControllerConfig::ledbat();
         assert_eq!(config.validate(), Ok(()));
         assert_eq!(config.target, Duration::from_millis(100));
         assert_eq!((config.increase_gain, config.allowed_increase, config.base_history), (1000, 1, 10));
