@@ -333,7 +333,6 @@ impl Upload {
         if self.in_flight.chunks() == 0 {
             self.flow.progress_at = now;
         }
-        let before = self.in_flight.bytes();
         let again = self.run.as_ref().is_some_and(|run| run.again);
         if next.first_sent_at.is_some() {
             self.resend.pop_front();
@@ -341,7 +340,6 @@ impl Upload {
             run.on_sent(next.chunk);
         }
         self.in_flight.on_sent(next.chunk, bytes, now, next.first_sent_at, again);
-        self.flow.controller.on_sent(now, u64::from(bytes), before);
         self.flow.pacer.on_sent(u64::from(bytes));
     }
 

@@ -131,7 +131,7 @@ mod tests {
     const RTT: Duration = Duration::from_millis(50);
 
     fn config(slow_start: bool) -> ControllerConfig {
-        ControllerConfig { mss: 1000, slow_start, max_window: 1 << 30, ..ControllerConfig::default() }
+        ControllerConfig { mss: 1000, slow_start, max_window: 1 << 30, ..ControllerConfig::ledbat() }
     }
 
     fn ledbat(slow_start: bool) -> Ledbat {
@@ -559,7 +559,6 @@ mod tests {
                         0..=15 => flow.on_congestion_timeout(now),
                         16..=31 => flow.on_loss(now, &LossEvent { bytes_lost: bytes, newest_lost_sent_at: sent }),
                         32..=47 => flow.set_mss(u32::try_from(bytes % 100_000).unwrap()),
-                        48..=63 => flow.on_sent(now, bytes, flight),
                         _ => flow.on_ack(now, &AckEvent {
                             bytes_acked: bytes,
                             in_flight_before: flight,

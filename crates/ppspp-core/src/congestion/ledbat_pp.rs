@@ -8,9 +8,8 @@ use crate::time::{Instant, micros};
 
 /// GAIN is at least 1 divided by this.
 const MAX_GAIN_DIVISOR: u64 = 16;
-/// How much of its queue a flow gives up, in eighths, when slow start found it, and when it returns from a slowdown.
-const GIVEN_UP_BY_SLOW_START: u128 = 4;
-const GIVEN_UP_BY_SLOWDOWN: u128 = 1;
+/// A queue of TARGET divided by this is the first sign of congestion.
+const FIRST_SIGN_DIVISOR: u32 = 4;
 /// Round trips from the end of the initial slow start to the first slowdown, and that a slowdown stays at the least
 /// window: one to drain what was in flight, one to measure.
 const SLOWDOWN_ROUND_TRIPS: u32 = 2;
@@ -22,27 +21,32 @@ const SLOWDOWN_INTERVAL: u32 = 9;
 ///
 /// - The queue is read off one-way delays, as RFC 6817 does, so that a queue on the way back counts for nothing. Only
 ///   GAIN needs a round trip, since the base of one-way delays stands on clocks that nobody synchronised.
-/// - When slow start ends on delay, the window goes back to what it was a round trip ago, when it caused that delay,
-///   less half of the queue. The way back from a slowdown ends early if the queue is past TARGET: someone else took
-///   the room. A flow comes back from each slowdown with an eighth less of the queue. Both leave flows room to grow at
-///   the same pace, which makes them equal: at TARGET exactly, nobody moves, and noise decides who keeps how much.
-/// - A slowdown that is due waits for a queue of over half of TARGET since the last one, or since the flow paused for
-///   longer than a slowdown. A flow that causes no queue, on a loopback or with little to send, has none to measure
-///   past: the first latecomer's queue, built on a false base, is one.
+/// - Slow start doubles the window per round trip up to the first sign of a queue: on an empty path nobody is hurt, and
+///   GAIN would make a short one wait. At that sign the initial one returns to the window that caused it, a round trip
+///   ago, and goes on by GAIN as the draft has it.
+/// - What was sent before a reduction does not show its effect: the window does not retreat for it once more.
+/// - When slow start ends on delay, the window goes back to what it was a round trip ago, less half of the queue that
+///   causes, and from a slowdown it comes back with half of the queue. Both leave flows room to grow at the same pace,
+///   which makes them equal: at TARGET exactly, nobody moves, and noise decides who keeps how much.
+/// - On the way back from a slowdown a queue past TARGET stops the window, and what it returns to retreats. If the way
+///   back ended there, the start of a latecomer could leave a flow at the least window for minutes.
+/// - A slowdown that is due waits for a queue of over 3/8 TARGET. A flow that causes no queue, on a loopback or with
+///   little to send, has none to measure past. With 1/4 large pipes take longer to become equal, with 1/2 short ones do.
 #[derive(Clone, Debug)]
 pub(super) struct LedbatPlusPlus {
     sender: Sender,
     phase: Phase,
     slowdowns: Slowdowns,
     gain_divisor: u64,
+    /// Whether the initial slow start has met a queue.
+    met_queue: bool,
     srtt: Duration,
     min_rtt: Duration,
-    acked_at: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The window grows by GAIN for each acknowledged byte, up to `until` bytes.
+    /// The window doubles per round trip or grows by GAIN, up to `until` bytes.
     SlowStart { until: u64 },
     /// The window follows the delay.
     Avoidance,
@@ -56,8 +60,6 @@ struct Slowdowns {
     began: Option<Instant>,
     /// When the next one may begin; `None` during the initial slow start.
     due: Option<Instant>,
-    /// Whether there was a queue to measure past.
-    queue_seen: bool,
 }
 
 impl LedbatPlusPlus {
@@ -67,27 +69,61 @@ impl LedbatPlusPlus {
         Self {
             sender: Sender::new(config, now),
             phase: if config.slow_start { Phase::SlowStart { until: u64::MAX } } else { Phase::Avoidance },
-            slowdowns: Slowdowns { began: None, due, queue_seen: false },
+            slowdowns: Slowdowns { began: None, due },
             gain_divisor: 1,
+            met_queue: false,
             srtt: super::rtt::DEFAULT_RTT,
             min_rtt: super::rtt::DEFAULT_RTT,
-            acked_at: now,
         }
     }
 
-    /// Grows by GAIN for each acknowledged byte.
+    /// Whether what `ack` covers was sent before the latest reduction at one stroke.
+    fn is_stale(&self, ack: &AckEvent) -> bool {
+        self.sender.reduced_at.is_some_and(|reduced| ack.newest_acked_sent_at <= reduced)
+    }
+
+    /// Whether more than `delay` is queued.
+    fn queues(&self, delay: Duration) -> bool {
+        self.sender.queuing.is_some_and(|queuing| queuing > delay)
+    }
+
+    /// GAIN in slow start, as a divisor: 1 on a path that shows no queue.
+    fn slow_start_divisor(&self) -> u64 {
+        let is_met = self.is_initial() && self.met_queue;
+        if is_met || self.queues(self.sender.config.target / FIRST_SIGN_DIVISOR) { self.gain_divisor } else { 1 }
+    }
+
+    /// Whether the initial slow start goes on.
+    const fn is_initial(&self) -> bool {
+        self.slowdowns.due.is_none()
+    }
+
+    /// Slow start, up to `until` bytes.
     fn ramp(&mut self, ack: &AckEvent, until: u64) {
+        if self.is_stale(ack) {
+            return;
+        }
         let target = self.sender.config.target;
-        let tolerated = if self.slowdowns.due.is_none() { target * 3 / 4 } else { target };
-        if self.sender.queuing.is_some_and(|queuing| queuing > tolerated) {
-            if self.slowdowns.due.is_none() || self.slowdowns.began.is_some() {
-                let caused = self.sender.window() / (self.gain_divisor + 1) * self.gain_divisor;
-                self.sender.cwnd = Window::from_bytes(self.draining(caused, GIVEN_UP_BY_SLOW_START));
-            }
+        if self.is_initial() && !self.met_queue && self.queues(target / FIRST_SIGN_DIVISOR) {
+            self.met_queue = true;
+            // The window has doubled since.
+            self.sender.halve();
+        } else if self.is_initial() && self.queues(target * 3 / 4) {
+            let caused = self.sender.window() / (self.gain_divisor + 1) * self.gain_divisor;
+            self.sender.cwnd = Window::from_bytes(self.draining(caused));
+            self.sender.reduced_at = Some(self.sender.now);
             self.avoid_congestion();
+        } else if self.queues(target) {
+            let covered = i128::from(until) * acked(ack) / i128::from(self.sender.window().max(1));
+            let left = i128::from(until) - self.retreat(covered).min(covered / 2);
+            let until = u64::try_from(left).unwrap_or_default();
+            self.phase = Phase::SlowStart { until };
+            if until <= self.sender.window() {
+                self.avoid_congestion();
+            }
         } else if !ack.app_limited {
             let room = i128::from(Window::from_bytes(until).0.saturating_sub(self.sender.cwnd.0));
-            let growth = (acked(ack) << FRACTION_BITS) / i128::from(self.gain_divisor);
+            let growth = (acked(ack) << FRACTION_BITS) / i128::from(self.slow_start_divisor());
             self.sender.cwnd.move_by(growth.min(room));
             if growth >= room {
                 self.avoid_congestion();
@@ -95,29 +131,35 @@ impl LedbatPlusPlus {
         }
     }
 
-    /// What is left of `window` without `eighths` of the queue that it causes.
-    fn draining(&self, window: u64, eighths: u128) -> u64 {
+    /// What is left of `window` without half of the queue that it causes.
+    fn draining(&self, window: u64) -> u64 {
         let queue = self.sender.queuing.unwrap_or_default().as_micros();
         let round_trip = (self.min_rtt.as_micros() + queue).max(1);
-        let left = u128::from(window) * (8 * round_trip - eighths * queue) / (8 * round_trip);
+        let left = u128::from(window) * (2 * round_trip - queue) / (2 * round_trip);
         u64::try_from(left).unwrap_or(window).max(self.sender.min_window())
+    }
+
+    /// C * (delay / TARGET - 1), for so much of a window.
+    fn retreat(&self, part: i128) -> i128 {
+        let target = i128::from(micros(self.sender.config.target));
+        let excess = i128::from(micros(self.sender.queuing.unwrap_or_default())) - target;
+        let decrease_gain = i128::from(self.sender.config.decrease_gain);
+        (part * decrease_gain).saturating_mul(excess.max(0)) / (1000 * target)
     }
 
     /// Per round trip: W += GAIN at or below TARGET, else W += max(GAIN - C * W * (delay / TARGET - 1), -W / 2).
     fn follow_target(&mut self, ack: &AckEvent) {
-        let sender = &mut self.sender;
-        let Some(queuing) = sender.queuing else { return };
-        let target = i128::from(micros(sender.config.target));
-        let excess = i128::from(micros(queuing)) - target;
+        if self.sender.queuing.is_none() {
+            return;
+        }
         let acked = acked(ack);
+        let retreat = if self.is_stale(ack) { 0 } else { self.retreat(acked << FRACTION_BITS) };
+        let sender = &mut self.sender;
         let gain = if ack.app_limited { 0 } else { i128::from(sender.config.increase_gain) };
         // Both the window in the divisor and the result have a fraction.
         let growth = ((gain * acked * i128::from(sender.config.mss)) << (2 * FRACTION_BITS))
             / (1000 * i128::from(self.gain_divisor) * sender.cwnd.fixed_point());
-        let acked = acked << FRACTION_BITS;
-        let decrease_gain = i128::from(sender.config.decrease_gain);
-        let retreat = (acked * decrease_gain).saturating_mul(excess.max(0)) / (1000 * target);
-        sender.cwnd.move_by((growth - retreat).max(-acked / 2));
+        sender.cwnd.move_by((growth - retreat).max(-(acked << FRACTION_BITS) / 2));
     }
 
     /// Leaves slow start for good or until the next slowdown, and decides when that may be.
@@ -133,15 +175,13 @@ impl LedbatPlusPlus {
 
     /// Slows down if it is time.
     fn consider_slowdown(&mut self) {
-        let (now, half_target) = (self.sender.now, self.sender.config.target / 2);
-        self.slowdowns.queue_seen |= self.sender.queuing.is_some_and(|queuing| queuing > half_target);
-        let due = self.slowdowns.due.is_some_and(|due| due <= now) && self.slowdowns.queue_seen;
+        let now = self.sender.now;
+        let due = self.slowdowns.due.is_some_and(|due| due <= now) && self.queues(self.sender.config.target * 3 / 8);
         let (window, least) = (self.sender.window(), self.sender.min_window());
         if due && self.phase == Phase::Avoidance && window > least {
             self.slowdowns.began = Some(now);
-            self.slowdowns.queue_seen = false;
             let until = now + self.srtt * SLOWDOWN_ROUND_TRIPS;
-            self.phase = Phase::Slowdown { until, resume: self.draining(window, GIVEN_UP_BY_SLOWDOWN) };
+            self.phase = Phase::Slowdown { until, resume: self.draining(window) };
             self.sender.cwnd = Window::from_bytes(least);
         }
     }
@@ -153,20 +193,11 @@ fn gain_divisor(target: Duration, base: Duration) -> u64 {
 }
 
 impl Controller for LedbatPlusPlus {
-    fn on_sent(&mut self, now: Instant, _bytes: u64, in_flight_before: u64) {
-        self.sender.advance(now);
-        let pause = self.sender.now - self.acked_at;
-        if in_flight_before == 0 && pause > self.srtt * SLOWDOWN_ROUND_TRIPS {
-            self.slowdowns.queue_seen = false;
-        }
-    }
-
     fn on_ack(&mut self, now: Instant, ack: &AckEvent) {
         self.sender.on_ack(now, ack);
         self.gain_divisor = gain_divisor(self.sender.config.target, ack.min_rtt);
         self.srtt = ack.srtt;
         self.min_rtt = ack.min_rtt;
-        self.acked_at = self.sender.now;
         let slow_start = matches!(self.phase, Phase::SlowStart { .. });
         match self.phase {
             Phase::SlowStart { until } => self.ramp(ack, until),
@@ -223,7 +254,7 @@ impl Controller for LedbatPlusPlus {
     }
 
     fn in_slow_start(&self) -> bool {
-        matches!(self.phase, Phase::SlowStart { .. }) && self.gain_divisor == 1
+        matches!(self.phase, Phase::SlowStart { .. }) && self.slow_start_divisor() == 1
     }
 
     fn queuing_delay(&self) -> Option<Duration> {
@@ -307,18 +338,41 @@ mod tests {
     }
 
     #[test]
-    fn slow_start_grows_by_the_gain() {
+    fn slow_start_doubles_until_a_queue_shows() {
+        for base in [Duration::from_micros(100), RTT] {
+            let mut flow = LedbatPlusPlus::new(&config(), START);
+            for doubled in 1..=6 {
+                let queue = if doubled == 6 { 15 } else { 0 };
+                let event = AckEvent { min_rtt: base, ..ack(&flow, later(doubled * 100), flow.window(), queue) };
+                flow.on_ack(later(doubled * 100), &event);
+                assert_eq!((flow.window(), flow.in_slow_start()), (MSS << (doubled + 1), true), "{base:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn at_the_first_sign_of_a_queue_slow_start_goes_back_and_on_by_the_gain() {
         let mut flow = LedbatPlusPlus::new(&config(), START);
-        flow.sender.cwnd = Window::from_bytes(100 * MSS);
-        round(&mut flow, later(100), 0);
-        assert_eq!(flow.window(), 150 * MSS);
-        assert!(!flow.in_slow_start(), "half of doubling needs no burst");
+        flow.sender.cwnd = Window::from_bytes(400 * MSS);
+        let first = ack(&flow, START, 0, 0);
+        flow.on_ack(START, &first);
+        for _ in 0..4 {
+            let event = ack(&flow, later(500), 0, 16);
+            flow.on_ack(later(500), &event);
+        }
+        assert_eq!((flow.window(), flow.in_slow_start()), (200 * MSS, false), "what caused the queue");
+        // All of this was sent before.
+        round(&mut flow, later(600), 90);
+        assert_eq!((flow.window(), flow.phase), (200 * MSS, Phase::SlowStart { until: u64::MAX }));
+        round(&mut flow, later(900), 0);
+        assert_eq!((flow.window(), flow.in_slow_start()), (300 * MSS, false), "by half");
     }
 
     #[test]
     fn the_initial_slow_start_ends_at_three_quarters_of_the_target() {
         for (queue, ends) in [(45, false), (46, true)] {
             let mut flow = LedbatPlusPlus::new(&config(), START);
+            flow.met_queue = true;
             flow.sender.cwnd = Window::from_bytes(300 * MSS);
             let first = ack(&flow, START, 0, 0);
             flow.on_ack(START, &first);
@@ -330,6 +384,10 @@ mod tests {
             // Two thirds caused the queue; half of the queue is a sixth of the round trip, nearly.
             let expected = if ends { 200 * MSS * 123 / 146 } else { 300 * MSS };
             assert!(flow.window().abs_diff(expected) < 2, "{}", flow.window());
+            // The queue that is on its way does not count again.
+            let before = flow.window();
+            round(&mut flow, later(600), 150);
+            assert!(!ends || flow.window() >= before, "{} of {before}", flow.window());
         }
     }
 
@@ -387,6 +445,7 @@ mod tests {
     #[test]
     fn the_first_slowdown_is_two_round_trips_after_slow_start() {
         let mut flow = LedbatPlusPlus::new(&config(), START);
+        flow.met_queue = true;
         flow.sender.cwnd = Window::from_bytes(200 * MSS);
         round(&mut flow, START, 0);
         round(&mut flow, later(500), 50);
@@ -400,8 +459,8 @@ mod tests {
     #[test]
     fn a_slowdown_takes_two_round_trips_and_the_next_comes_nine_times_its_duration_later() {
         let mut flow = slowed();
-        // 100 segments at 150 ms, less an eighth of 50 ms.
-        let resume = (100 * MSS) * 1150 / 1200;
+        // 100 segments at 150 ms, less half of 50 ms.
+        let resume = (100 * MSS) * 125 / 150;
         let until = later(1300);
         assert!(
             matches!(flow.phase, Phase::Slowdown { until: at, resume: to } if at == until && to.abs_diff(resume) < 500)
@@ -413,25 +472,48 @@ mod tests {
         while flow.phase != Phase::Avoidance {
             now += 100;
             round(&mut flow, later(now), 0);
-            assert!(now < 3000, "1.5 to the tenth makes 57");
+            assert!(now < 2000, "doubling six times makes more");
         }
         assert!(flow.window().abs_diff(resume) < MSS, "{}", flow.window());
         assert_eq!(flow.slowdowns.due, Some(later(now + (now - 1000) * 9)));
     }
 
     #[test]
+    fn a_queue_past_the_target_stops_the_way_back_and_shortens_it() {
+        let mut flow = slowed();
+        for time in [1300, 1400, 1500, 1600] {
+            round(&mut flow, later(time), 0);
+        }
+        let (window, Phase::SlowStart { until }) = (flow.window(), flow.phase) else { panic!("no way back") };
+        assert!(window < until / 2, "{window} of {until}");
+        // A quarter past TARGET, for a round trip.
+        for _ in 0..4 {
+            let event = ack(&flow, later(1800), 0, 75);
+            flow.on_ack(later(1800), &event);
+        }
+        round(&mut flow, later(1800), 75);
+        let Phase::SlowStart { until: left } = flow.phase else { panic!("given up") };
+        assert_eq!(flow.window(), window);
+        // In four parts: 15/16 to the fourth.
+        assert!(left.abs_diff(until * 772 / 1000) < MSS, "{left} of {until}");
+        for time in [2000, 2100, 2200, 2300] {
+            round(&mut flow, later(time), 0);
+        }
+        assert!(flow.window().abs_diff(left) < 2 * MSS, "{} of {left}", flow.window());
+    }
+
+    #[test]
     fn no_slowdown_comes_without_a_queue_or_after_a_pause() {
         let mut flow = steady(100);
         flow.slowdowns.due = Some(later(1000));
-        round(&mut flow, later(1500), 30);
-        assert!(flow.window() > 2 * MSS, "30 ms are no queue to measure past");
-        round(&mut flow, later(1600), 40);
+        round(&mut flow, later(1500), 22);
+        assert!(flow.window() > 2 * MSS, "22 ms are no queue to measure past");
+        round(&mut flow, later(1700), 23);
         assert_eq!(flow.window(), 2 * MSS);
 
         let mut flow = steady(100);
         round(&mut flow, later(900), 40);
         flow.slowdowns.due = Some(later(1000));
-        flow.on_sent(later(1500), MSS, 0);
         round(&mut flow, later(1600), 0);
         assert!(flow.window() > 2 * MSS, "the pause has drained the queue");
     }
@@ -488,7 +570,6 @@ mod tests {
                     _ => {
                         let event =
                             AckEvent { in_flight_before: flight, app_limited, ..ack(&flow, now, acked, queue) };
-                        flow.on_sent(now, MSS, flight);
                         flow.on_ack(now, &event);
                         prop_assert!(flow.window() >= 2 * MSS);
                         if app_limited {
@@ -515,7 +596,6 @@ mod tests {
                     0..=15 => flow.on_congestion_timeout(now),
                     16..=31 => flow.on_loss(now, &LossEvent { bytes_lost: bytes, newest_lost_sent_at: sent }),
                     32..=47 => flow.set_mss(u32::try_from(bytes % 100_000).unwrap()),
-                    48..=79 => flow.on_sent(now, bytes, flight % 2),
                     _ => flow.on_ack(now, &AckEvent {
                         bytes_acked: bytes,
                         in_flight_before: flight,

@@ -63,13 +63,6 @@ const DEFAULT_MAX_WINDOW: u64 = 64 << 20;
 /// Every callback carries the time, so that an algorithm may act on it (LEDBAT++ slows down periodically). A `now`
 /// before that of an earlier call counts as that earlier one (R25).
 pub trait Controller: fmt::Debug + Send {
-    /// Bytes left for the peer while `in_flight_before` bytes were outstanding.
-    ///
-    /// Optional for the caller of a plain LEDBAT, which ignores it; made for algorithms that time their own rounds.
-    fn on_sent(&mut self, now: Instant, bytes: u64, in_flight_before: u64) {
-        let _ = (now, bytes, in_flight_before);
-    }
-
     /// An acknowledgement arrived that covers bytes still outstanding.
     ///
     /// One call per ACK message, or one per datagram for all its ACK messages together.
@@ -134,9 +127,9 @@ pub struct LossEvent {
 #[non_exhaustive]
 pub enum Algorithm {
     /// RFC 6817, optionally with a slow start.
-    #[default]
     Ledbat,
     /// LEDBAT++ (draft-irtf-iccrg-ledbat-plus-plus): retreats faster and slows down regularly to measure the base delay.
+    #[default]
     LedbatPlusPlus,
 }
 
@@ -163,7 +156,8 @@ pub struct ControllerConfig {
     pub allowed_increase: u32,
     /// `BASE_HISTORY` in minutes; 1..=[`MAX_BASE_HISTORY`].
     pub base_history: u32,
-    /// Whether the window doubles per round trip at first and after a congestion timeout.
+    /// Whether the window doubles per round trip at first and after a congestion timeout; LEDBAT++ then stops doubling
+    /// at the first sign of a queue.
     pub slow_start: bool,
     /// Most bytes in flight; two segments..=[`MAX_WINDOW_LIMIT`].
     pub max_window: u64,
@@ -171,7 +165,7 @@ pub struct ControllerConfig {
 
 impl Default for ControllerConfig {
     fn default() -> Self {
-        Self::ledbat()
+        Self::ledbat_plus_plus()
     }
 }
 
@@ -300,8 +294,15 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_what_rfc_6817_recommends() {
+    fn the_default_is_ledbat_plus_plus() {
         let config = ControllerConfig::default();
+        assert_eq!((config, config.algorithm), (ControllerConfig::ledbat_plus_plus(), Algorithm::default()));
+        assert_eq!((config.validate(), config.target), (Ok(()), Duration::from_millis(60)));
+    }
+
+    #[test]
+    fn ledbat_is_what_rfc_6817_recommends() {
+        let config = ControllerConfig::ledbat();
         assert_eq!(config.validate(), Ok(()));
         assert_eq!(config.target, Duration::from_millis(100));
         assert_eq!((config.increase_gain, config.allowed_increase, config.base_history), (1000, 1, 10));

@@ -43,7 +43,7 @@ fn ledbat_plus_plus_fills_the_link_but_for_its_slowdowns() {
     let used = measured.utilisation(network.link(), 2 * MINUTE);
     assert!((900..=970).contains(&used), "{used} ‰");
     let most = measured.queue_percentile(95);
-    assert!(most <= millis(66) && most >= millis(50), "{most:?}");
+    assert!(most <= millis(66) && most >= millis(30), "{most:?}");
     assert_eq!((measured.dropped, measured.timeouts), (0, 0));
 }
 
@@ -74,7 +74,7 @@ fn eight_channels_leave_a_tcp_connection_nine_tenths() {
 
 #[test]
 fn ledbat_plus_plus_shares_with_latecomers() {
-    for (megabits, rtt, later) in [(10, 50, 30), (10, 50, 12), (30, 20, 20)] {
+    for (megabits, rtt, later) in [(10, 50, 30), (10, 50, 12), (10, 40, 15), (30, 20, 20), (50, 5, 20)] {
         let mut network = Network::new(megabits, BUFFER);
         for start in [0, later] {
             network.add_ppspp(ControllerConfig::ledbat_plus_plus(), millis(rtt), Duration::from_secs(start));

@@ -234,7 +234,6 @@ impl Flow {
                 pacer.on_sent(self.mss);
             }
             self.left_to_send -= 1;
-            self.controller.on_sent(now, self.mss, self.in_flight());
             if self.packets_in_flight == 0 {
                 self.last_progress = now;
             }
