@@ -40,9 +40,12 @@ struct Batch {
 }
 
 impl Batch {
-    /// Whether chunks from `start` on, asked for now, can join: they go on where it ends.
+    /// Whether chunks from `start` on, asked for now, can join: they go on where it ends. They expire with it, so that it
+    /// must be young.
     fn takes(&self, now: Instant, start: u64) -> bool {
-        self.range.end() == start && self.range.count() < REQUEST_QUANTUM && now - self.asked_at < MIN_REQUEST_TIMEOUT
+        self.range.end() == start
+            && self.range.count() < REQUEST_QUANTUM
+            && now - self.asked_at < MIN_REQUEST_TIMEOUT / 2
     }
 }
 
@@ -115,14 +118,16 @@ impl Download {
     ///
     /// R20: at least one chunk, at most max(1 s, 2 RTT) of the peer's rate. One round trip of it and as much again, or
     /// [`MARGIN`], keep the peer busy and let what is asked double from batch to batch until the peer sets the pace.
-    /// Hysteresis makes for long runs.
-    pub(crate) fn allowance(&self, srtt: Duration, chunk_size: ChunkSize, limit: u32) -> u64 {
+    /// Hysteresis makes for long runs. To `give_choice` the most is asked for: a seeder can then send each peer something
+    /// else (R21).
+    pub(crate) fn allowance(&self, srtt: Duration, chunk_size: ChunkSize, limit: u32, give_choice: bool) -> u64 {
         if self.expired > 1 {
             // A peer that twice answered nothing is asked for one chunk, to find out when it does.
             return 1_u64.saturating_sub(self.outstanding);
         }
         let most = MAX_SPAN.max(2 * srtt);
-        let span = (srtt + self.acks.queueing().min(most) + srtt.max(MARGIN)).min(most);
+        let busy = (srtt + self.acks.queueing().min(most) + srtt.max(MARGIN)).min(most);
+        let span = if give_choice { most } else { busy };
         let bytes =
             self.rate.rate().map_or(FIRST_REQUEST, |rate| u128::from(rate) * u128::from(micros(span)) / 1_000_000);
         let target = ((bytes / u128::from(chunk_size.bytes())) as u64).clamp(1, u64::from(limit));
@@ -137,7 +142,12 @@ impl Download {
 
     /// How long the peer will take for what is outstanding and `more` chunks.
     pub(crate) fn time_for(&self, more: u64, chunk_size: ChunkSize) -> Duration {
-        let bytes = u128::from(self.outstanding + more) * u128::from(chunk_size.bytes());
+        self.time_to_deliver(self.outstanding + more, chunk_size)
+    }
+
+    /// How long `chunks` take to arrive at the peer's rate.
+    pub(crate) fn time_to_deliver(&self, chunks: u64, chunk_size: ChunkSize) -> Duration {
+        let bytes = u128::from(chunks) * u128::from(chunk_size.bytes());
         let time = bytes * 1_000_000 / u128::from(self.rate_or_assumed());
         Duration::from_micros(u64::try_from(time).unwrap_or(u64::MAX))
     }
@@ -150,6 +160,12 @@ impl Download {
     /// Since when the peer has delivered nothing although it was asked.
     pub(crate) fn silent_since(&self) -> Option<Instant> {
         self.batches.front().map(|oldest| oldest.asked_at.max(self.delivered_at))
+    }
+
+    /// Since when nothing came of `batch` or anything else that the peer is asked for.
+    pub(crate) fn waiting_since(&self, batch: BatchId) -> Option<Instant> {
+        let batch = self.batches.get(batch.0.wrapping_sub(self.oldest) as usize)?;
+        Some(batch.asked_at.max(self.delivered_at))
     }
 
     /// Records that `range` is asked for: batches of at most [`REQUEST_QUANTUM`] chunks, each with its name.

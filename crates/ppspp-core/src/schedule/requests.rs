@@ -15,7 +15,7 @@ use crate::chunk::{ChunkIndex, ChunkRange, Geometry, GroupIndex, RangeSet};
 pub(crate) type PeerSlot = u32;
 
 /// Most batches that chunks of one group can be asked for in: with more, the rest of the group waits.
-pub(crate) const MAX_ASKED: usize = 8;
+pub(crate) const MAX_ASKED: usize = 9;
 
 /// Names what one peer was asked for at one time; the channel that was asked gives it out.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -84,9 +84,9 @@ impl Requests {
         self.torn.contains(&group)
     }
 
-    /// Whether more of `group` can be asked for.
+    /// Whether a run of `group` can be asked for: it may fall into two batches.
     pub(crate) fn has_room(&self, group: GroupIndex) -> bool {
-        self.find(group).is_none_or(|key| !self.records[key].asked.is_full())
+        self.find(group).is_none_or(|key| self.records[key].asked.remaining_capacity() >= 2)
     }
 
     /// The chunks of `group` that are asked for.
@@ -113,10 +113,11 @@ impl Requests {
     }
 
     /// Every group that is asked for in part at least, with whom each chunk is asked of, in order.
-    pub(crate) fn outstanding(&self) -> impl Iterator<Item = (GroupIndex, impl Iterator<Item = (PeerSlot, u32)>)> {
-        self.index
-            .iter()
-            .map(|(&group, &key)| (group, self.records[key].asked.iter().map(|asked| (asked.peer, asked.chunks))))
+    pub(crate) fn outstanding(
+        &self,
+    ) -> impl Iterator<Item = (GroupIndex, impl Iterator<Item = (PeerSlot, BatchId, u32)>)> {
+        let asked = |key: usize| self.records[key].asked.iter().map(|asked| (asked.peer, asked.batch, asked.chunks));
+        self.index.iter().map(move |(&group, &key)| (group, asked(key)))
     }
 
     /// Makes `range` wanted: none of it is here or asked for.
@@ -333,6 +334,8 @@ mod tests {
         assert_eq!(requests.ask(&geometry, single(10), 99, BatchId(0)), 0);
         assert!(requests.free().contains(ChunkIndex::new(10)), "it stays free");
         requests.settle(&geometry, ChunkIndex::new(3));
+        assert!(!requests.has_room(group), "a run may fall into two batches");
+        requests.settle(&geometry, ChunkIndex::new(4));
         assert!(requests.has_room(group));
     }
 

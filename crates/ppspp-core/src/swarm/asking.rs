@@ -17,6 +17,9 @@ use crate::wire::{DatagramBuilder, MessageType, RangeMessage};
 
 /// How long the rate of the fastest peer is believed after it was last measured.
 const FASTEST_LIFE: Duration = Duration::from_secs(2);
+/// How long nothing is asked for after a store failed: a full disk would have the same fetched again and again, as fast as
+/// the network brings it.
+pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// What decides whom is asked for what, besides the state of each chunk.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub(crate) struct Asking {
     pub(crate) balance_at: Option<Instant>,
     /// Whether requests wait for storage or for the application (R19).
     pub(super) held: bool,
+    /// Nothing is asked for until then: it could not be stored.
+    pub(crate) paused_until: Option<Instant>,
     order: Order,
     ordered_at: Instant,
     /// The highest rate of any peer, in bytes per second, and when it was seen.
@@ -44,6 +49,7 @@ impl Asking {
             idle: BTreeSet::new(),
             balance_at: None,
             held: false,
+            paused_until: None,
             order: Order::default(),
             ordered_at: now,
             fastest: (0, now),
@@ -153,7 +159,9 @@ impl Swarm {
             return 0;
         }
         let limit = cx.config.limits.outstanding_requests;
-        let room = download.allowance(peer.srtt(), self.metadata.chunk_size, limit);
+        let seeds = self.content.geometry().is_some_and(|geometry| peer.have.is_complete(geometry.chunk_count()));
+        let give_choice = seeds && self.asking.spreads(cx.now, self.by_address.len());
+        let room = download.allowance(peer.srtt(), self.metadata.chunk_size, limit, give_choice);
         self.ration(cx, slot, room)
     }
 
@@ -330,7 +338,7 @@ impl Swarm {
         }
         for (group, asked) in self.requests.outstanding() {
             let start = geometry.group_chunks(group).start();
-            for run in asked.flat_map(|(_, chunks)| bit_runs(start, chunks)) {
+            for run in asked.flat_map(|(_, _, chunks)| bit_runs(start, chunks)) {
                 free.remove(run);
             }
         }

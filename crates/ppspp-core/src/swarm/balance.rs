@@ -7,7 +7,7 @@ use core::time::Duration;
 use crate::channel::{Download, Established};
 use crate::chunk::{ChunkRange, Geometry, GroupIndex};
 use crate::context::Cx;
-use crate::schedule::{PeerSlot, bit_runs, mask, set_mask};
+use crate::schedule::{BatchId, PeerSlot, bit_runs, mask, set_mask};
 use crate::swarm::Swarm;
 use crate::swarm::asking::may_request;
 use crate::time::Instant;
@@ -22,6 +22,10 @@ const WORTHWHILE: Duration = Duration::from_millis(600);
 const STALLED: Duration = Duration::from_millis(250);
 /// A peer that delivers nothing for so long beyond a round trip is not waited for alone in the end game.
 const OVERDUE: Duration = Duration::from_millis(100);
+/// Chunks that a peer that serves many sends together, before it serves others.
+const BURST_CHUNKS: u64 = 16;
+/// Longest pause between such bursts that is waited for, or a round trip.
+const MAX_PAUSE: Duration = Duration::from_millis(400);
 /// Groups that may still be outstanding when the end game begins.
 const END_GAME_GROUPS: usize = 16;
 /// Chunks asked of a second peer in the end game, at most.
@@ -29,6 +33,8 @@ const END_GAME_CHUNKS: u32 = 16;
 
 /// Chunks taken from seeders for one announcement of a leecher, at most.
 const MAX_SPARED: u32 = 1024;
+/// Runs of free groups looked at for one that only seeders have.
+const MAX_LOOKED_AT: usize = 256;
 
 /// A peer that owes us chunks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -57,7 +63,7 @@ impl Swarm {
         for slot in idle {
             self.asking.idle.remove(&slot);
             let Some(room) = self.room_of(cx, slot) else { continue };
-            let can_ask = room > 0 && !self.is_backed_up(cx.config);
+            let can_ask = room > 0 && self.asking.paused_until.is_none() && !self.is_backed_up(cx.config);
             let busy = can_ask && self.find_work(cx, &geometry, slot, room, &mut owners);
             if busy {
                 self.wake.push(slot);
@@ -80,10 +86,23 @@ impl Swarm {
     fn owner(&self, cx: &Cx<'_>, slot: PeerSlot) -> Option<Owner> {
         let peer = self.peers.get(slot as usize)?.established()?;
         let download = peer.download.as_deref()?;
-        let silent = cx.now - download.silent_since()?;
-        let stalled = silent > STALLED.max(2 * peer.srtt());
+        let (since, srtt) = (download.silent_since()?, peer.srtt());
+        let stalled = self.is_silent(cx, download, Some(since), srtt, STALLED.max(2 * srtt));
         let done_in = peer.srtt().saturating_add(download.time_for(0, self.metadata.chunk_size));
         Some(Owner { done_in: if stalled { Duration::MAX } else { done_in }, slot })
+    }
+
+    /// Whether a peer that has delivered nothing `since` is silent for longer than `patience` and a pause between bursts.
+    fn is_silent(
+        &self,
+        cx: &Cx<'_>,
+        download: &Download,
+        since: Option<Instant>,
+        srtt: Duration,
+        patience: Duration,
+    ) -> bool {
+        let pause = download.time_to_deliver(BURST_CHUNKS, self.metadata.chunk_size).min(MAX_PAUSE.max(srtt));
+        since.is_none_or(|since| cx.now - since > patience + pause)
     }
 
     /// Chunks that `slot` could be asked for now; `None` if it cannot be asked at all.
@@ -92,7 +111,8 @@ impl Swarm {
         if !download.is_answering() {
             return Some(0);
         }
-        let room = download.allowance(peer.srtt(), self.metadata.chunk_size, cx.config.limits.outstanding_requests);
+        let room =
+            download.allowance(peer.srtt(), self.metadata.chunk_size, cx.config.limits.outstanding_requests, false);
         Some(self.ration(cx, slot, room))
     }
 
@@ -103,10 +123,14 @@ impl Swarm {
         }) else {
             return false;
         };
+        if self.owner(cx, slot).is_some_and(|taker| taker.done_in == Duration::MAX) {
+            return false;
+        }
         for owner in owners.iter_mut().rev().filter(|owner| owner.slot != slot) {
             let Some(lead) = owner.done_in.checked_sub(ready).filter(|&lead| lead > WORTHWHILE) else { return false };
             let Some((peer, download)) = self.download_of(owner.slot) else { continue };
-            let share = if owner.done_in == Duration::MAX {
+            let stalled = owner.done_in == Duration::MAX;
+            let share = if stalled {
                 download.outstanding()
             } else {
                 // What is on its way is not worth a CANCEL.
@@ -117,7 +141,7 @@ impl Swarm {
                 even.min(download.outstanding().saturating_sub(flying))
             };
             let ranges: Vec<ChunkRange> = download.newest().collect();
-            let taken = self.move_requests(cx, geometry, owner.slot, slot, &ranges, share.min(room));
+            let taken = self.move_requests(cx, geometry, [owner.slot, slot], &ranges, share.min(room), stalled);
             if taken > 0 {
                 *owner = self.owner(cx, owner.slot).unwrap_or(*owner);
                 self.wake.push(owner.slot);
@@ -127,41 +151,65 @@ impl Swarm {
         false
     }
 
-    /// Moves up to `most` requests within `ranges` from one peer to another; returns how many.
+    /// Moves up to `most` requests within `ranges` from one peer to another, and some more to have whole groups; returns
+    /// how many. Of an owner that is not `stalled`, groups are left of which something has come: the rest is on its way.
     fn move_requests(
         &mut self,
         cx: &Cx<'_>,
         geometry: &Geometry,
-        from: PeerSlot,
-        to: PeerSlot,
+        [from, to]: [PeerSlot; 2],
         ranges: &[ChunkRange],
         most: u64,
+        stalled: bool,
     ) -> u64 {
-        let mut left = most;
+        let mut moved = 0;
         for &range in ranges {
             let Some((peer, _)) = self.download_of(to) else { break };
             let parts: Vec<ChunkRange> = peer.have.as_set().intersection_in(range).rev().collect();
             for part in parts {
                 for group in geometry.groups_touching(part).rev() {
-                    let chunks = geometry.group_chunks(group).intersection(part);
-                    if left == 0 {
-                        return most;
+                    if moved >= most {
+                        return moved;
                     }
-                    for (run, batch) in self.requests.release(geometry, from, chunks) {
-                        if let Some(owner) = self.download_of_mut(from) {
-                            owner.on_released(cx.now, batch, run.count());
-                            owner.cancel(run);
-                        }
-                        self.assign(cx.now, to, geometry, run);
-                        if let Some(taker) = self.download_of_mut(to) {
-                            taker.untold().insert(run);
-                        }
-                        left = left.saturating_sub(run.count());
+                    if self.requests.has_room(group) && (stalled || self.content.verifier.group_have(group) == 0) {
+                        moved += self.move_group(cx, geometry, [from, to], group, part);
                     }
                 }
             }
         }
-        most - left
+        moved
+    }
+
+    /// Moves the requests for the chunks of `group` in `part` from one peer to another, which is asked for those that
+    /// no third peer is asked for; returns how many.
+    fn move_group(
+        &mut self,
+        cx: &Cx<'_>,
+        geometry: &Geometry,
+        [from, to]: [PeerSlot; 2],
+        group: GroupIndex,
+        part: ChunkRange,
+    ) -> u64 {
+        let chunks = geometry.group_chunks(group).intersection(part);
+        for (run, batch) in self.requests.release(geometry, from, chunks) {
+            if let Some(owner) = self.download_of_mut(from) {
+                owner.on_released(cx.now, batch, run.count());
+                owner.cancel(run);
+            }
+        }
+        let mut moved = 0;
+        let free: Vec<ChunkRange> = self.requests.free().intersection_in(chunks).collect();
+        for run in free {
+            if !self.requests.has_room(group) {
+                break;
+            }
+            self.assign(cx.now, to, geometry, run);
+            if let Some(taker) = self.download_of_mut(to) {
+                taker.untold().insert(run);
+            }
+            moved += run.count();
+        }
+        moved
     }
 
     /// Asks `slot` too for the last chunks whose owners are overdue; returns whether there were any.
@@ -170,9 +218,9 @@ impl Swarm {
             return false;
         }
         let Some((peer, _)) = self.download_of(slot) else { return false };
-        let overdue = |owner: PeerSlot| {
+        let overdue = |owner: PeerSlot, batch: BatchId| {
             self.download_of(owner).is_none_or(|(peer, download)| {
-                download.silent_since().is_none_or(|since| cx.now - since > peer.srtt() + OVERDUE)
+                self.is_silent(cx, download, download.waiting_since(batch), peer.srtt(), peer.srtt() + OVERDUE)
             })
         };
         let mut left = END_GAME_CHUNKS.min(u32::try_from(room).unwrap_or(u32::MAX));
@@ -183,8 +231,8 @@ impl Swarm {
             }
             let mut once = 0;
             let mut twice = 0;
-            for (owner, chunks) in asked {
-                let late = owner != slot && overdue(owner);
+            for (owner, batch, chunks) in asked {
+                let late = owner != slot && overdue(owner, batch);
                 twice |= (once & chunks) | if late { 0 } else { chunks };
                 once |= chunks;
             }
@@ -198,6 +246,9 @@ impl Swarm {
         }
         let mut any = false;
         for (group, run) in wanted.into_iter().filter(|(_, run)| !run.is_empty()) {
+            if !self.requests.has_room(group) {
+                continue;
+            }
             let Some(download) = self.download_of_mut(slot) else { break };
             download.untold().insert(run);
             for (part, batch) in download.on_requested(cx.now, run) {
@@ -208,16 +259,20 @@ impl Swarm {
         any
     }
 
-    /// Asks seeders no longer for `groups`, which the leecher in `slot` has by now: only they have what is rarer (R21).
+    /// Asks seeders no longer for `groups`, which the leecher in `slot` has by now, if it can be asked for them, or the
+    /// seeders for something that only they have (R21).
     pub(crate) fn spare_seeders(&mut self, now: Instant, slot: PeerSlot, geometry: &Geometry, groups: &[ChunkRange]) {
-        let Some(peer) = self.peers.get(slot as usize).and_then(|channel| channel.established()) else { return };
-        if !may_request(peer) || !self.asking.spreads(now, self.by_address.len()) {
+        if !self.asking.spreads(now, self.by_address.len()) {
             return;
         }
-        let mut room = peer
-            .download
-            .as_deref()
-            .map_or(1, |download| download.allowance(peer.srtt(), self.metadata.chunk_size, MAX_SPARED));
+        let Some(peer) = self.peers.get(slot as usize).and_then(|channel| channel.established()) else { return };
+        let mut room = if may_request(peer) {
+            let download = peer.download.as_deref();
+            download.map_or(1, |one| one.allowance(peer.srtt(), self.metadata.chunk_size, MAX_SPARED, false))
+        } else {
+            0
+        };
+        let mut rarer = None;
         for group in groups.iter().flat_map(|groups| groups.iter()) {
             let group = GroupIndex::new(group.value());
             let chunks = geometry.group_chunks(group);
@@ -225,7 +280,9 @@ impl Swarm {
                 continue;
             };
             let Some((peer, _)) = self.download_of(owner) else { continue };
-            if room == 0 || !peer.have.is_complete(geometry.chunk_count()) {
+            if !peer.have.is_complete(geometry.chunk_count())
+                || (room == 0 && !*rarer.get_or_insert_with(|| self.is_any_lonely(geometry)))
+            {
                 continue;
             }
             room = room.saturating_sub(chunks.count());
@@ -237,6 +294,14 @@ impl Swarm {
             }
             self.wake.push(owner);
         }
+    }
+
+    /// Whether there is a free group that only seeders have.
+    fn is_any_lonely(&self, geometry: &Geometry) -> bool {
+        let (rarity, layer) = (&self.asking.rarity, geometry.group_layer());
+        let groups = |run: ChunkRange| ChunkRange::new(run.start() >> layer, ((run.end() - 1) >> layer) + 1);
+        let mut counts = self.requests.free().runs().flat_map(|run| rarity.runs_in(groups(run))).take(MAX_LOOKED_AT);
+        counts.any(|(_, count)| count <= rarity.complete())
     }
 
     fn download_of(&self, slot: PeerSlot) -> Option<(&Established, &Download)> {

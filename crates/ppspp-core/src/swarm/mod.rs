@@ -40,7 +40,7 @@ use crate::policy::{Bucket, FairQueue, Intake, Place};
 use crate::progress::Checkpoint;
 use crate::schedule::{PeerSlot, Requests, mask};
 use crate::stats::{TrafficStats, TransferStats};
-use crate::swarm::asking::Asking;
+use crate::swarm::asking::{Asking, STORE_RETRY};
 use crate::swarm::choking::Slots;
 use crate::swarm::content::ContentState;
 use crate::swarm::exchange::Exchange;
@@ -198,7 +198,7 @@ impl Swarm {
             // R13: acknowledged or not, they are wanted again.
             self.content.forget(range);
             self.recount(range);
-            self.wake_all();
+            self.asking.paused_until = Some(cx.now + STORE_RETRY);
         }
     }
 
@@ -269,6 +269,7 @@ impl Swarm {
             self.slots.deadline(),
             self.news.flush_at(),
             self.asking.balance_at,
+            self.asking.paused_until,
         ];
         // Asked after every datagram: a plain minimum is cheaper than skipping what is not set.
         let earliest =
@@ -281,6 +282,9 @@ impl Swarm {
         self.content.flush(cx, self.id, false);
         if self.held_until.is_some_and(|at| at <= cx.now) {
             self.held_until = None;
+        }
+        if self.asking.paused_until.take_if(|at| *at <= cx.now).is_some() {
+            self.wake_all();
         }
         self.share_slots(cx);
         if self.ask_at.is_some_and(|at| at <= cx.now) {

@@ -152,7 +152,7 @@ impl Swarm {
             write_haves(&mut datagram, peer, &self.content.stored);
         }
         if can_request {
-            if cx.events.is_full() || self.is_backed_up(cx.config) {
+            if cx.events.is_full() || self.is_backed_up(cx.config) || self.asking.paused_until.is_some() {
                 self.asking.held = true;
             } else {
                 calling = self.write_requests(cx, slot, &mut datagram);
