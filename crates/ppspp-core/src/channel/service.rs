@@ -11,9 +11,6 @@ const REPEAT_CHOKE: Duration = Duration::from_millis(250);
 const REPEAT_UNCHOKE: Duration = Duration::from_millis(500);
 /// Longest wait before an UNCHOKE is repeated by itself.
 const MAX_REPEAT: Duration = Duration::from_secs(4);
-/// A slot is free again when its peer has had nothing to ask for this long.
-const IDLE: Duration = Duration::from_secs(2);
-
 /// How a peer that has asked stands with us.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Standing {
@@ -106,10 +103,9 @@ impl Service {
         self.since = now;
     }
 
-    /// Whether a peer without requests, last sent to at `active`, has asked for nothing for so long that another may
-    /// have its slot.
-    pub(crate) fn is_idle(&self, now: Instant, active: Instant) -> bool {
-        let patience = if self.unheard { 2 * MAX_REPEAT } else { IDLE };
+    /// Whether a peer without requests, last sent to at `active`, has asked for nothing for `patience`, so that another may
+    /// have its slot. It may ask for one again.
+    pub(crate) fn is_idle(&self, now: Instant, active: Instant, patience: Duration) -> bool {
         self.standing == Standing::Served && now - self.asked_at.max(active) >= patience
     }
 
@@ -188,15 +184,16 @@ mod tests {
     #[test]
     fn a_slot_is_idle_when_neither_asked_for_nor_used() {
         let mut service = Service::new(at(0), (0, 0));
+        let idle = |service: &Service, now, active| service.is_idle(at(now), at(active), Duration::from_millis(50));
         service.serve(at(0), false);
-        assert!(!service.is_idle(at(1999), at(0)) && service.is_idle(at(2000), at(0)));
-        assert!(!service.is_idle(at(2000), at(1)), "something was acknowledged since");
-        service.on_request(at(1500));
-        assert!(!service.is_idle(at(3000), at(0)));
+        assert!(!idle(&service, 49, 0) && idle(&service, 50, 0));
+        assert!(!idle(&service, 50, 1), "something was acknowledged since");
+        service.on_request(at(100));
+        assert!(!idle(&service, 149, 0));
         service.choke(at(4000));
-        assert!(!service.is_idle(at(60_000), at(0)), "it has none");
+        assert!(!idle(&service, 60_000, 0), "it has none");
         service.serve(at(60_000), true);
-        assert!(!service.is_idle(at(67_000), at(0)) && service.is_idle(at(68_000), at(0)), "the UNCHOKE is repeated");
+        assert!(!idle(&service, 60_049, 0) && idle(&service, 60_050, 0));
     }
 
     #[test]

@@ -5,8 +5,9 @@ use core::cmp::Reverse;
 use core::fmt::Debug;
 use core::time::Duration;
 
-/// How long a peer keeps a slot that it was given without merit, and how long one with a slot wins a tie.
-const TURN: Duration = Duration::from_secs(30);
+/// How long a peer keeps a slot that it was given without merit, and how long one with a slot wins a tie: many round trips
+/// of what asking anew costs, and short beside a download.
+const TURN: Duration = Duration::from_secs(4);
 
 /// A peer that wants a slot, or has one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,7 +58,7 @@ impl Round {
     }
 }
 
-/// Decides every ten seconds who is served, while more peers ask than there are slots.
+/// Decides every two seconds who is served, while more peers ask than there are slots.
 ///
 /// Peers that ask while a slot is free are served without a decision.
 pub trait UnchokePolicy: Debug + Send + Sync {
@@ -66,8 +67,9 @@ pub trait UnchokePolicy: Debug + Send + Sync {
     fn allot(&self, round: Round, candidates: &mut [Candidate]);
 }
 
-/// The default: while leeching slots go to those who send us most, while seeding to those who take most; some go in
-/// turns of thirty seconds to those who have waited longest, so that everyone is served and can prove itself.
+/// The default: while leeching slots go to those who send us most, while seeding to those who take most, in turns of four
+/// seconds among those whose rates are alike: within the same power of four. Some slots go in such turns to those who have
+/// waited longest, whatever they send, so that everyone is served and can prove itself.
 ///
 /// A fifth of the slots goes by turns while leeching and a third while seeding, one at least.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -78,7 +80,11 @@ impl UnchokePolicy for Reciprocity {
         let slots = round.slots.min(candidates.len());
         let by_turns = (round.slots / if round.seeding { 3 } else { 5 }).clamp(1, slots.max(1));
         let is_at_turn = |one: &Candidate| one.grant == Grant::Optimistic && one.time < TURN;
-        let merit = |one: &Candidate| if round.seeding { one.sent } else { one.received };
+        // Among equals it is luck who sends most, and who is served by few falls behind.
+        let merit = |one: &Candidate| {
+            let rate = if round.seeding { one.sent } else { one.received };
+            rate.checked_ilog(4).map_or(0, |power| power + 1)
+        };
         // Best first; among equals those who were served only lately stay, then come those who waited longest.
         let mut order: Vec<usize> = (0..candidates.len()).collect();
         order.sort_by_key(|&at| {
@@ -156,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_lasts_thirty_seconds() {
+    fn a_turn_lasts_four_seconds() {
         let mut candidates = [
             Candidate { received: 5, ..Candidate::new(Grant::Earned, 90 * SECOND) },
-            Candidate::new(Grant::Optimistic, 20 * SECOND),
+            Candidate::new(Grant::Optimistic, 3 * SECOND),
             Candidate::new(Grant::Choked, 300 * SECOND),
         ];
         assert_eq!(allot(2, false, &mut candidates), [Grant::Earned, Grant::Optimistic, Grant::Choked]);
-        candidates[1].time = 30 * SECOND;
+        candidates[1].time = 4 * SECOND;
         assert_eq!(allot(2, false, &mut candidates), [Grant::Earned, Grant::Choked, Grant::Optimistic]);
     }
 

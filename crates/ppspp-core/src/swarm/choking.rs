@@ -12,9 +12,13 @@ use crate::swarm::Swarm;
 use crate::time::Instant;
 
 /// How often slots are shared out anew.
-const ROUND: Duration = Duration::from_secs(10);
+const ROUND: Duration = Duration::from_secs(2);
 /// How often slots whose peers ask for nothing are looked for.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(50);
+/// A slot is free for another when its peer has had nothing to ask for this long, or a round trip. On a crowded link, where
+/// every newcomer adds to the queue, it has its turn.
+const IDLE: Duration = Duration::from_millis(50);
+const CROWDED_IDLE: Duration = Duration::from_secs(2);
 
 /// The slots of a swarm. There are deadlines only while someone waits.
 #[derive(Debug, Default)]
@@ -142,6 +146,7 @@ impl Swarm {
 
     /// Takes slots back from peers that ask for nothing.
     fn free_idle_slots(&mut self, cx: &Cx<'_>) {
+        let crowded = self.slots.crowded.is_some();
         let served: Vec<PeerSlot> = self.slots.served.iter().copied().collect();
         for slot in served {
             let Some(peer) = self.peers.get_mut(slot as usize).and_then(Channel::established_mut) else {
@@ -150,8 +155,9 @@ impl Swarm {
             };
             let busy = peer.upload.as_deref().is_some_and(|up| up.has_requests() || up.in_flight.chunks() > 0);
             let active = peer.flow().map_or(Instant::ZERO, |flow| flow.progress_at);
+            let patience = if crowded { CROWDED_IDLE } else { IDLE.max(peer.srtt()) };
             let service = peer.service.as_deref_mut();
-            if let Some(service) = service.filter(|service| !busy && service.is_idle(cx.now, active)) {
+            if let Some(service) = service.filter(|service| !busy && service.is_idle(cx.now, active, patience)) {
                 service.release(cx.now);
                 self.slots.served.remove(&slot);
             }

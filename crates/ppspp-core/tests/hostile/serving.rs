@@ -59,8 +59,9 @@ fn asking_while_choked_brings_a_few_chokes() {
     holder.say(&mut net, &[Message::Request(ALL)]);
     script.summary(&mut net);
     let (mut received, mut asked) = (0, 0);
-    for _ in 0..500 {
-        for start in 0..20 {
+    // Slots are shared out anew after two seconds.
+    for _ in 0..190 {
+        for start in 0..40 {
             script.say(&mut net, &[Message::Request(ChunkRange::new(start, start + 1)); 50]);
             asked += 1;
         }
@@ -69,7 +70,7 @@ fn asking_while_choked_brings_a_few_chokes() {
         assert_eq!(heard.data, []);
         received += heard.datagrams;
     }
-    assert!(received <= 25, "{received} answers to {asked} datagrams");
+    assert!(received <= 10, "{received} answers to {asked} datagrams");
     // §12.6.6, §12.7: by then it has shown what it is.
     assert_eq!(net.hosts[seeder].closed, [FLOODING]);
     let others: Vec<_> = peers(&net, seeder).collect();
