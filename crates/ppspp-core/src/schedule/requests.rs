@@ -106,6 +106,13 @@ impl Requests {
         self.records[key].asked.iter().filter(|asked| asked.peer == peer).fold(0, |all, asked| all | asked.chunks)
     }
 
+    /// The chunks of `group` that `peer` alone is asked for.
+    pub(crate) fn asked_of_alone(&self, group: GroupIndex, peer: PeerSlot) -> u32 {
+        let Some(key) = self.find(group) else { return 0 };
+        let others = self.records[key].asked.iter().filter(|asked| asked.peer != peer);
+        self.asked_of(group, peer) & !others.fold(0, |all, asked| all | asked.chunks)
+    }
+
     /// Whom all of `chunks`, those of `group`, are asked of, if that is one peer.
     pub(crate) fn owner_of(&self, group: GroupIndex, chunks: u32) -> Option<PeerSlot> {
         let asked = self.records[self.find(group)?].asked.first()?;

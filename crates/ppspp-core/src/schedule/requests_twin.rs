@@ -196,6 +196,9 @@ impl Pair {
         for peer in 0..PeerSlot::from(PEERS) {
             let theirs = bits(&|chunk| self.twin.is_asked_of(chunk, peer));
             assert_eq!(self.real.asked_of(group, peer), theirs, "{group:?}, peer {peer}");
+            let others = (0..PeerSlot::from(PEERS)).filter(|&other| other != peer);
+            let others = others.fold(0, |all, other| all | bits(&|chunk| self.twin.is_asked_of(chunk, other)));
+            assert_eq!(self.real.asked_of_alone(group, peer), theirs & !others, "{group:?}, peer {peer}");
             if self.real.owner_of(group, mask(chunks, chunks)) == Some(peer) {
                 assert_eq!(theirs, mask(chunks, chunks), "{peer} is not asked for all of {group:?}");
             }

@@ -180,8 +180,8 @@ impl Swarm {
         moved
     }
 
-    /// Moves the requests for the chunks of `group` in `part` from one peer to another, which is asked for those that
-    /// no third peer is asked for; returns how many.
+    /// Moves the requests for the chunks of `group` in `part` from one peer to another, but for those that a third is asked
+    /// for too; returns how many.
     fn move_group(
         &mut self,
         cx: &Cx<'_>,
@@ -190,24 +190,24 @@ impl Swarm {
         group: GroupIndex,
         part: ChunkRange,
     ) -> u64 {
-        let chunks = geometry.group_chunks(group).intersection(part);
-        for (run, batch) in self.requests.release(geometry, from, chunks) {
-            if let Some(owner) = self.download_of_mut(from) {
-                owner.on_released(cx.now, batch, run.count());
-                owner.cancel(run);
-            }
-        }
+        let chunks = geometry.group_chunks(group);
+        let bits = self.requests.asked_of_alone(group, from) & mask(chunks, part);
         let mut moved = 0;
-        let free: Vec<ChunkRange> = self.requests.free().intersection_in(chunks).collect();
-        for run in free {
+        for range in bit_runs(chunks.start(), bits) {
             if !self.requests.has_room(group) {
                 break;
             }
-            self.assign(cx.now, to, geometry, run);
-            if let Some(taker) = self.download_of_mut(to) {
-                taker.untold().insert(run);
+            for (run, batch) in self.requests.release(geometry, from, range) {
+                if let Some(owner) = self.download_of_mut(from) {
+                    owner.on_released(cx.now, batch, run.count());
+                    owner.cancel(run);
+                }
             }
-            moved += run.count();
+            self.assign(cx.now, to, geometry, range);
+            if let Some(taker) = self.download_of_mut(to) {
+                taker.untold().insert(range);
+            }
+            moved += range.count();
         }
         moved
     }
