@@ -204,7 +204,8 @@ fn a_failed_store_makes_chunks_wanted_again() {
     }
     feed.net.hosts[feed.leecher].disk.fail_writes = false;
     assert!(feed.acks.last().unwrap().0.contains(ChunkIndex::new(15)));
-    for _ in 0..100 {
+    // They are asked for again a second later.
+    for _ in 0..200 {
         while !feed.asked.is_empty() {
             feed.give();
         }
