@@ -93,7 +93,7 @@ fn every_scenario_holds_its_rules_and_figures() {
 #[test]
 fn seeds_that_stopped_complete() {
     // Reads without end with a cache of few groups.
-    for seed in [30, 69, 81] {
+    for seed in [30, 69, 81, 203, 4459, 6708] {
         let mut scenario = ppspp_sim::fuzz::draw(seed);
         scenario.without_checkers();
         if let Err(failure) = scenario.run() {

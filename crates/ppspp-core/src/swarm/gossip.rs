@@ -151,7 +151,9 @@ impl Swarm {
             peer.announce_at = Some(cx.now);
         }
         if let Some(repeat) = peer.repeat.filter(|repeat| repeat.at <= cx.now) {
-            let unknown = self.content.stored.runs().filter(|&run| !peer.have.covers(run)).take(MAX_REPEATED);
+            // What it acknowledged it knows of, although it does not tell a seeder that it has it.
+            let knows = |run| peer.have.as_set().missing_in(run).all(|gap| peer.acked.covers(gap));
+            let unknown = self.content.stored.runs().filter(|&run| !knows(run)).take(MAX_REPEATED);
             let before = peer.announce.count();
             peer.announce.extend(unknown);
             peer.repeat = if peer.announce.count() > before { repeat.next(cx.now) } else { None };

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use crate::availability::PeerMap;
-use crate::channel::{Channel, Established, HalfOpen, Opening, State, Unheard};
+use crate::channel::{Channel, Established, HalfOpen, Opening, Repeat, State, Unheard};
 use crate::chunk::{Geometry, RangeSet};
 use crate::config::PeerSource;
 use crate::context::Cx;
@@ -274,6 +274,7 @@ impl Swarm {
             peer.announce.insert(run);
         }
         peer.announce_at = (!peer.announce.is_empty()).then_some(cx.now);
+        peer.repeat = (!peer.announce.is_empty()).then(|| Repeat::new(cx.now));
         let channel = &mut self.peers[slot as usize];
         peer.unheard = (channel.initiator && !peer.announce.is_empty()).then(|| Unheard::new(cx.now));
         channel.state = State::Established(Box::new(peer));

@@ -125,7 +125,8 @@ fn the_complete_do_not_ask() {
     for index in 1..=3 {
         net.fetches(index, &sample, 10 * SECOND);
     }
-    net.run_for(10 * SECOND);
+    // Till then the seeder, which is not told who is complete, announces again to those who ask for nothing.
+    net.run_for(50 * SECOND);
     net.keep_log = true;
     net.run_for(200 * SECOND);
     assert!(net.log.iter().all(|(.., bytes)| bytes.len() == 4), "keep-alives alone");

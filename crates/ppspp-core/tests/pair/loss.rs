@@ -261,3 +261,28 @@ fn chunks_without_hashes_are_kept_within_bounds() {
         assert_eq!(net.hosts[leecher].stats().chunks_received, 1 + kept, "after {wait:?}");
     }
 }
+
+/// RFC 7574 §3.2: HAVE is not acknowledged. A seeder, which has no news, repeats its announcement to one that asks for
+/// nothing, ever more rarely, and stops once the other needs nothing.
+#[test]
+fn a_seeder_announces_again_to_who_asks_for_nothing() {
+    let sample = Sample::new(200 << 10);
+    for needy in [true, false] {
+        let mut net = Net::new();
+        let seeder = net.seeder(&sample);
+        let script = Script::opens(&mut net, seeder, &sample.metadata, 1, RTT);
+        script.summary(&mut net);
+        if !needy {
+            script.has_all(&mut net, &sample);
+        }
+        let mut times = Vec::new();
+        for second in 0..120 {
+            net.run_for(1000 * MS);
+            if !script.summary(&mut net).haves.is_empty() {
+                times.push(second + 1);
+            }
+            script.say(&mut net, &[]);
+        }
+        assert_eq!(times, if needy { vec![2, 10, 42] } else { vec![] });
+    }
+}

@@ -81,8 +81,8 @@ impl Asked {
     }
 
     fn ask(&mut self, scene: &Scene<'_>, of: SocketAddr, range: ChunkRange) -> Result<(), String> {
-        if !scene.content.spec().length_known && self.verified.is_empty() {
-            // Every peer is asked for the chunks that tell the size: each one's claim is its own (R1).
+        if !scene.content.spec().length_known && self.verified.is_empty() && range.count() == 1 {
+            // Every peer is asked for the chunks that tell the size, one at a time: each one's claim is its own (R1).
             return Ok(());
         }
         let total = scene.content.geometry().chunk_count();
