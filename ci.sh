@@ -6,19 +6,18 @@
 #   doc     documentation, warnings are errors
 #   no_std  the core alone for targets without an operating system
 #   fuzz    the fuzz targets build (skipped where there is no nightly toolchain)
+#   sim     the simulator's examples, and a hundred runs drawn from seeds that the commit names
 #   test    the README's test command
 #
 # On demand:
 #
-#   sim     the simulator's examples, and a hundred runs drawn from seeds that the commit names. It finds faults that
-#           are known and open, see docs/SIMULATION.md
 #   sim32   the simulator's scenarios built for 32 bits: they must have the histories of every other machine
 #
 # Needs rustup's cargo and a C compiler; fetches what else it uses. Builds under CARGO_TARGET_DIR, by default ./target.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-readonly jobs=(fmt clippy doc no_std fuzz test)
+readonly jobs=(fmt clippy doc no_std fuzz sim test)
 readonly packages=(ppspp-core ppspp-mio ppspp-sim ppspp-cli ppspp-bench)
 readonly bare_targets=(thumbv7em-none-eabihf wasm32-unknown-unknown)
 
@@ -140,7 +139,7 @@ run() {
 }
 
 for job in "$@"; do
-    declare -F "job_$job" >/dev/null || fail "there is no job $job: choose from ${jobs[*]} sim sim32"
+    declare -F "job_$job" >/dev/null || fail "there is no job $job: choose from ${jobs[*]} sim32"
 done
 if (($# == 0)); then
     set -- "${jobs[@]}"

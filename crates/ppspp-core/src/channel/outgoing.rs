@@ -135,14 +135,14 @@ impl<S: ChunkSource> Writer<'_, S> {
         let upload = &*self.upload;
         // The run first: its answer is a bit mask, and nearly always yes.
         let [have, acked] = self.known;
+        let disproved = upload.is_disproved(next.chunk);
         let knows = |range: ChunkRange| {
             upload.sent_in_run(range, next)
-                || acked.intersects(range)
-                || have.intersects(range) && !upload.is_doubted(range)
+                || !disproved && (acked.intersects(range) || have.intersects(range) && !upload.is_doubted(range))
         };
         // RFC 7574 §5.6.2: the first DATA to a newcomer brings all peaks.
-        let newcomer =
-            self.known.iter().all(|map| map.as_set().is_empty()) && !upload.sent_in_run(self.geometry.all(), next);
+        let newcomer = (disproved || self.known.iter().all(|map| map.as_set().is_empty()))
+            && !upload.sent_in_run(self.geometry.all(), next);
         let mut hashes = Hashes::new();
         if newcomer {
             hashes.extend(peaks_needed(self.geometry, false).take(MAX_PROOF));

@@ -50,6 +50,8 @@ pub(crate) struct Upload {
     first: RangeSet,
     /// Groups that it seems to have lost the hashes of: HAVE says nothing of these, only ACK does.
     doubted: RangeSet,
+    /// Groups that it asked for yet again: no ACK says anything of their hashes, in whatever group, until one of theirs.
+    disproved: RangeSet,
     /// When to look again at requests that wait for others to be served first, and since when they do.
     held: Option<Instant>,
     held_since: Option<Instant>,
@@ -82,6 +84,7 @@ impl Upload {
             planned: RangeSet::new(),
             first: RangeSet::new(),
             doubted: RangeSet::new(),
+            disproved: RangeSet::new(),
             held: None,
             held_since: None,
             resend: VecDeque::new(),
@@ -136,12 +139,19 @@ impl Upload {
         self.planned.intersects(range)
     }
 
-    /// Takes the peer to know the hashes within `groups` no longer, whatever it announced.
+    /// Takes the peer to know the hashes within `groups` no longer, whatever it announced; when that is doubted already,
+    /// nor any above, whatever it acknowledged: an ACK may have been mangled on its way, or be a lie.
     pub(crate) fn doubt(&mut self, groups: ChunkRange) {
-        if self.doubted.insert_bounded(groups, MAX_FIRST).is_err() {
-            self.doubted.clear();
-            self.doubted.insert(groups);
+        let set = if self.doubted.covers(groups) { &mut self.disproved } else { &mut self.doubted };
+        if set.insert_bounded(groups, MAX_FIRST).is_err() {
+            set.clear();
+            set.insert(groups);
         }
+    }
+
+    /// Whether the peer is taken to know no hash that proves `chunk`.
+    pub(crate) fn is_disproved(&self, chunk: ChunkIndex) -> bool {
+        self.disproved.contains(chunk)
     }
 
     /// Whether nothing follows from an announcement of a chunk of `range`.
@@ -356,6 +366,10 @@ impl Upload {
             self.in_flight_before = self.in_flight.bytes();
         }
         self.in_flight.on_ack(range, &mut self.acked);
+        // The hashes came, with whichever of those chunks.
+        if self.disproved.intersects(range) {
+            self.disproved = self.disproved.runs().filter(|groups| !groups.intersects(range)).collect();
+        }
         self.resend.retain(|lost| !range.contains(lost.chunk));
         self.delay = Some(delay);
     }

@@ -156,7 +156,9 @@ impl RangeSet {
 
     /// Whether every chunk of `range` is in the set; true for an empty range.
     pub fn covers(&self, range: ChunkRange) -> bool {
-        range.is_empty() || self.run_at(ChunkIndex::new(range.start())).is_some_and(|run| run.covers(range))
+        // Too few chunks, which is most often why not, shows without a look at the runs.
+        range.count() <= self.count
+            && (range.is_empty() || self.run_at(ChunkIndex::new(range.start())).is_some_and(|run| run.covers(range)))
     }
 
     /// Whether any chunk of `range` is in the set.

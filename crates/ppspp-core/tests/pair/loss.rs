@@ -286,3 +286,36 @@ fn a_seeder_announces_again_to_who_asks_for_nothing() {
         assert_eq!(times, if needy { vec![2, 10, 42] } else { vec![] });
     }
 }
+
+/// R13, R17: an ACK of what never came, mangled or a lie, makes the seeder take hashes for known. Asked for the third
+/// time, a chunk comes with every hash that proves it; once it is acknowledged, ACKs count again.
+#[test]
+fn what_is_asked_for_again_and_again_comes_with_every_hash() {
+    let sample = Sample::new(1 << 20);
+    let mut drain = Drain::new(&sample);
+    drain.fetch(0, 16);
+    drain.ask(512, 513);
+    drain.net.run_for(RTT);
+    // It got 512, and says that it has 64 to 127 as well.
+    drain.ack(&[512]);
+    let mangled = Message::Ack { range: ChunkRange::new(64, 128), delay: 10_000 };
+    drain.script.say(&mut drain.net, &[mangled]);
+    let mut beside = Vec::new();
+    for _ in 0..3 {
+        let mut sent = drain.ask(32, 33);
+        drain.net.run_for(Duration::from_secs(20));
+        let late = drain.script.summary(&mut drain.net);
+        sent.data.extend(late.data);
+        assert!(sent.data.iter().all(|&chunk| chunk == 32));
+        beside.push(sent.integrity);
+    }
+    let all: Vec<Bin> = sample.proof(32).into_iter().map(|(bin, _)| bin).collect();
+    assert_eq!(beside[0].len(), 5, "up to what the ACK of 0 to 15 lets it know");
+    assert!(all.iter().all(|bin| beside[2].contains(bin)), "{:?}", beside[2]);
+    let again = drain.ask(32, 33);
+    assert!(all.iter().all(|bin| again.integrity.contains(bin)), "as long as none is acknowledged");
+    drain.ack(&[32]);
+    assert_eq!(drain.ask(33, 34).integrity, []);
+    drain.ack(&[33]);
+    assert_eq!(drain.ask(34, 35).integrity.len(), 1);
+}
