@@ -63,12 +63,15 @@ impl Endpoint {
             let Some(channel) = swarm.peers.get_mut(peer as usize) else { continue };
             channel.queued = false;
             let transmit = swarm.transmit_control(&mut cx!(self, now), peer, buf);
-            if let Some(transmit) = &transmit {
+            if let Some((_, true)) = transmit {
                 swarm.wake.push(peer);
-                self.count_sent(slot, now, transmit);
             } else {
                 swarm.take_turn(peer);
                 self.arm_channel(slot, peer);
+            }
+            let transmit = transmit.map(|(transmit, _)| transmit);
+            if let Some(transmit) = &transmit {
+                self.count_sent(slot, now, transmit);
             }
             self.swarms[slot as usize].remove_if_closed(peer);
             self.settle(slot);

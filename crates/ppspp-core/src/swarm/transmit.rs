@@ -19,10 +19,27 @@ use crate::wire::{DatagramBuilder, Handshake, Message, MessageType, RangeMessage
 
 /// How often the peers being served are counted.
 const COUNT_INTERVAL: Duration = Duration::from_millis(100);
+/// Bytes that no control message is longer than: a datagram with room for them was not full.
+const LONGEST_CONTROL: usize = 32;
+
+/// What a control datagram amounts to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Written {
+    /// Whether it calls for an answer.
+    calling: bool,
+    /// Whether another may be due at once.
+    more: bool,
+}
 
 impl Swarm {
-    /// Appends the next datagram for `slot` that is not DATA to `buf`; `None` if none is to leave now.
-    pub(crate) fn transmit_control(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, buf: &mut Vec<u8>) -> Option<Transmit> {
+    /// Appends the next datagram for `slot` that is not DATA to `buf`, and tells whether another may be due now; `None`
+    /// if none is to leave now.
+    pub(crate) fn transmit_control(
+        &mut self,
+        cx: &mut Cx<'_>,
+        slot: PeerSlot,
+        buf: &mut Vec<u8>,
+    ) -> Option<(Transmit, bool)> {
         let channel = self.peers.get_mut(slot as usize)?;
         let start = buf.len();
         let batch = match &mut channel.state {
@@ -45,22 +62,22 @@ impl Swarm {
             }
             State::Closed => return None,
             State::Established(_) => {
-                let (batch, calling) = self.transmit_established(cx, slot, buf);
+                let (batch, written) = self.transmit_established(cx, slot, buf);
                 let channel = self.peers.get_mut(slot as usize)?;
                 if batch.datagrams == 0 {
                     return None;
                 }
-                channel.on_sent(cx.now, batch.datagrams, calling);
+                channel.on_sent(cx.now, batch.datagrams, written.calling);
                 let transmit = transmit(channel, &batch, buf.len() - start);
                 self.count_sent(&buf[start..]);
-                return Some(transmit);
+                return Some((transmit, written.more));
             }
         };
         let channel = self.peers.get_mut(slot as usize)?;
         channel.on_sent(cx.now, 1, false);
         let transmit = transmit(channel, &batch, buf.len() - start);
         self.count_sent(&buf[start..]);
-        Some(transmit)
+        Some((transmit, true))
     }
 
     /// Counts a datagram without DATA that leaves.
@@ -98,24 +115,28 @@ impl Swarm {
         Some(transmit)
     }
 
-    /// Control messages, or a keep-alive if one is due. Tells whether an answer is called for.
-    fn transmit_established(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, buf: &mut Vec<u8>) -> (Batch, bool) {
+    /// Control messages, or a keep-alive if one is due.
+    fn transmit_established(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, buf: &mut Vec<u8>) -> (Batch, Written) {
         if let Some(peer) = self.peers[slot as usize].established_mut()
             && let Some(upload) = &mut peer.upload
         {
             upload.detect_loss(cx.now);
         }
         let start = buf.len();
-        let calling = self.write_control(cx, slot, buf);
+        // What came makes room within the limits for what is asked for next.
         self.count_requests(cx, slot);
+        let written = self.write_control(cx, slot, buf);
+        if written.calling {
+            self.count_requests(cx, slot);
+        }
         if buf.len() > start {
-            return (Batch::single(buf.len() - start), calling);
+            return (Batch::single(buf.len() - start), written);
         }
         let channel = &mut self.peers[slot as usize];
         let alive_due = channel.keep_alive_at(cx.config) <= cx.now;
-        let Some(peer) = channel.established_mut() else { return (Batch::default(), false) };
+        let Some(peer) = channel.established_mut() else { return Default::default() };
         if !alive_due && !peer.answer_due {
-            return (Batch::default(), false);
+            return Default::default();
         }
         peer.answer_due = false;
         // RFC 7574 §8.14: a keep-alive is the channel id alone, unless an UNCHOKE may have been lost.
@@ -123,14 +144,14 @@ impl Swarm {
         if peer.service.as_ref().is_some_and(|service| service.reminds()) {
             write_service(&mut datagram, peer, cx.now);
         }
-        (Batch::single(datagram.finish()), false)
+        (Batch::single(datagram.finish()), Written::default())
     }
 
-    /// Writes one datagram of ACK, HAVE and REQUEST messages, if any is due; returns whether it calls for an answer.
-    fn write_control(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, buf: &mut Vec<u8>) -> bool {
+    /// Writes one datagram of ACK, HAVE and REQUEST messages, if any is due.
+    fn write_control(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, buf: &mut Vec<u8>) -> Written {
         let channel = &mut self.peers[slot as usize];
         let mtu = usize::from(channel.mtu);
-        let State::Established(peer) = &mut channel.state else { return false };
+        let State::Established(peer) = &mut channel.state else { return Written::default() };
         let mut datagram = DatagramBuilder::new(buf, mtu, peer.remote, self.format);
         if let Some(download) = &mut peer.download
             && download.acks.due().is_some_and(|due| due <= cx.now)
@@ -165,6 +186,8 @@ impl Swarm {
             write_cancels(&mut datagram, download, peer.session.messages.contains(MessageType::Cancel));
         }
         self.write_exchange(cx.now, slot, &mut datagram);
+        // What was chosen to be asked for may not be all that can be chosen.
+        let more = calling || datagram.remaining() < LONGEST_CONTROL;
         if datagram.is_bare() {
             datagram.discard();
         } else {
@@ -173,7 +196,7 @@ impl Swarm {
                 peer.answer_due = false;
             }
         }
-        calling
+        Written { calling, more }
     }
 
     /// Writes a batch of chunks, as window and pacing allow.
