@@ -51,7 +51,9 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot as usize).and_then(|channel| channel.established_mut()) else {
             return;
         };
-        if let Some(download) = &mut peer.download {
+        if let Some(download) = &mut peer.download
+            && (geometry.is_none() || self.requests.free().intersects(range))
+        {
             download.exhausted = None;
         }
         let Some(geometry) = geometry else {
