@@ -3,12 +3,17 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use arrayvec::ArrayVec;
+
 use crate::availability::PeerMap;
 use crate::chunk::{ChunkIndex, ChunkRange, Geometry};
 
 /// Most runs in a leaf: a change moves half of them, and a search looks at two lists in place of the nodes of a deep
 /// tree. Few in tests, so that there are many leaves.
-const LEAF: usize = if cfg!(test) { 4 } else { 256 };
+const LEAF: usize = if cfg!(test) { 8 } else { 256 };
+
+/// Runs that are changed in one step.
+const FEW: usize = 4;
 
 /// How many peers have each group, as runs of equal counts: memory follows how scattered the peers' chunks are, and a
 /// peer that has everything is one in a counter.
@@ -106,10 +111,13 @@ impl Rarity {
     }
 
     fn change(&mut self, groups: ChunkRange, next: impl Fn(u32) -> u32) {
+        if groups.is_empty() || self.change_few(groups, &next) {
+            return;
+        }
         let edges = [groups.start(), groups.end()];
         let new = edges.into_iter().filter(|&edge| self.starting_at(edge).is_none()).count();
         // Counts are hints: a crowd of scattered peers is counted in part.
-        if groups.is_empty() || (new > 0 && self.runs + new > self.max_runs) {
+        if new > 0 && self.runs + new > self.max_runs {
             return;
         }
         for edge in edges {
@@ -124,6 +132,50 @@ impl Rarity {
         for edge in edges {
             self.join(edge);
         }
+    }
+
+    /// [`Rarity::change`] where few runs of one leaf are concerned, as when one peer got one group: in one step. Returns
+    /// whether that is so; nothing is changed otherwise.
+    fn change_few(&mut self, groups: ChunkRange, next: impl Fn(u32) -> u32) -> bool {
+        let (at, after) = self.after(groups.start());
+        let Some(leaf) = self.leaves.get_mut(at) else { return false };
+        // The runs that `groups` touches, and one on each side of them.
+        let Some(first) = after.checked_sub(1).filter(|&first| first > 0) else { return false };
+        let touched = leaf[first..].iter().take(FEW + 1).take_while(|(start, _)| *start < groups.end()).count();
+        let mut end = first + touched;
+        if touched > FEW || end == leaf.len() || self.runs + 2 > self.max_runs {
+            return false;
+        }
+        let mut changed: ArrayVec<(u64, u32), { FEW + 2 }> = ArrayVec::new();
+        let (start, count) = leaf[first];
+        let mut before = leaf[first - 1].1;
+        if start < groups.start() {
+            changed.push((start, count));
+            before = count;
+        }
+        let mut last = count;
+        for (start, count) in core::iter::once((groups.start(), count)).chain(leaf[first + 1..end].iter().copied()) {
+            last = count;
+            if next(count) != before {
+                changed.push((start, next(count)));
+            }
+            before = next(count);
+        }
+        let (start, count) = leaf[end];
+        if start > groups.end() {
+            if last != before {
+                changed.push((groups.end(), last));
+            }
+        } else if count == before {
+            end += 1;
+        }
+        self.runs = self.runs + changed.len() - (end - first);
+        leaf.splice(first..end, changed);
+        if leaf.len() > LEAF {
+            let right = leaf.split_off(LEAF / 2);
+            self.leaves.insert(at + 1, right);
+        }
+        true
     }
 
     /// Leaf and place of the run that starts at `edge`.
