@@ -89,14 +89,13 @@ fn every_scenario_holds_its_rules_and_figures() {
     assert!(known == table, "the figures differ from {}:\n{table}", path.display());
 }
 
-/// Seeds in which bugs were found that stopped a host or the whole run: completion is what is asked of them.
+/// Seeds in which bugs were found that stopped a host or the whole run, or that a rule took for one.
 #[test]
-fn seeds_that_stopped_complete() {
-    // Reads without end with a cache of few groups.
-    for seed in [30, 69, 81, 203, 4459, 6708] {
-        let mut scenario = ppspp_sim::fuzz::draw(seed);
-        scenario.without_checkers();
-        if let Err(failure) = scenario.run() {
+fn seeds_that_failed_pass() {
+    // 30, 69, 81: reads without end with a cache of few groups. 203: a rule overlooked early requests. 4459, 6708: an
+    // announcement lost in part. 6992: a mangled ACK.
+    for seed in [30, 69, 81, 203, 4459, 6708, 6992] {
+        if let Err(failure) = ppspp_sim::fuzz::draw(seed).run() {
             panic!("{failure}");
         }
     }
