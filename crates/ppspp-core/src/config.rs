@@ -23,7 +23,8 @@ pub struct Limits {
     pub queued_events: usize,
     /// Verified bytes of one swarm not yet confirmed as stored. Default 8 MiB (R19).
     pub unconfirmed_bytes: u64,
-    /// Groups of one swarm that are partly downloaded or requested. Default 1,024 of at most 16 KiB each (R2).
+    /// Groups of one swarm that are partly downloaded or requested. Default 1,024 of at most 16 KiB each (R2). Where only
+    /// a part of many groups is wanted, the rest is fetched as well once half of them wait for nothing else.
     pub open_groups: usize,
     /// Chunks outstanding from one peer. Default 16,384 (R20 bounds them by rate as well).
     pub outstanding_requests: u32,

@@ -6,9 +6,10 @@ use core::time::Duration;
 
 use crate::availability::Rarity;
 use crate::channel::{Download, Established, State};
-use crate::chunk::{ChunkIndex, ChunkRange, Geometry, RangeSet};
+use crate::chunk::{ChunkIndex, ChunkRange, Geometry, GroupIndex, RangeSet};
 use crate::config::{Limits, Order};
 use crate::context::Cx;
+use crate::integrity::OpenGroup;
 use crate::schedule::{Pace, PeerSlot, Picker, Plan, bit_runs};
 use crate::swarm::Swarm;
 use crate::swarm::balance::BALANCE_INTERVAL;
@@ -191,6 +192,7 @@ impl Swarm {
         allowance: u64,
     ) -> Option<ChunkRange> {
         let chunk_size = self.metadata.chunk_size;
+        self.want_leftovers(&cx.config.limits);
         let max_groups = self.group_limit(&cx.config.limits, geometry, allowance);
         let State::Established(peer) = &mut self.peers[slot as usize].state else { return None };
         let srtt = peer.srtt();
@@ -228,6 +230,33 @@ impl Swarm {
             None => {}
         }
         picked
+    }
+
+    /// Makes the rest of begun groups wanted of which only a part was, when they take up half of the room for groups and
+    /// others are wanted: they would never be closed (R2).
+    fn want_leftovers(&mut self, limits: &Limits) {
+        let (verifier, requests) = (&self.content.verifier, &self.requests);
+        if 2 * verifier.open_count() < limits.open_groups || requests.free().is_empty() {
+            return;
+        }
+        let is_left = |group: GroupIndex, open: &OpenGroup| {
+            open.have() != 0
+                && !open.is_complete()
+                && requests.asked(group) == 0
+                && !requests.free().intersects(open.chunks())
+        };
+        let left: Vec<ChunkRange> = verifier
+            .open_groups()
+            .filter(|&(group, open)| is_left(group, open))
+            .map(|(_, open)| open.chunks())
+            .collect();
+        if 2 * left.len() < limits.open_groups {
+            return;
+        }
+        for chunks in left {
+            self.content.wanted.insert(chunks);
+            self.recount(chunks);
+        }
     }
 
     /// Moves the free chunks of `range` to `slot`.

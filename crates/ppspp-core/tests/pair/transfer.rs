@@ -332,3 +332,25 @@ fn a_download_is_resumed() {
     assert!(stored > 50_000, "{stored} bytes were stored when the download was cut");
     assert_eq!(net.hosts[leecher].verified_bytes, 300_000 - stored, "stored chunks are not fetched again");
 }
+
+/// R2: groups of which only a part is wanted do not use up the room for groups: the rest of them is fetched then.
+#[test]
+fn parts_of_more_groups_than_may_be_open_are_fetched() {
+    let sample = Sample::new(1 << 20);
+    let mut net = Net::new();
+    let seeder = net.seeder(&sample);
+    let mut config = EndpointConfig::default();
+    config.limits.open_groups = 8;
+    let leecher = net.add_with(config, sample.metadata.clone(), Content::Fetch, Vec::new());
+    let parts: RangeSet = (0..64).map(|group| ChunkRange::new(16 * group + 3, 16 * group + 5)).collect();
+    let now = net.local(leecher);
+    let host = &mut net.hosts[leecher];
+    host.endpoint.set_wanted(host.swarm, Wanted { ranges: parts.clone(), order: Order::InOrder }, now).unwrap();
+    net.connect(leecher, seeder);
+    assert!(net.complete(leecher, Duration::from_secs(60)));
+    let stored = net.hosts[leecher].checkpoint().stored;
+    assert!(parts.runs().all(|part| stored.covers(part)), "{stored:?}");
+    net.hosts[leecher].complete = false;
+    want(&mut net, leecher, sample.geometry().all());
+    net.fetches(leecher, &sample, Duration::from_secs(60));
+}
