@@ -26,7 +26,7 @@ impl Flow {
         congestion.mss = mss;
         let mut estimator = RttEstimator::new(now);
         if let Some(rtt) = rtt {
-            estimator.on_sample(now, rtt);
+            estimator.on_handshake(now, rtt);
         }
         Self {
             controller: congestion.build(now),

@@ -27,6 +27,8 @@ const HOLD: Duration = Duration::from_millis(20);
 const MAX_HOLD: Duration = Duration::from_millis(300);
 /// Shortest wait before a tail probe.
 const MIN_PROBE_TIMEOUT: Duration = Duration::from_millis(20);
+/// How often that wait is doubled, at most.
+const MAX_PROBE_BACK_OFF: u32 = 6;
 
 /// A chunk to send next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,6 +71,8 @@ pub(crate) struct Upload {
     pub(crate) app_limited: bool,
     last_loss: Option<Instant>,
     probed: bool,
+    /// Probes since a round trip was last measured: what is probed too early is never acknowledged without doubt (Karn).
+    probes: u32,
     lost: Vec<LostChunk>,
     /// Bytes that were read for it and that it did not ask for, to be charged to its share (R2).
     pub(crate) owed: u64,
@@ -98,6 +102,7 @@ impl Upload {
             app_limited: false,
             last_loss: None,
             probed: false,
+            probes: 0,
             lost: Vec::new(),
             owed: 0,
         }
@@ -384,6 +389,7 @@ impl Upload {
         let doubtful = |since: Duration| acked.again && self.flow.rtt.min_rtt().is_some_and(|least| since < least);
         if let Some(sent_at) = acked.rtt_from.filter(|&sent_at| !doubtful(now - sent_at)) {
             self.flow.rtt.on_sample(now, now - sent_at);
+            self.probes = 0;
         } else {
             self.flow.rtt.on_repeat(now - newest_acked_sent_at);
         }
@@ -462,6 +468,7 @@ impl Upload {
         }
         let srtt = self.flow.rtt.srtt_or_default();
         let wait = (srtt + 4 * self.flow.rtt.rttvar().unwrap_or(srtt) + MAX_ACK_DELAY).max(MIN_PROBE_TIMEOUT);
+        let wait = wait * (1 << self.probes.min(MAX_PROBE_BACK_OFF));
         self.in_flight.newest_sent_at().map(|sent_at| sent_at.max(self.flow.progress_at) + wait)
     }
 
@@ -482,6 +489,7 @@ impl Upload {
             self.flow.progress_at = now;
         } else if self.probe_deadline().is_some_and(|deadline| deadline <= now) {
             self.probed = true;
+            self.probes = self.probes.saturating_add(1);
             if let Some(lost) = self.in_flight.take_newest() {
                 self.repair(now, &[lost]);
             }

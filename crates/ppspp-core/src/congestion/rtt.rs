@@ -21,6 +21,8 @@ pub const MIN_RTT_MINUTES: u32 = 10;
 const MAX_RTT: Duration = MAX_CTO;
 /// Doublings after which every timeout has reached [`MAX_CTO`].
 const MAX_BACK_OFF: u32 = 9;
+/// Doublings that are kept until there is a sample.
+const KEPT_BACK_OFF: u32 = 2;
 
 /// Round trip statistics of one channel, and the timeout that follows from them.
 #[derive(Clone, Debug)]
@@ -64,12 +66,21 @@ impl RttEstimator {
         });
     }
 
-    /// Ends any back-off: something was acknowledged, if only data sent twice, which gives no sample.
+    /// Takes the round trip of a handshake: a sample, but of a path that carried nothing. The timeout stays
+    /// [`KEPT_BACK_OFF`] times doubled until data gives one.
+    pub fn on_handshake(&mut self, now: Instant, rtt: Duration) {
+        self.on_sample(now, rtt);
+        self.back_off = KEPT_BACK_OFF;
+    }
+
+    /// Ends a back-off of more than [`KEPT_BACK_OFF`] doublings: something was acknowledged, if only data sent twice,
+    /// which gives no sample.
     ///
-    /// RFC 6817 §2.4.2 computes the timeout anew with every acknowledgement; waiting for a sample instead would let a
+    /// RFC 6817 §2.4.2 computes the timeout anew with every acknowledgement. But where the timeout is shorter than the
+    /// round trip, everything is sent twice and no sample tells (RFC 6298 §5 waits for one). Waiting longer would let a
     /// lossy path, where everything is a repeat, fall silent for a minute.
-    pub const fn on_progress(&mut self) {
-        self.back_off = 0;
+    pub fn on_progress(&mut self) {
+        self.back_off = self.back_off.min(KEPT_BACK_OFF);
     }
 
     /// Takes the time since the newest acknowledged data was sent again. It may be the first transmission that was
@@ -198,6 +209,25 @@ mod tests {
             rtt.back_off();
         }
         assert_eq!(rtt.cto(), MAX_CTO, "the least timeout reaches the most, too");
+    }
+
+    #[test]
+    fn some_of_the_back_off_is_kept_until_there_is_a_sample() {
+        let mut rtt = RttEstimator::new(Instant::ZERO);
+        rtt.on_handshake(Instant::ZERO, millis(100));
+        assert_eq!((rtt.srtt(), rtt.cto()), (Some(millis(100)), millis(1200)), "the path was idle");
+        rtt.on_sample(Instant::ZERO, millis(100));
+        assert_eq!(rtt.cto(), millis(250));
+        rtt.back_off();
+        rtt.on_progress();
+        assert_eq!(rtt.cto(), millis(500), "what was acknowledged may have been sent before");
+        for _ in 0..5 {
+            rtt.back_off();
+        }
+        rtt.on_progress();
+        assert_eq!(rtt.cto(), millis(1000));
+        rtt.on_sample(Instant::ZERO, millis(100));
+        assert_eq!(rtt.back_offs(), 0);
     }
 
     #[test]

@@ -319,3 +319,21 @@ fn what_is_asked_for_again_and_again_comes_with_every_hash() {
     drain.ack(&[33]);
     assert_eq!(drain.ask(34, 35).integrity.len(), 1);
 }
+
+/// RFC 6298 §3, §5: what is sent again gives no round trip. Where each ACK comes later than the handshake lets expect,
+/// probes and timeouts wait longer until there is one, or every chunk would be sent twice for ever.
+#[test]
+fn a_queue_on_the_way_is_not_taken_for_loss() {
+    for queue in [150 * MS, 300 * MS, 600 * MS] {
+        let mut drain = Drain::new(&Sample::new(64 << 10));
+        let mut copies = Vec::new();
+        for chunk in 0..30 {
+            let mut sent = drain.ask(chunk, chunk + 1).data;
+            drain.net.run_for(queue);
+            sent.extend(drain.script.summary(&mut drain.net).data);
+            drain.ack(&[chunk]);
+            copies.push(sent.len());
+        }
+        assert!(copies[8..].iter().all(|&copies| copies == 1), "{queue:?}: {copies:?}");
+    }
+}

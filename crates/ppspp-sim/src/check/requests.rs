@@ -37,6 +37,8 @@ struct Asked {
     peers: Vec<SocketAddr>,
     /// Chunks that were handed out.
     verified: RangeSet,
+    /// Chunks that were handed out before a restart: the disk may have kept them.
+    kept: RangeSet,
     /// Chunks that are not free and were not handed out.
     busy: u64,
     /// Chunks that were asked of another peer as well, until it is clear that no CANCEL follows.
@@ -89,8 +91,10 @@ impl Asked {
         self.chunks.resize(total as usize, Place::Free);
         let peer = self.peer(of);
         let now = millis(scene.now);
-        let free = total.saturating_sub(self.verified.count() + self.busy);
-        for chunk in clip(scene.content.geometry(), range).iter() {
+        let range = clip(scene.content.geometry(), range);
+        self.kept.remove(range);
+        let free = total.saturating_sub(self.verified.count() + self.kept.count() + self.busy);
+        for chunk in range.iter() {
             if self.verified.contains(chunk) {
                 return Err(format!("chunk {} was asked of {of} and is verified already", chunk.value()));
             }
@@ -153,12 +157,17 @@ impl Checker for NothingIsAskedTwice {
         asked.judge(scene.now)?;
         let all = scene.content.geometry().all();
         match fact {
-            Fact::Started => *asked = Asked::default(),
+            Fact::Started => {
+                let mut kept = std::mem::take(&mut asked.kept);
+                kept.extend(asked.verified.runs());
+                *asked = Asked { kept, ..Asked::default() };
+            }
             Fact::Said { to, message: Message::Request(range) } => return asked.ask(scene, *to, *range),
             Fact::Said { to, message: Message::Cancel(range) } => asked.cancel(*to, all.intersection(*range)),
             Fact::Received { from, payload } => asked.receive(scene, *from, payload),
             Fact::Verified { range, .. } => {
                 asked.verified.insert(*range);
+                asked.kept.remove(*range);
                 for chunk in range.iter() {
                     asked.put(chunk, Place::Free);
                 }
