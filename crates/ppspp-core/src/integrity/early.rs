@@ -4,8 +4,6 @@ use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use slab::Slab;
-
 use super::Hash;
 use crate::chunk::{Bin, ChunkIndex};
 use crate::time::Instant;
@@ -16,26 +14,38 @@ use crate::time::Instant;
 /// to [`EarlyHashes::new`]; the oldest make room.
 #[derive(Clone, Debug)]
 pub struct EarlyHashes {
-    entries: Slab<Entry>,
-    index: Index,
-    /// By age; an entry that was removed or replaced stays until it comes to the front or the queue is swept.
-    order: VecDeque<(u64, u16)>,
+    /// By age; one that was removed or replaced leaves a gap until it is the oldest or gaps are swept out.
+    entries: VecDeque<Entry>,
+    /// Entries that are no gaps.
+    count: usize,
+    /// Finds entries by bin: open addressing with linear probing, at most half full. None, or a power of two of them.
+    /// Holds serial numbers; zero is free. What is a gap by now keeps its place until all are placed anew.
+    ///
+    /// A peer that aims for collisions slows its own look-ups, by no more than a few times the number of hashes kept.
+    places: Vec<u32>,
+    /// Places that are not free.
+    taken: usize,
+    /// Serial number of the oldest entry. They count from one whenever all are placed anew.
+    oldest: u32,
     /// Layers that entries may lie in.
     layers: u64,
-    serial: u64,
     max: usize,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
-    bin: Bin,
+    /// `None` is a gap.
+    bin: Option<Bin>,
     hash: Hash,
     at: Instant,
-    serial: u64,
 }
 
-/// Most hashes kept, whatever is asked for: places in the index are short.
+/// Most hashes kept, whatever is asked for.
 const MAX: usize = 1 << 15;
+/// Fewest places, once there are any.
+const MIN_PLACES: usize = 64;
+/// Places for each entry when all are placed anew: as many again can come before that is due.
+const PLACES_PER_ENTRY: usize = 4;
 
 impl EarlyHashes {
     /// Room for `max` hashes, at least one and at most 32,768; allocates nothing yet.
@@ -45,43 +55,29 @@ impl EarlyHashes {
             1..MAX => max,
             _ => MAX,
         };
-        Self { entries: Slab::new(), index: Index::new(), order: VecDeque::new(), layers: 0, serial: 0, max }
+        Self { entries: VecDeque::new(), count: 0, places: Vec::new(), taken: 0, oldest: 1, layers: 0, max }
     }
 
     /// Keeps `hash` as that of `bin`, in place of an earlier one. A hash of more than 64 bytes is ignored.
     pub fn insert(&mut self, bin: Bin, hash: &[u8], now: Instant) {
         let Some(hash) = Hash::from_slice(hash) else { return };
-        self.serial += 1;
-        let serial = self.serial;
-        let key = if let Some((_, key)) = self.index.find(&self.entries, bin) {
-            if let Some(entry) = self.entries.get_mut(usize::from(key)) {
-                (entry.hash, entry.at, entry.serial) = (hash, now, serial);
-            }
-            key
-        } else {
-            if self.entries.len() >= self.max {
-                self.drop_oldest();
-            }
-            let key = self.entries.insert(Entry { bin, hash, at: now, serial }) as u16;
-            self.index.insert(&self.entries, bin, key);
-            key
-        };
-        self.order.push_back((serial, key));
-        self.layers |= 1 << bin.layer();
-        if self.order.len() > 2 * self.max {
-            let entries = &self.entries;
-            self.order.retain(|&(serial, key)| is_current(entries, serial, key));
+        self.remove(bin);
+        if self.count >= self.max {
+            self.drop_oldest();
         }
+        if self.taken * 2 >= self.places.len() || self.entries.len() >= 2 * self.max {
+            self.place_anew();
+        }
+        self.put(bin, self.oldest + self.entries.len() as u32);
+        self.entries.push_back(Entry { bin: Some(bin), hash, at: now });
+        self.count += 1;
+        self.layers |= 1 << bin.layer();
     }
 
     /// The hash that came for `bin`.
     #[inline]
     pub fn get(&self, bin: Bin) -> Option<&[u8]> {
-        if self.layers >> bin.layer() & 1 == 0 {
-            return None;
-        }
-        let (_, key) = self.index.find(&self.entries, bin)?;
-        self.entries.get(usize::from(key)).map(|entry| entry.hash.as_slice())
+        Some(self.entries[self.find(bin)?].hash.as_slice())
     }
 
     /// Removes what the verified `chunk` has proven or made useless: the hashes beside its path to the root and on it.
@@ -101,147 +97,116 @@ impl EarlyHashes {
     /// Removes the hash of `bin`.
     #[inline]
     pub(super) fn remove(&mut self, bin: Bin) {
-        if let Some((place, key)) = self.index.find(&self.entries, bin) {
-            self.index.remove(&self.entries, place);
-            self.entries.try_remove(usize::from(key));
-            self.tidy();
+        if let Some(at) = self.find(bin) {
+            self.entries[at].bin = None;
+            self.count -= 1;
+            self.drop_gaps();
         }
     }
 
     /// Removes what came before `before`.
     pub fn expire(&mut self, before: Instant) {
-        while let Some(&(serial, key)) = self.order.front() {
-            if is_current(&self.entries, serial, key) {
-                let entry = &self.entries[usize::from(key)];
-                if entry.at >= before {
-                    return;
-                }
-                self.remove(entry.bin);
-            }
-            self.order.pop_front();
+        while self.entries.front().is_some_and(|entry| entry.at < before) {
+            self.drop_oldest();
         }
     }
 
     /// Every hash, by bin number.
     pub fn iter(&self) -> impl Iterator<Item = (Bin, &Hash)> {
-        let mut all: Vec<_> = self.entries.iter().map(|(_, entry)| (entry.bin, &entry.hash)).collect();
+        let mut all: Vec<_> = self.entries.iter().filter_map(|entry| Some((entry.bin?, &entry.hash))).collect();
         all.sort_unstable_by_key(|(bin, _)| *bin);
         all.into_iter()
     }
 
     /// Number of hashes kept.
-    pub fn len(&self) -> usize {
-        self.entries.len()
+    pub const fn len(&self) -> usize {
+        self.count
     }
 
     /// Whether none is kept.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     /// Forgets all hashes.
     pub fn clear(&mut self) {
-        self.entries.clear();
-        self.index = Index::new();
-        self.tidy();
+        *self = Self::new(self.max);
     }
 
+    /// Drops the oldest entry. It is never a gap.
     fn drop_oldest(&mut self) {
-        while let Some((serial, key)) = self.order.pop_front() {
-            if is_current(&self.entries, serial, key) {
-                self.remove(self.entries[usize::from(key)].bin);
-                return;
-            }
+        if self.entries.pop_front().is_some() {
+            self.oldest += 1;
+            self.count -= 1;
+            self.drop_gaps();
         }
     }
 
-    fn tidy(&mut self) {
-        if self.entries.is_empty() {
-            self.order.clear();
+    /// Drops gaps ahead of the oldest entry.
+    #[inline]
+    fn drop_gaps(&mut self) {
+        while self.entries.front().is_some_and(|entry| entry.bin.is_none()) {
+            self.entries.pop_front();
+            self.oldest += 1;
+        }
+        if self.count == 0 {
             self.layers = 0;
         }
-    }
-}
-
-/// Whether the entry at `key` is still the one that was queued as `serial`.
-fn is_current(entries: &Slab<Entry>, serial: u64, key: u16) -> bool {
-    entries.get(usize::from(key)).is_some_and(|entry| entry.serial == serial)
-}
-
-/// Finds entries by bin: open addressing with linear probing, at most half full.
-///
-/// A peer that aims for collisions slows its own look-ups, by no more than the number of hashes kept for it.
-#[derive(Clone, Debug)]
-struct Index {
-    /// An entry's key plus one; zero is free. None, or a power of two of them.
-    places: Vec<u16>,
-}
-
-/// Fewest places, once there are any.
-const MIN_PLACES: usize = 16;
-
-impl Index {
-    const fn new() -> Self {
-        Self { places: Vec::new() }
     }
 
     /// Where the search for `bin` begins. Multiplying spreads neighbours in the tree.
     #[inline]
-    fn home(&self, bin: Bin) -> usize {
+    const fn home(&self, bin: Bin) -> usize {
         let spread = bin.number().wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (spread >> 32) as usize & (self.places.len().wrapping_sub(1))
     }
 
-    /// The place and the key of the entry for `bin`.
+    /// The index of the entry for `bin`.
     #[inline]
-    fn find(&self, entries: &Slab<Entry>, bin: Bin) -> Option<(usize, u16)> {
+    fn find(&self, bin: Bin) -> Option<usize> {
+        if self.layers >> bin.layer() & 1 == 0 {
+            return None;
+        }
         let mut place = self.home(bin);
         loop {
-            let key = self.places.get(place)?.checked_sub(1)?;
-            if entries.get(usize::from(key)).is_some_and(|entry| entry.bin == bin) {
-                return Some((place, key));
+            match *self.places.get(place)? {
+                0 => return None,
+                serial => {
+                    let at = serial.wrapping_sub(self.oldest) as usize;
+                    if self.entries.get(at).is_some_and(|entry| entry.bin == Some(bin)) {
+                        return Some(at);
+                    }
+                }
             }
             place = (place + 1) & (self.places.len() - 1);
         }
     }
 
-    /// Adds the entry at `key`, which is for `bin` and not in the index.
-    fn insert(&mut self, entries: &Slab<Entry>, bin: Bin, key: u16) {
-        if entries.len() * 2 > self.places.len() {
-            self.places = vec![0; (entries.len() * 2).next_power_of_two().max(MIN_PLACES)];
-            for (key, entry) in entries {
-                self.put(entry.bin, key as u16);
-            }
-        } else {
-            self.put(bin, key);
-        }
-    }
-
-    fn put(&mut self, bin: Bin, key: u16) {
+    /// Takes a place for the entry with `serial`, which is for `bin`.
+    fn put(&mut self, bin: Bin, serial: u32) {
         let mut place = self.home(bin);
         while self.places[place] != 0 {
             place = (place + 1) & (self.places.len() - 1);
         }
-        self.places[place] = key + 1;
+        self.places[place] = serial;
+        self.taken += 1;
     }
 
-    /// Frees `place`; what was pushed past it moves back.
-    fn remove(&mut self, entries: &Slab<Entry>, mut place: usize) {
-        let last = self.places.len() - 1;
-        let mut next = place;
-        loop {
-            next = (next + 1) & last;
-            let Some(entry) = self.places[next].checked_sub(1).and_then(|key| entries.get(usize::from(key))) else {
-                break;
-            };
-            let home = self.home(entry.bin);
-            // It may move back unless its home lies between the gap and itself.
-            if (next.wrapping_sub(home) & last) >= (next.wrapping_sub(place) & last) {
-                self.places[place] = self.places[next];
-                place = next;
+    /// Sweeps gaps out and gives every entry a new place.
+    fn place_anew(&mut self) {
+        self.entries.retain(|entry| entry.bin.is_some());
+        let places = ((self.count + 1) * PLACES_PER_ENTRY).next_power_of_two().max(MIN_PLACES);
+        if places == self.places.len() {
+            self.places.fill(0);
+        } else {
+            self.places = vec![0; places];
+        }
+        (self.taken, self.oldest) = (0, 1);
+        for at in 0..self.entries.len() {
+            if let Some(bin) = self.entries[at].bin {
+                self.put(bin, self.oldest + at as u32);
             }
         }
-        self.places[place] = 0;
     }
 }
 
@@ -281,7 +246,7 @@ mod tests {
             early.insert(bin(round % 5), &[1; 20], at(round));
             early.insert(bin(round), &[1; 20], at(round));
             early.remove_used(ChunkIndex::new(round % 3));
-            assert!(early.len() <= 8 && early.order.len() <= 16);
+            assert!(early.len() <= 8 && early.entries.len() <= 16 && early.places.len() <= MIN_PLACES);
         }
         early.insert(bin(1), &[1; 65], at(0));
         assert!(EarlyHashes::new(0).max == 1);
@@ -298,7 +263,7 @@ mod tests {
         early.expire(at(30));
         assert_eq!(early.iter().map(|(bin, _)| bin.number()).collect::<Vec<_>>(), [0]);
         early.expire(at(31));
-        assert!(early.is_empty() && early.order.is_empty());
+        assert!(early.is_empty() && early.entries.is_empty());
     }
 
     #[test]
@@ -325,7 +290,7 @@ mod tests {
                     3 => {
                         let before = twin.len().min(usize::from(value % 8));
                         if let Some((first, _)) = twin.get(before) {
-                            let at = early.entries.iter().find(|(_, entry)| entry.bin == bin(*first)).unwrap().1.at;
+                            let at = early.entries.iter().find(|entry| entry.bin == Some(bin(*first))).unwrap().at;
                             early.expire(at);
                             twin.drain(..before);
                         }
@@ -345,7 +310,7 @@ mod tests {
                 for number in (0..40).filter(|number| twin.iter().all(|(known, _)| known != number)) {
                     prop_assert_eq!(early.get(bin(number)), None);
                 }
-                prop_assert!(early.order.len() <= 48 && early.index.places.len() <= 64);
+                prop_assert!(early.entries.len() <= 48 && early.places.len() <= 128);
             }
         }
     }
