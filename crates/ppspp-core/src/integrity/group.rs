@@ -109,18 +109,20 @@ impl GroupNodes {
     #[inline]
     pub fn set(&mut self, bin: Bin, hash: &[u8]) {
         let len = self.function.len();
-        let Some(index) = self.index(bin) else { return };
-        if hash.len() != len {
-            return;
-        }
-        let room = self.node_count() * len;
-        if self.hashes.len() < room {
-            self.hashes.resize(room, 0);
+        let Some(index) = self.index(bin).filter(|_| hash.len() == len) else { return };
+        if self.hashes.is_empty() {
+            self.hashes.resize(self.node_count() * len, 0);
         }
         if let Some(place) = self.hashes.get_mut(index * len..(index + 1) * len) {
             copy_hash(place, hash);
             self.known |= 1 << index;
         }
+    }
+
+    /// Makes `hash` that of `bin` and `beside` that of its sibling, as [`GroupNodes::set`] does.
+    pub(super) fn set_both(&mut self, bin: Bin, hash: &[u8], sibling: Bin, beside: &[u8]) {
+        self.set(bin, hash);
+        self.set(sibling, beside);
     }
 
     /// The group hash, or for a group that the content's end cuts, the peaks inside it; left to right.
@@ -148,8 +150,9 @@ impl GroupNodes {
     #[inline]
     fn index(&self, bin: Bin) -> Option<usize> {
         let index = bin.number().checked_sub(self.chunks.start() << 1)?;
-        // In order, the nodes over a run lie between its first and its last leaf; a top's reach shows in its layer.
-        (index < self.node_count() as u64 && self.chunks.covers(bin.base_range())).then_some(index as usize)
+        let (reach, count) = (bin.base_range().count(), self.node_count() as u64);
+        // In order, the nodes over a run lie between its first and its last leaf.
+        (index < count && reach <= index + 1 && index + reach <= count).then_some(index as usize)
     }
 }
 

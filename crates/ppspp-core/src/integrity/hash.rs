@@ -101,6 +101,11 @@ impl HashFunction {
         if is_zero(left) && is_zero(right) {
             return Hash::zero(self);
         }
+        if self == Self::Sha256
+            && let (Ok(left), Ok(right)) = (left.try_into(), right.try_into())
+        {
+            return Hash::of(&sha256::digest_pair(left, right));
+        }
         if left.len() != self.len() || right.len() != self.len() {
             return self.leaf(&[left, right].concat());
         }

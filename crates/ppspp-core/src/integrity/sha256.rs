@@ -20,22 +20,46 @@ pub(super) type Block = [u8; 64];
 pub(super) const IV: State =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
+/// FIPS 180-4 §5.1.1: what follows `blocks` whole blocks is a one bit, zeros, and the length in bits.
+const fn last_block(blocks: usize) -> Block {
+    let mut last = [0; 64];
+    last[0] = 0x80;
+    let (_, length) = last.split_at_mut(56);
+    length.copy_from_slice(&(blocks as u64 * 512).to_be_bytes());
+    last
+}
+
+/// What follows two hashes.
+const LAST_OF_PAIR: Block = last_block(1);
+
 /// The digests of `N` messages of as many whole blocks each; those of the shortest count.
 #[inline]
 pub(super) fn digest<const N: usize>(messages: &[&[Block]; N]) -> [[u8; 32]; N] {
     let count = messages.iter().map(|blocks| blocks.len()).min().unwrap_or(0);
     let messages = messages.map(|blocks| &blocks[..count]);
-    // FIPS 180-4 §5.1.1: a one bit, zeros, and the length in bits.
-    let mut last = [0; 64];
-    last[0] = 0x80;
-    last[56..].copy_from_slice(&(count as u64 * 512).to_be_bytes());
+    let last = last_block(count);
     let mut states = [IV; N];
     compress(&mut states, &messages, &last);
-    states.map(|state| {
-        let mut digest = [0; 32];
-        digest.copy_from_slice(state.map(u32::to_be_bytes).as_flattened());
-        digest
-    })
+    states.map(bytes_of)
+}
+
+#[inline]
+fn bytes_of(state: State) -> [u8; 32] {
+    let mut digest = [0; 32];
+    digest.copy_from_slice(state.map(u32::to_be_bytes).as_flattened());
+    digest
+}
+
+/// The digest of two hashes together: one block, and one that is always the same.
+#[inline]
+pub(super) fn digest_pair(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
+    let mut blocks = [[0; 64], LAST_OF_PAIR];
+    let [block, _] = &mut blocks;
+    block[..32].copy_from_slice(left);
+    block[32..].copy_from_slice(right);
+    let mut state = IV;
+    compress256(&mut state, &blocks);
+    bytes_of(state)
 }
 
 /// Compresses each of `messages`, which have as many blocks each, into its state, and then `last` into each.

@@ -183,15 +183,19 @@ impl Verifier {
     ///
     /// On [`Verdict::Verified`] the hashes used are proven and kept; [`EarlyHashes::remove_used`] then drops them.
     pub fn check(&mut self, chunk: ChunkIndex, payload: &[u8], early: &EarlyHashes) -> Verdict {
+        if let Some(verdict) = self.screen(chunk, payload.len()) {
+            return verdict;
+        }
         self.check_with(chunk, payload.len(), early, &mut Used::new(), |params| params.function.leaf(payload))
     }
 
     /// [`Verifier::check`] for a payload of `len` bytes that was hashed already, as together with others by
-    /// [`HashFunction::digest_many`](super::HashFunction::digest_many). The hashes that it used are dropped.
+    /// [`HashFunction::digest_many`](super::HashFunction::digest_many), and whose place and length
+    /// [`Verifier::screen`] found nothing against. The hashes that it used are dropped.
     pub fn check_hashed(&mut self, chunk: ChunkIndex, len: usize, leaf: &Hash, early: &mut EarlyHashes) -> Verdict {
         let mut used = Used::new();
         let verdict = self.check_with(chunk, len, early, &mut used, |_| *leaf);
-        for bin in used {
+        for &bin in &used {
             early.remove(bin);
         }
         verdict
@@ -212,15 +216,21 @@ impl Verifier {
             return Some(Verdict::WrongLength);
         }
         let group = geometry.group_of(chunk);
-        if let Some(open) = self.open.get(group) {
-            return (open.have & mask_of(open, chunk) != 0).then_some(Verdict::AlreadyHave);
+        match self.open.get(group) {
+            Some(open) => (open.have & mask_of(open, chunk) != 0).then_some(Verdict::AlreadyHave),
+            None => self.screen_group(group),
         }
+    }
+
+    /// Why no chunk of `group`, which is not open, is taken in.
+    fn screen_group(&self, group: GroupIndex) -> Option<Verdict> {
         if self.closed.contains(ChunkIndex::new(group.value())) {
             return Some(Verdict::AlreadyHave);
         }
         self.is_full().then_some(Verdict::TooManyOpenGroups)
     }
 
+    /// Judges a chunk that is within the content and as long as it must be.
     fn check_with(
         &mut self,
         chunk: ChunkIndex,
@@ -229,15 +239,12 @@ impl Verifier {
         used: &mut Used,
         leaf: impl Fn(TreeParams) -> Hash,
     ) -> Verdict {
-        if let Some(verdict) = self.screen(chunk, len) {
-            return verdict;
-        }
         let Some(geometry) = self.tree.geometry() else { return Verdict::NeedsGeometry };
-        if self.tree.peaks().is_empty() {
-            self.learn_peaks(&geometry, early);
-        }
         if let Some(verdict) = self.check_known(&geometry, chunk, len, &leaf) {
             return verdict;
+        }
+        if self.tree.peaks().is_empty() {
+            self.learn_peaks(&geometry, early);
         }
         // The hashes come first: a chunk that cannot be judged yet is not worth hashing.
         let (mut steps, mut path) = (Steps::new(), Path::new());
@@ -255,7 +262,9 @@ impl Verifier {
         Verdict::Verified
     }
 
-    /// Judges a chunk whose hash was proven along with another, as that of every other chunk is; `None` if it was not.
+    /// Judges a chunk without any proof: that was verified before, or whose hash was proven along with another, as that
+    /// of every other chunk is. `None` if it takes a proof.
+    #[inline]
     fn check_known(
         &mut self,
         geometry: &Geometry,
@@ -263,12 +272,17 @@ impl Verifier {
         len: usize,
         leaf: impl Fn(TreeParams) -> Hash,
     ) -> Option<Verdict> {
-        let open = self.open.get_mut(geometry.group_of(chunk))?;
+        let group = geometry.group_of(chunk);
+        let Some(open) = self.open.get_mut(group) else { return self.screen_group(group) };
+        let bit = mask_of(open, chunk);
+        if open.have & bit != 0 {
+            return Some(Verdict::AlreadyHave);
+        }
         let known = open.nodes.get(Bin::leaf(chunk)?)?;
         if leaf(self.tree.params()).as_slice() != known {
             return Some(Verdict::Wrong);
         }
-        open.have |= mask_of(open, chunk);
+        open.have |= bit;
         if chunk == geometry.last_chunk() {
             self.tree.set_last_len(len as u32);
         }
@@ -342,8 +356,7 @@ impl Verifier {
         let below = usize::from(geometry.group_layer());
         for (layer, (step, hash)) in steps.iter().zip(path).enumerate() {
             if layer < below {
-                open.nodes.set(step.bin, hash.as_slice());
-                open.nodes.set(step.sibling, step.beside);
+                open.nodes.set_both(step.bin, hash.as_slice(), step.sibling, step.beside);
             }
             // The tree also wants the peaks and the nodes past the end, wherever they lie.
             if layer >= below || self.tree.peaks().is_empty() {
