@@ -41,7 +41,6 @@ impl ChunkSize {
 
     /// Layer of a whole group in the chunk tree: a group holds `1 << layer` chunks.
     pub const fn group_layer(self) -> u8 {
-        // Without a division: this is asked several times for every chunk.
         (GROUP_BYTES.ilog2() as u8).saturating_sub((32 - (self.0 - 1).leading_zeros()) as u8)
     }
 }
@@ -220,6 +219,8 @@ pub struct Geometry {
     chunk_size: ChunkSize,
     chunks: u64,
     last_len: Option<u32>,
+    /// Kept: it is asked for several times for every chunk.
+    group_layer: u8,
 }
 
 impl Geometry {
@@ -237,7 +238,7 @@ impl Geometry {
         let size = chunk_size.0 as u64;
         let chunks = length.div_ceil(size);
         let last_len = (length - (chunks - 1) * size) as u32;
-        Ok(Self { chunk_size, chunks, last_len: Some(last_len) })
+        Ok(Self { chunk_size, chunks, last_len: Some(last_len), group_layer: chunk_size.group_layer() })
     }
 
     /// The cut of a content of `chunks` chunks whose exact length is not known yet.
@@ -253,7 +254,7 @@ impl Geometry {
         if shortest > MAX_CONTENT_LENGTH {
             return Err(GeometryError::TooLong(shortest));
         }
-        Ok(Self { chunk_size, chunks, last_len: None })
+        Ok(Self { chunk_size, chunks, last_len: None, group_layer: chunk_size.group_layer() })
     }
 
     /// The same cut with the last chunk known to be `last_len` bytes.
@@ -337,7 +338,7 @@ impl Geometry {
 
     /// Layer of a whole group.
     pub const fn group_layer(self) -> u8 {
-        self.chunk_size.group_layer()
+        self.group_layer
     }
 
     /// Number of groups.
@@ -349,6 +350,11 @@ impl Geometry {
     /// The group that holds `chunk`.
     pub const fn group_of(self, chunk: ChunkIndex) -> GroupIndex {
         GroupIndex(chunk.value() >> self.group_layer())
+    }
+
+    /// The bit of `chunk` in its group: bit n stands for the group's n-th chunk.
+    pub(crate) const fn bit_of(self, chunk: ChunkIndex) -> u32 {
+        1 << (chunk.value() & ((1 << self.group_layer()) - 1))
     }
 
     /// The chunks of `group`, cut at the content's end (ruling R2); empty past it.

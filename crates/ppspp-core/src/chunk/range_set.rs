@@ -79,32 +79,31 @@ impl RangeSet {
         Ok(added)
     }
 
-    /// Adds `ranges`, which ascend, in one pass over the part of the set that they span; returns how many
-    /// chunks were new. Many at once cost little more than one.
-    pub(crate) fn merge(&mut self, ranges: impl Iterator<Item = ChunkRange> + Clone) -> u64 {
-        let mut theirs = ranges.filter(|range| !range.is_empty()).peekable();
-        let (Some(first), Some(end)) = (theirs.peek().copied(), theirs.clone().map(ChunkRange::end).max()) else {
-            return 0;
-        };
-        let from = self.runs.partition_point(|run| run.end() < first.start());
+    /// Adds `ranges`, which ascend, in one pass over the part of the set that they span; returns how many chunks were new.
+    /// Many at once cost little more than one.
+    pub(crate) fn merge(&mut self, ranges: impl ExactSizeIterator<Item = ChunkRange> + Clone) -> u64 {
+        let start = ranges.clone().next().map(ChunkRange::start);
+        let (Some(start), Some(end)) = (start, ranges.clone().map(ChunkRange::end).max()) else { return 0 };
+        let from = self.runs.partition_point(|run| run.end() < start);
         let to = from + self.runs[from..].partition_point(|run| run.start() <= end);
-        let mut merged: Vec<ChunkRange> = Vec::with_capacity(to - from + theirs.clone().count());
-        let mut ours = self.runs[from..to].iter().copied().peekable();
-        loop {
-            let ours_first = match (ours.peek(), theirs.peek()) {
-                (Some(our), Some(their)) => our.start() < their.start(),
-                (our, _) => our.is_some(),
-            };
-            let Some(run) = (if ours_first { ours.next() } else { theirs.next() }) else { break };
-            match merged.last_mut() {
-                Some(last) if run.start() <= last.end() => {
-                    *last = ChunkRange::new(last.start(), last.end().max(run.end()));
-                }
-                _ => merged.push(run),
+        let ours = &self.runs[from..to];
+        let before = ours.iter().map(|run| run.count()).sum::<u64>();
+        let mut merged: Vec<ChunkRange> = Vec::with_capacity(ours.len() + ranges.len());
+        let mut ours = ours.iter().copied().peekable();
+        let mut add = |run: ChunkRange| match merged.last_mut() {
+            Some(last) if run.start() <= last.end() => {
+                *last = ChunkRange::new(last.start(), last.end().max(run.end()));
             }
+            _ => merged.push(run),
+        };
+        for range in ranges.filter(|range| !range.is_empty()) {
+            while let Some(run) = ours.next_if(|run| run.start() < range.start()) {
+                add(run);
+            }
+            add(range);
         }
-        let count = |runs: &[ChunkRange]| runs.iter().map(|run| run.count()).sum::<u64>();
-        let added = count(&merged) - count(&self.runs[from..to]);
+        ours.for_each(add);
+        let added = merged.iter().map(|run| run.count()).sum::<u64>() - before;
         self.runs.splice(from..to, merged);
         self.count += added;
         added
