@@ -43,15 +43,35 @@ pub(crate) struct Acks {
 }
 
 impl Acks {
-    /// Notes that verified DATA arrived. `urgent` for a duplicate or the last requested chunk.
-    pub(crate) fn on_data(&mut self, now: Instant, arrival: Arrival, rtt: Duration, urgent: bool) {
-        let Arrival { chunk, timestamp, at } = arrival;
-        self.fresh.push(chunk);
-        if self.fresh.len() >= MAX_FRESH {
-            self.put_in_order();
+    /// Notes that verified DATA arrived, in this order. `urgent` for a duplicate or the last requested chunk.
+    pub(crate) fn on_data(
+        &mut self,
+        now: Instant,
+        arrivals: impl IntoIterator<Item = Arrival>,
+        rtt: Duration,
+        urgent: bool,
+    ) {
+        let mut due = urgent;
+        for Arrival { chunk, timestamp, at } in arrivals {
+            self.fresh.push(chunk);
+            if self.fresh.len() >= MAX_FRESH {
+                self.put_in_order();
+            }
+            self.waiting += 1;
+            self.received += 1;
+            let limit = if self.received <= EAGER_DATAGRAMS { EAGER_WAITING } else { WAITING };
+            due |= !self.sample(timestamp, at) || self.waiting >= limit;
         }
-        self.waiting += 1;
-        self.received += 1;
+        if due {
+            self.due = Some(now);
+        } else if self.due.is_none() {
+            self.due = Some(now + (rtt / 8).clamp(MIN_DELAY, MAX_DELAY));
+        }
+    }
+
+    /// Takes the delay of DATA sent at `timestamp`, unless later DATA came before; returns whether it was taken.
+    #[inline]
+    fn sample(&mut self, timestamp: u64, at: Instant) -> bool {
         // Peers' clocks are unrelated: differences wrap.
         let reordered = self.newest_timestamp.is_some_and(|newest| timestamp.wrapping_sub(newest).cast_signed() < 0);
         if !reordered {
@@ -63,12 +83,7 @@ impl Acks {
                 self.base_delay = Some(self.newest_delay);
             }
         }
-        let limit = if self.received <= EAGER_DATAGRAMS { EAGER_WAITING } else { WAITING };
-        if urgent || reordered || self.waiting >= limit {
-            self.due = Some(now);
-        } else if self.due.is_none() {
-            self.due = Some(now + (rtt / 8).clamp(MIN_DELAY, MAX_DELAY));
-        }
+        !reordered
     }
 
     /// When an ACK is due.

@@ -198,10 +198,10 @@ impl Download {
         named
     }
 
-    /// Records that a chunk of `batch` arrived; `from_peer` unless another delivered it.
-    pub(crate) fn on_settled(&mut self, now: Instant, batch: BatchId, from_peer: bool) {
+    /// Records that `count` chunks of `batch` arrived; `from_peer` unless another delivered them.
+    pub(crate) fn on_settled(&mut self, now: Instant, batch: BatchId, count: u64, from_peer: bool) {
         let place = batch.0.wrapping_sub(self.oldest) as usize;
-        if self.drop_from(now, place, 1) && from_peer {
+        if self.drop_from(now, place, count) && from_peer {
             self.delivered_at = now;
             if place == 0 {
                 self.progress_at = now;

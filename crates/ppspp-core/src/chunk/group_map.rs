@@ -19,6 +19,12 @@ pub(crate) struct GroupMap<T> {
     recent: [Option<(GroupIndex, usize)>; RECENT],
 }
 
+impl<T> Default for GroupMap<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T> GroupMap<T> {
     pub(crate) const fn new() -> Self {
         Self { values: Slab::new(), places: BTreeMap::new(), recent: [None; RECENT] }
@@ -89,6 +95,11 @@ impl<T> GroupMap<T> {
         self.places.iter().map(|(&group, &place)| (group, &self.values[place]))
     }
 
+    /// The groups from `first` up to and without `end` that have a value, in order.
+    pub(crate) fn groups_in(&self, first: GroupIndex, end: GroupIndex) -> impl Iterator<Item = GroupIndex> {
+        self.places.range(first..end).map(|(&group, _)| group)
+    }
+
     /// Changes the values from group `first` up to and without `end`.
     pub(crate) fn for_each_in(&mut self, first: GroupIndex, end: GroupIndex, mut change: impl FnMut(&mut T)) {
         for (_, &place) in self.places.range(first..end) {
@@ -128,6 +139,7 @@ mod tests {
                     }
                     3 => {
                         let end = GroupIndex::new(number + u64::from(value));
+                        prop_assert!(map.groups_in(group, end).eq(twin.range(group..end).map(|(&group, _)| group)));
                         map.for_each_in(group, end, |held| *held = held.wrapping_add(1));
                         twin.range_mut(group..end).for_each(|(_, held)| *held = held.wrapping_add(1));
                     }

@@ -3,13 +3,11 @@
 //! A chunk is in exactly one state: here (the verifier knows), asked for, free (wanted, and to be asked for), or neither
 //! wanted nor asked for. [`Requests`] holds the two in the middle; the caller says when a chunk leaves or enters them.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
+use crate::chunk::{ChunkIndex, ChunkRange, Geometry, GroupIndex, GroupMap, RangeSet};
 use arrayvec::ArrayVec;
-use slab::Slab;
-
-use crate::chunk::{ChunkIndex, ChunkRange, Geometry, GroupIndex, RangeSet};
 
 /// Slot of a peer in its swarm.
 pub(crate) type PeerSlot = u32;
@@ -29,8 +27,8 @@ struct Asked {
     chunks: u32,
 }
 
-/// Whom a chunk was asked of.
-pub(crate) type Owners = ArrayVec<(PeerSlot, BatchId), MAX_ASKED>;
+/// Whom which chunks of a group were asked of.
+pub(crate) type Owners = ArrayVec<(PeerSlot, BatchId, u32), MAX_ASKED>;
 
 /// The part of a group that is asked for. Entries overlap in the end game alone.
 #[derive(Debug, Default)]
@@ -47,10 +45,7 @@ impl Record {
 /// Free and outstanding chunks of a swarm.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
-    records: Slab<Record>,
-    index: BTreeMap<GroupIndex, usize>,
-    /// The record used last: chunks of a group come together.
-    recent: Option<(GroupIndex, usize)>,
+    records: GroupMap<Record>,
     free: RangeSet,
     /// Groups of which a part alone is free: to be finished first (R2).
     torn: BTreeSet<GroupIndex>,
@@ -61,7 +56,7 @@ pub(crate) struct Requests {
 impl Requests {
     /// Groups with outstanding requests.
     pub(crate) fn group_count(&self) -> usize {
-        self.index.len()
+        self.records.len()
     }
 
     /// The chunks that are to be asked for.
@@ -86,36 +81,35 @@ impl Requests {
 
     /// Whether a run of `group` can be asked for: it may fall into two batches.
     pub(crate) fn has_room(&self, group: GroupIndex) -> bool {
-        self.find(group).is_none_or(|key| self.records[key].asked.remaining_capacity() >= 2)
+        self.records.get(group).is_none_or(|record| record.asked.remaining_capacity() >= 2)
     }
 
     /// The chunks of `group` that are asked for.
     pub(crate) fn asked(&self, group: GroupIndex) -> u32 {
-        self.find(group).map_or(0, |key| self.records[key].all())
+        self.records.get(group).map_or(0, Record::all)
     }
 
     /// Whether `chunk` is asked for.
     pub(crate) fn is_asked(&self, geometry: &Geometry, chunk: ChunkIndex) -> bool {
-        let group = geometry.group_of(chunk);
-        self.asked(group) & bit(geometry, group, chunk) != 0
+        self.asked(geometry.group_of(chunk)) & geometry.bit_of(chunk) != 0
     }
 
     /// The chunks of `group` that `peer` is asked for.
     pub(crate) fn asked_of(&self, group: GroupIndex, peer: PeerSlot) -> u32 {
-        let Some(key) = self.find(group) else { return 0 };
-        self.records[key].asked.iter().filter(|asked| asked.peer == peer).fold(0, |all, asked| all | asked.chunks)
+        let Some(record) = self.records.get(group) else { return 0 };
+        record.asked.iter().filter(|asked| asked.peer == peer).fold(0, |all, asked| all | asked.chunks)
     }
 
     /// The chunks of `group` that `peer` alone is asked for.
     pub(crate) fn asked_of_alone(&self, group: GroupIndex, peer: PeerSlot) -> u32 {
-        let Some(key) = self.find(group) else { return 0 };
-        let others = self.records[key].asked.iter().filter(|asked| asked.peer != peer);
+        let Some(record) = self.records.get(group) else { return 0 };
+        let others = record.asked.iter().filter(|asked| asked.peer != peer);
         self.asked_of(group, peer) & !others.fold(0, |all, asked| all | asked.chunks)
     }
 
     /// Whom all of `chunks`, those of `group`, are asked of, if that is one peer.
     pub(crate) fn owner_of(&self, group: GroupIndex, chunks: u32) -> Option<PeerSlot> {
-        let asked = self.records[self.find(group)?].asked.first()?;
+        let asked = self.records.get(group)?.asked.first()?;
         (asked.chunks == chunks).then_some(asked.peer)
     }
 
@@ -123,8 +117,9 @@ impl Requests {
     pub(crate) fn outstanding(
         &self,
     ) -> impl Iterator<Item = (GroupIndex, impl Iterator<Item = (PeerSlot, BatchId, u32)>)> {
-        let asked = |key: usize| self.records[key].asked.iter().map(|asked| (asked.peer, asked.batch, asked.chunks));
-        self.index.iter().map(move |(&group, &key)| (group, asked(key)))
+        self.records
+            .iter()
+            .map(|(group, record)| (group, record.asked.iter().map(|asked| (asked.peer, asked.batch, asked.chunks))))
     }
 
     /// Makes `range` wanted: none of it is here or asked for.
@@ -165,13 +160,7 @@ impl Requests {
     }
 
     fn enter(&mut self, group: GroupIndex, peer: PeerSlot, batch: BatchId, chunks: u32) -> bool {
-        let key = self.find(group).unwrap_or_else(|| {
-            let key = self.records.insert(Record::default());
-            self.index.insert(group, key);
-            key
-        });
-        self.recent = Some((group, key));
-        let asked = &mut self.records[key].asked;
+        let asked = &mut self.records.get_or_insert_with(group, Record::default).asked;
         match asked.iter_mut().find(|asked| asked.peer == peer && asked.batch == batch) {
             Some(asked) => asked.chunks |= chunks,
             None => return asked.try_push(Asked { peer, batch, chunks }).is_ok(),
@@ -179,22 +168,20 @@ impl Requests {
         true
     }
 
-    /// Settles `chunk`, which is here: it is neither free nor asked for. Returns whom it was asked of.
-    pub(crate) fn settle(&mut self, geometry: &Geometry, chunk: ChunkIndex) -> Owners {
-        let group = geometry.group_of(chunk);
-        let bit = bit(geometry, group, chunk);
+    /// Settles `chunks` of `group`, which are here: they are neither free nor asked for. Returns whom they were asked of.
+    pub(crate) fn settle(&mut self, geometry: &Geometry, group: GroupIndex, chunks: u32) -> Owners {
         let mut owners = Owners::new();
-        if let Some(key) = self.find(group) {
-            self.recent = Some((group, key));
-            let asked = &mut self.records[key].asked;
-            for asked in asked.iter_mut().filter(|asked| asked.chunks & bit != 0) {
-                asked.chunks &= !bit;
-                owners.push((asked.peer, asked.batch));
+        let mut unasked = chunks;
+        if let Some(record) = self.records.get_mut(group) {
+            for asked in record.asked.iter_mut().filter(|asked| asked.chunks & chunks != 0) {
+                owners.push((asked.peer, asked.batch, asked.chunks & chunks));
+                unasked &= !asked.chunks;
+                asked.chunks &= !chunks;
             }
-            self.sweep(group, key);
+            self.sweep(group);
         }
-        if owners.is_empty() {
-            self.unwant(geometry, ChunkRange::single(chunk));
+        for run in bit_runs(geometry.group_chunks(group).start(), unasked) {
+            self.unwant(geometry, run);
         }
         owners
     }
@@ -208,19 +195,20 @@ impl Requests {
         range: ChunkRange,
     ) -> Vec<(ChunkRange, BatchId)> {
         let mut released = Vec::new();
-        for (group, key) in self.records_in(geometry, range) {
+        for group in self.asked_in(geometry, range) {
+            let Some(record) = self.records.get_mut(group) else { continue };
             let chunks = geometry.group_chunks(group);
             let within = mask(chunks, range);
             let mut taken = 0;
-            for asked in self.records[key].asked.iter_mut().filter(|asked| asked.peer == peer) {
+            for asked in record.asked.iter_mut().filter(|asked| asked.peer == peer) {
                 let bits = asked.chunks & within;
                 asked.chunks &= !bits;
                 taken |= bits;
                 released.extend(bit_runs(chunks.start(), bits).map(|run| (run, asked.batch)));
             }
             if taken != 0 {
-                let free = taken & !self.records[key].all();
-                self.sweep(group, key);
+                let free = taken & !record.all();
+                self.sweep(group);
                 for run in bit_runs(chunks.start(), free) {
                     self.want(geometry, run);
                 }
@@ -229,26 +217,25 @@ impl Requests {
         released
     }
 
-    /// The records of the groups that `range` touches.
-    fn records_in(&self, geometry: &Geometry, range: ChunkRange) -> Vec<(GroupIndex, usize)> {
+    /// The groups that `range` touches and that are asked for in part at least.
+    fn asked_in(&self, geometry: &Geometry, range: ChunkRange) -> Vec<GroupIndex> {
         if range.is_empty() {
             return Vec::new();
         }
-        let [first, last] = [range.start(), range.end() - 1].map(|chunk| geometry.group_of(ChunkIndex::new(chunk)));
-        self.index.range(first..=last).map(|(&group, &key)| (group, key)).collect()
+        let first = geometry.group_of(ChunkIndex::new(range.start()));
+        let last = geometry.group_of(ChunkIndex::new(range.end() - 1));
+        self.records.groups_in(first, GroupIndex::new(last.value() + 1)).collect()
     }
 
-    /// Drops what is empty.
-    fn sweep(&mut self, group: GroupIndex, key: usize) {
-        let asked = &mut self.records[key].asked;
+    /// Drops what is empty of the record of `group`.
+    fn sweep(&mut self, group: GroupIndex) {
+        let Some(Record { asked }) = self.records.get_mut(group) else { return };
         if asked.iter().all(|asked| asked.chunks != 0) {
             return;
         }
         asked.retain(|asked| asked.chunks != 0);
         if asked.is_empty() {
-            self.records.remove(key);
-            self.index.remove(&group);
-            self.recent = None;
+            self.records.remove(group);
         }
     }
 
@@ -269,19 +256,6 @@ impl Requests {
             }
         }
     }
-
-    /// The key of `group`'s record.
-    fn find(&self, group: GroupIndex) -> Option<usize> {
-        match self.recent {
-            Some((recent, key)) if recent == group => Some(key),
-            _ => self.index.get(&group).copied(),
-        }
-    }
-}
-
-/// The bit of `chunk` in `group`.
-fn bit(geometry: &Geometry, group: GroupIndex, chunk: ChunkIndex) -> u32 {
-    mask(geometry.group_chunks(group), ChunkRange::single(chunk))
 }
 
 /// The bits of `range` among `chunks`, which are at most 32.
@@ -340,9 +314,9 @@ mod tests {
         assert!(!requests.has_room(group));
         assert_eq!(requests.ask(&geometry, single(10), 99, BatchId(0)), 0);
         assert!(requests.free().contains(ChunkIndex::new(10)), "it stays free");
-        requests.settle(&geometry, ChunkIndex::new(3));
+        requests.settle(&geometry, group, 1 << 3);
         assert!(!requests.has_room(group), "a run may fall into two batches");
-        requests.settle(&geometry, ChunkIndex::new(4));
+        requests.settle(&geometry, group, 1 << 4);
         assert!(requests.has_room(group));
     }
 
@@ -353,7 +327,7 @@ mod tests {
         requests.want(&geometry, ChunkRange::new(0, 32));
         let version = requests.version();
         requests.ask(&geometry, ChunkRange::new(0, 32), 1, BatchId(0));
-        requests.settle(&geometry, ChunkIndex::new(5));
+        requests.settle(&geometry, GroupIndex::new(0), 1 << 5);
         assert_eq!(requests.version(), version);
         requests.release(&geometry, 1, ChunkRange::new(0, 4));
         assert_ne!(requests.version(), version);

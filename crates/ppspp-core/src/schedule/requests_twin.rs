@@ -86,7 +86,7 @@ impl Pair {
             }
             2 => self.ask(range, (peer, batch)),
             3 => self.ask_also(range, (peer, batch)),
-            4 => self.settle(range.start()),
+            4 => self.settle(range),
             _ => self.release(range, peer),
         }
         assert_eq!(self.real.version() > version, self.twin.freed, "the version tells of chunks that became free");
@@ -138,12 +138,19 @@ impl Pair {
         assert_eq!(self.real.ask_also(group, mask(chunks, range), owner.0, owner.1), expected);
     }
 
-    fn settle(&mut self, chunk: u64) {
-        let settled = self.real.settle(&self.geometry, ChunkIndex::new(chunk));
-        let owners: BTreeSet<Owner> = settled.iter().copied().collect();
-        assert_eq!(owners.len(), settled.len(), "an owner is named twice");
-        assert_eq!(owners, self.twin.asked.remove(&chunk).unwrap_or_default());
-        self.twin.free.remove(&chunk);
+    fn settle(&mut self, range: ChunkRange) {
+        let group = self.geometry.group_of(ChunkIndex::new(range.start()));
+        let chunks = self.geometry.group_chunks(group);
+        let settled = self.real.settle(&self.geometry, group, mask(chunks, range));
+        let names: BTreeSet<Owner> = settled.iter().map(|&(peer, batch, _)| (peer, batch)).collect();
+        assert_eq!(names.len(), settled.len(), "an owner is named twice");
+        for chunk in chunks.intersection(range).iter().map(ChunkIndex::value) {
+            let bit = mask(chunks, single(chunk));
+            let of_chunk = settled.iter().filter(|(.., bits)| bits & bit != 0).map(|&(peer, batch, _)| (peer, batch));
+            assert_eq!(of_chunk.collect::<BTreeSet<_>>(), self.twin.asked.remove(&chunk).unwrap_or_default());
+            self.twin.free.remove(&chunk);
+        }
+        assert!(settled.iter().all(|(.., bits)| *bits != 0 && bits & !mask(chunks, range) == 0), "others are named");
     }
 
     fn release(&mut self, range: ChunkRange, peer: PeerSlot) {

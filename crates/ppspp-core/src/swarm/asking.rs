@@ -288,16 +288,23 @@ impl Swarm {
         }
     }
 
-    /// `chunk` is here, from `slot`: whoever else was asked for it need not send it (RFC 7574 §3.8).
-    pub(crate) fn settle_requests(&mut self, now: Instant, slot: PeerSlot, geometry: &Geometry, chunk: ChunkIndex) {
-        for (owner, batch) in self.requests.settle(geometry, chunk) {
+    /// `chunks` of `group` are here, from `slot`: whoever else was asked for them need not send them (RFC 7574 §3.8).
+    pub(crate) fn settle_requests(
+        &mut self,
+        now: Instant,
+        slot: PeerSlot,
+        geometry: &Geometry,
+        group: GroupIndex,
+        chunks: u32,
+    ) {
+        for &(owner, batch, chunks) in &self.requests.settle(geometry, group, chunks) {
             let Some(peer) = self.peers.get_mut(owner as usize).and_then(|channel| channel.established_mut()) else {
                 continue;
             };
             let Some(download) = &mut peer.download else { continue };
-            download.on_settled(now, batch, owner == slot);
+            download.on_settled(now, batch, u64::from(chunks.count_ones()), owner == slot);
             if owner != slot {
-                download.cancel(ChunkRange::single(chunk));
+                bit_runs(geometry.group_chunks(group).start(), chunks).for_each(|run| download.cancel(run));
                 self.wake.push(owner);
             }
         }

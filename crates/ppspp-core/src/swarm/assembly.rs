@@ -29,6 +29,20 @@ struct Buffer {
     data: BytesMut,
 }
 
+/// The chunks of one group that are still to be judged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Staged<'a>(Option<&'a Buffer>);
+
+impl<'a> Staged<'a> {
+    /// The bytes of `chunk`, `len` of them; none if it does not wait here.
+    #[inline]
+    pub(crate) fn get(self, geometry: &Geometry, chunk: ChunkIndex, len: usize) -> &'a [u8] {
+        let (bit, start) = place_of(geometry, chunk);
+        let buffer = self.0.filter(|buffer| buffer.staged & bit != 0);
+        buffer.and_then(|buffer| buffer.data.get(start..start + len)).unwrap_or_default()
+    }
+}
+
 /// Buffers of groups being filled.
 #[derive(Debug)]
 pub(crate) struct Assembly {
@@ -66,21 +80,18 @@ impl Assembly {
         }
     }
 
-    /// The bytes of a staged chunk, `len` of them.
-    pub(crate) fn staged(&self, geometry: &Geometry, chunk: ChunkIndex, len: usize) -> Option<&[u8]> {
-        let buffer = self.buffers.get(geometry.group_of(chunk))?;
-        let (bit, start) = place_of(geometry, chunk);
-        (buffer.staged & bit != 0).then(|| buffer.data.get(start..start + len)).flatten()
+    /// The staged chunks of `group`.
+    pub(crate) fn staged(&self, group: GroupIndex) -> Staged<'_> {
+        Staged(self.buffers.get(group))
     }
 
-    /// Ends the wait of a staged chunk: it is good, or its place is free again.
-    pub(crate) fn settle(&mut self, geometry: &Geometry, chunk: ChunkIndex, good: bool) {
-        let Some(buffer) = self.buffers.get_mut(geometry.group_of(chunk)) else { return };
-        let (bit, _) = place_of(geometry, chunk);
+    /// Ends the wait of staged `chunks` of `group`: they are good, or their places are free again.
+    pub(crate) fn settle(&mut self, group: GroupIndex, chunks: u32, good: bool) {
+        let Some(buffer) = self.buffers.get_mut(group) else { return };
         if good {
-            buffer.verified |= buffer.staged & bit;
+            buffer.verified |= buffer.staged & chunks;
         }
-        buffer.staged &= !bit;
+        buffer.staged &= !chunks;
     }
 
     /// Hands out what was gathered of `group`: all of it in one piece, or each run.
@@ -139,8 +150,8 @@ impl Assembly {
 
 /// The bit of `chunk` in its group, and where its bytes begin there.
 fn place_of(geometry: &Geometry, chunk: ChunkIndex) -> (u32, usize) {
-    let place = (chunk.value() & ((1 << geometry.group_layer()) - 1)) as usize;
-    (1 << place, place * geometry.chunk_size().bytes() as usize)
+    let bit = geometry.bit_of(chunk);
+    (bit, bit.trailing_zeros() as usize * geometry.chunk_size().bytes() as usize)
 }
 
 /// A buffer of `len` bytes, whatever they are: from the oldest one handed out, if nobody holds that any more.
@@ -169,7 +180,7 @@ mod tests {
 
     fn add(assembly: &mut Assembly, geometry: &Geometry, index: u64) {
         assert!(assembly.stage(Instant::ZERO, geometry, chunk(index), &CHUNK));
-        assembly.settle(geometry, chunk(index), true);
+        assembly.settle(geometry.group_of(chunk(index)), geometry.bit_of(chunk(index)), true);
     }
 
     #[test]
@@ -182,9 +193,9 @@ mod tests {
         assert!(assembly.stage(Instant::ZERO, &geometry, chunk(2), &[9; 1024]));
         assert!(!assembly.stage(Instant::ZERO, &geometry, chunk(2), &CHUNK), "one waits there");
         assert!(!assembly.stage(Instant::ZERO, &geometry, chunk(3), &CHUNK), "that is here");
-        assert_eq!(assembly.staged(&geometry, chunk(2), 1024), Some([9; 1024].as_slice()));
-        assembly.settle(&geometry, chunk(2), false);
-        assert_eq!(assembly.staged(&geometry, chunk(2), 1024), None);
+        assert_eq!(assembly.staged(GroupIndex::new(0)).get(&geometry, chunk(2), 1024), [9; 1024]);
+        assembly.settle(GroupIndex::new(0), 1 << 2, false);
+        assert!(assembly.staged(GroupIndex::new(0)).get(&geometry, chunk(2), 1024).is_empty());
         let mut parcels = Vec::new();
         assembly.flush(Instant::ZERO + Duration::from_secs(1), &geometry, &mut parcels);
         let ranges: Vec<_> = parcels.iter().map(|parcel| parcel.range).collect();

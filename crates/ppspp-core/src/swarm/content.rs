@@ -94,17 +94,17 @@ impl ContentState {
         self.unconfirmed.saturating_add(more) >= config.limits.unconfirmed_bytes
     }
 
-    /// Takes in a chunk of `len` bytes that was just verified and lies in the assembly.
+    /// Takes in `chunks` of `group`, of `bytes` bytes together, that were just verified and lie in the assembly.
     pub(crate) fn on_verified(
         &mut self,
         cx: &mut Cx<'_>,
         geometry: &Geometry,
         swarm: SwarmId,
-        chunk: ChunkIndex,
-        len: usize,
+        (group, chunks): (GroupIndex, u32),
+        bytes: u64,
     ) {
-        self.unconfirmed += len as u64;
-        let group = geometry.group_of(chunk);
+        self.unconfirmed += bytes;
+        self.assembly.settle(group, chunks, true);
         if self.verifier.is_group_complete(group) {
             self.assembly.take(geometry, group, &mut self.parcels);
             self.hand_out(cx, swarm);

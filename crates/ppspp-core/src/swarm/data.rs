@@ -9,6 +9,7 @@ use crate::event::Misbehaviour;
 use crate::integrity::{AdoptError, Hash, PeakClaim, Verdict};
 use crate::schedule::PeerSlot;
 use crate::swarm::Swarm;
+use crate::swarm::gather::Waiting;
 
 impl Swarm {
     /// Takes in one chunk. `brought_hashes` tells whether INTEGRITY came in the same datagram.
@@ -27,11 +28,9 @@ impl Swarm {
             cx.stats.dropped.backpressure += 1;
             return Ok(());
         }
-        if self.content.geometry().is_none() && !self.detect_size(cx, slot, arrival, payload)? {
-            return Ok(());
-        }
-        if self.content.geometry().is_some_and(|geometry| self.is_expected(&geometry, slot, arrival.chunk)) {
-            return self.screen(cx, slot, arrival, payload, brought_hashes);
+        let Some(geometry) = self.content.geometry() else { return self.detect_size(cx, slot, arrival, payload) };
+        if self.is_expected(&geometry, slot, arrival.chunk) {
+            return self.screen(cx, &geometry, slot, arrival, payload, brought_hashes);
         }
         cx.stats.dropped.unrequested += 1;
         if brought_hashes { self.retry_pending(cx, slot) } else { Ok(()) }
@@ -41,19 +40,19 @@ impl Swarm {
     fn screen(
         &mut self,
         cx: &mut Cx<'_>,
+        geometry: &Geometry,
         slot: PeerSlot,
         arrival: Arrival,
         payload: &[u8],
         brought_hashes: bool,
     ) -> Result<(), Misbehaviour> {
-        let Some(geometry) = self.content.geometry() else { return Ok(()) };
         for _ in 0..2 {
             if let Some(verdict) = self.content.verifier.screen(arrival.chunk, payload.len()) {
                 self.on_verdict(cx, slot, arrival, payload.len(), verdict)?;
                 return if brought_hashes { self.retry_pending(cx, slot) } else { Ok(()) };
             }
-            if self.content.assembly.stage(cx.now, &geometry, arrival.chunk, payload) {
-                self.gather(cx, slot, arrival, payload.len(), brought_hashes);
+            if self.content.assembly.stage(cx.now, geometry, arrival.chunk, payload) {
+                self.gather(cx, Waiting { slot, arrival, len: payload.len(), brought_hashes });
                 return Ok(());
             }
             // The same chunk waits already: whether it is good decides about this one.
@@ -75,43 +74,72 @@ impl Swarm {
             || download().is_some_and(|download| download.may_come_late(chunk))
     }
 
-    /// Judges a chunk whose bytes lie in the assembly and were hashed.
+    /// Judges chunks from the first of `waiting` on, as long as they are of one group and from one peer and there is
+    /// nothing to do between them. Returns how many were judged, and what the last one tells of the peer.
+    ///
+    /// Their bytes lie in the assembly and hash to `leaves`.
     pub(super) fn judge_staged(
         &mut self,
         cx: &mut Cx<'_>,
         geometry: &Geometry,
-        slot: PeerSlot,
-        arrival: Arrival,
-        len: usize,
-        leaf: &Hash,
-    ) -> Result<(), Misbehaviour> {
-        let chunk = arrival.chunk;
+        waiting: &[Waiting],
+        leaves: &[Hash],
+    ) -> (usize, Result<(), Misbehaviour>) {
+        let Some(&Waiting { slot, arrival, .. }) = waiting.first() else { return (0, Ok(())) };
+        let group = geometry.group_of(arrival.chunk);
         let peer = self.peers.get_mut(slot as usize).and_then(Channel::established_mut);
         let Some(download) = peer.and_then(|peer| peer.download.as_mut()) else {
             // The channel ended meanwhile, and the hashes it brought are gone.
-            self.content.assembly.settle(geometry, chunk, false);
-            return Ok(());
+            self.content.assembly.settle(group, geometry.bit_of(arrival.chunk), false);
+            return (1, Ok(()));
         };
-        let verdict = self.content.verifier.check_hashed(chunk, len, leaf, &mut download.early);
-        if verdict == Verdict::Missing {
-            self.keep_staged(cx, geometry, slot, arrival, len);
-            return Ok(());
+        let mut good = 0;
+        let mut verdict = Verdict::Verified;
+        let pending = download.has_pending();
+        for (next, leaf) in waiting.iter().zip(leaves) {
+            if next.slot != slot || geometry.group_of(next.arrival.chunk) != group {
+                break;
+            }
+            verdict = self.content.verifier.check_hashed(next.arrival.chunk, next.len, leaf, &mut download.early);
+            if verdict != Verdict::Verified {
+                break;
+            }
+            good += 1;
+            if pending && next.brought_hashes {
+                break;
+            }
         }
-        self.content.assembly.settle(geometry, chunk, verdict == Verdict::Verified);
-        if verdict == Verdict::Verified {
-            self.accept(cx, geometry, slot, arrival, len);
-            return Ok(());
+        self.accept(cx, geometry, &waiting[..good]);
+        let judged = if verdict == Verdict::Verified { good } else { good + 1 };
+        let last = waiting[judged - 1];
+        let mut outcome = self.on_staged(cx, geometry, last, verdict);
+        if outcome.is_ok() && last.brought_hashes {
+            outcome = self.retry_pending(cx, slot);
         }
-        self.on_verdict(cx, slot, arrival, len, verdict)
+        (judged, outcome)
     }
 
-    /// Keeps a staged chunk aside until its hashes arrive (R17).
-    fn keep_staged(&mut self, cx: &Cx<'_>, geometry: &Geometry, slot: PeerSlot, arrival: Arrival, len: usize) {
-        let bytes = self.content.assembly.staged(geometry, arrival.chunk, len).map(<[u8]>::to_vec);
-        self.content.assembly.settle(geometry, arrival.chunk, false);
-        if let (Some(download), Some(payload)) = (self.download_mut(cx, slot), bytes) {
-            download.keep_pending(PendingChunk { arrival, payload }, cx.config.limits.pending_chunks);
+    /// Draws the conclusions of what was found out about a staged chunk, unless it was verified.
+    fn on_staged(
+        &mut self,
+        cx: &Cx<'_>,
+        geometry: &Geometry,
+        Waiting { slot, arrival, len, .. }: Waiting,
+        verdict: Verdict,
+    ) -> Result<(), Misbehaviour> {
+        if verdict == Verdict::Verified {
+            return Ok(());
         }
+        let group = geometry.group_of(arrival.chunk);
+        if verdict == Verdict::Missing {
+            // R17: it is kept aside until its hashes arrive.
+            let payload = self.content.assembly.staged(group).get(geometry, arrival.chunk, len).to_vec();
+            if let Some(download) = self.download_mut(cx, slot) {
+                download.keep_pending(PendingChunk { arrival, payload }, cx.config.limits.pending_chunks);
+            }
+        }
+        self.content.assembly.settle(group, geometry.bit_of(arrival.chunk), false);
+        self.on_verdict(cx, slot, arrival, len, verdict)
     }
 
     /// Draws the conclusions of what was found out about a chunk that was not verified just now.
@@ -142,26 +170,32 @@ impl Swarm {
         let State::Established(peer) = &mut channel.state else { return };
         let srtt = peer.srtt();
         if let Some(download) = &mut peer.download {
-            download.acks.on_data(cx.now, arrival, srtt, true);
+            download.acks.on_data(cx.now, [arrival], srtt, true);
         }
     }
 
-    /// Takes in a chunk that was just verified and lies in the assembly.
-    fn accept(&mut self, cx: &mut Cx<'_>, geometry: &Geometry, slot: PeerSlot, arrival: Arrival, len: usize) {
-        self.content.on_verified(cx, geometry, self.id, arrival.chunk, len);
-        self.settle_requests(cx.now, slot, geometry, arrival.chunk);
+    /// Takes in chunks of one group and from one peer that were just verified and lie in the assembly.
+    fn accept(&mut self, cx: &mut Cx<'_>, geometry: &Geometry, verified: &[Waiting]) {
+        let Some(&Waiting { slot, arrival, .. }) = verified.first() else { return };
+        let group = geometry.group_of(arrival.chunk);
+        let chunks = verified.iter().fold(0, |chunks, next| chunks | geometry.bit_of(next.arrival.chunk));
+        let bytes = bytes_of(verified);
+        self.content.on_verified(cx, geometry, self.id, (group, chunks), bytes);
+        self.settle_requests(cx.now, slot, geometry, group, chunks);
         let channel = &mut self.peers[slot as usize];
-        channel.stats.chunks_received += 1;
-        channel.stats.content_bytes_received += len as u64;
+        channel.stats.chunks_received += verified.len() as u64;
+        channel.stats.content_bytes_received += bytes;
         let State::Established(peer) = &mut channel.state else { return };
         let srtt = peer.srtt();
         let Some(download) = &mut peer.download else { return };
         download.on_delivery();
-        download.rate.on_bytes(arrival.at, len as u64, srtt);
+        for together in verified.chunk_by(|one, next| one.arrival.at == next.arrival.at) {
+            download.rate.on_bytes(together[0].arrival.at, bytes_of(together), srtt);
+        }
         // R14: the last requested chunk is acknowledged at once, as is every chunk of a draft-10 peer, whose window
         // opens with each ACK.
         let urgent = download.outstanding() == 0 || peer.session.older;
-        download.acks.on_data(cx.now, arrival, srtt, urgent);
+        download.acks.on_data(cx.now, verified.iter().map(|next| next.arrival), srtt, urgent);
     }
 
     /// Tries the chunks again that were kept for want of hashes (R17).
@@ -170,18 +204,20 @@ impl Swarm {
         if !download.has_pending() {
             return Ok(());
         }
-        for PendingChunk { arrival, payload } in download.take_pending() {
+        let pending = download.take_pending();
+        let Some(geometry) = self.content.geometry() else { return Ok(()) };
+        for PendingChunk { arrival, payload } in pending {
             if self.is_backed_up(cx.config) {
                 cx.stats.dropped.backpressure += 1;
                 continue;
             }
-            self.screen(cx, slot, arrival, &payload, false)?;
+            self.screen(cx, &geometry, slot, arrival, &payload, false)?;
         }
         self.judge_gathered(cx);
         Ok(())
     }
 
-    /// Learns the size from a peer's peaks and last chunk (RFC 7574 §5.6); returns whether it is known now.
+    /// Learns the size from a peer's peaks and last chunk (RFC 7574 §5.6).
     ///
     /// R1: until its last chunk verifies, what the peaks claim is that peer's word alone. A chunk that arrives before
     /// is kept, within the bound on chunks that cannot be verified.
@@ -191,53 +227,55 @@ impl Swarm {
         slot: PeerSlot,
         arrival: Arrival,
         payload: &[u8],
-    ) -> Result<bool, Misbehaviour> {
+    ) -> Result<(), Misbehaviour> {
         let chunk = arrival.chunk;
         let params = self.content.verifier.tree().params();
         let root = *self.content.verifier.tree().root();
         let limit = cx.config.limits.pending_chunks;
-        let Some(peer) = self.peers[slot as usize].established_mut() else { return Ok(false) };
+        let Some(peer) = self.peers[slot as usize].established_mut() else { return Ok(()) };
         let srtt = peer.srtt();
-        let Some(download) = &mut peer.download else { return Ok(false) };
+        let Some(download) = &mut peer.download else { return Ok(()) };
         if !download.on_unsized(cx.now, chunk) && !download.may_come_late(chunk) {
             cx.stats.dropped.unrequested += 1;
-            return Ok(false);
+            return Ok(());
         }
         if download.claim.is_none() {
             let candidates: Vec<_> = download.early.iter().map(|(bin, hash)| (bin, *hash)).collect();
             download.claim = PeakClaim::find(params, &root, &candidates)
                 .or_else(|| candidates.is_empty().then(|| PeakClaim::one_chunk(params, &root)).flatten());
         }
-        let Some(claim) = download.claim.clone() else { return Ok(false) };
+        let Some(claim) = download.claim.clone() else { return Ok(()) };
         if chunk.value() + 1 != claim.chunks() {
             // It is good if the claim is. Unacknowledged it would keep the last chunk waiting for room in the window.
             if claim.proves(params, chunk, payload, &mut download.early, cx.now) {
-                download.acks.on_data(cx.now, arrival, srtt, true);
+                download.acks.on_data(cx.now, [arrival], srtt, true);
             }
             download.keep_pending(PendingChunk { arrival, payload: payload.to_vec() }, limit);
-            return Ok(false);
+            return Ok(());
         }
-        let State::Established(peer) = &mut self.peers[slot as usize].state else { return Ok(false) };
-        let Some(download) = &mut peer.download else { return Ok(false) };
+        let State::Established(peer) = &mut self.peers[slot as usize].state else { return Ok(()) };
+        let Some(download) = &mut peer.download else { return Ok(()) };
         match self.content.verifier.adopt(&claim, payload, &download.early) {
             Ok(geometry) if geometry.check_addressing(self.metadata.addressing).is_ok() => {
                 self.on_size_known(cx);
                 self.content.assembly.stage(cx.now, &geometry, chunk, payload);
-                self.content.assembly.settle(&geometry, chunk, true);
-                self.accept(cx, &geometry, slot, arrival, payload.len());
-                self.retry_pending(cx, slot)?;
-                Ok(false)
+                self.accept(cx, &geometry, &[Waiting { slot, arrival, len: payload.len(), brought_hashes: false }]);
+                self.retry_pending(cx, slot)
             }
             // Without any hashes to claim a size by, one chunk was a guess: the hashes may have been lost on the way.
             Err(AdoptError::Wrong(_)) if claim.chunks() == 1 => {
                 download.claim = None;
-                Ok(false)
+                Ok(())
             }
             Err(AdoptError::Missing(_)) => {
                 // Its hashes may follow; the peer is asked again otherwise.
-                Ok(false)
+                Ok(())
             }
             Ok(_) | Err(_) => Err(Misbehaviour::WrongHash),
         }
     }
+}
+
+fn bytes_of(chunks: &[Waiting]) -> u64 {
+    chunks.iter().map(|chunk| chunk.len as u64).sum()
 }

@@ -20,12 +20,12 @@ const MAX_BYTES: usize = 64 * 1024;
 
 /// A chunk whose bytes lie in the assembly.
 #[derive(Clone, Copy, Debug)]
-struct Waiting {
-    slot: PeerSlot,
-    arrival: Arrival,
-    len: usize,
+pub(super) struct Waiting {
+    pub(super) slot: PeerSlot,
+    pub(super) arrival: Arrival,
+    pub(super) len: usize,
     /// Whether INTEGRITY came in the same datagram.
-    brought_hashes: bool,
+    pub(super) brought_hashes: bool,
 }
 
 /// Chunks in order of arrival, and the memory for their hashes.
@@ -53,16 +53,9 @@ impl Swarm {
     }
 
     /// Lets a chunk wait whose bytes were put into the assembly; judges all that wait when they are many.
-    pub(super) fn gather(
-        &mut self,
-        cx: &mut Cx<'_>,
-        slot: PeerSlot,
-        arrival: Arrival,
-        len: usize,
-        brought_hashes: bool,
-    ) {
-        self.gathered.waiting.push(Waiting { slot, arrival, len, brought_hashes });
-        self.gathered.bytes += len;
+    pub(super) fn gather(&mut self, cx: &mut Cx<'_>, waiting: Waiting) {
+        self.gathered.bytes += waiting.len;
+        self.gathered.waiting.push(waiting);
         if self.gathered.waiting.len() >= MAX_CHUNKS || self.gathered.bytes >= MAX_BYTES {
             self.judge_gathered(cx);
         }
@@ -86,15 +79,15 @@ impl Swarm {
         let mut leaves = core::mem::take(&mut self.gathered.leaves);
         self.gathered.bytes = 0;
         self.hash(&geometry, &waiting, &mut leaves);
-        for (Waiting { slot, arrival, len, brought_hashes }, leaf) in waiting.drain(..).zip(&leaves) {
-            let mut outcome = self.judge_staged(cx, &geometry, slot, arrival, len, leaf);
-            if outcome.is_ok() && brought_hashes {
-                outcome = self.retry_pending(cx, slot);
-            }
+        let mut judged = 0;
+        while let Some(Waiting { slot, .. }) = waiting.get(judged) {
+            let (count, outcome) = self.judge_staged(cx, &geometry, &waiting[judged..], &leaves[judged..]);
             if let Err(why) = outcome {
-                self.close_channel(cx, slot, CloseReason::Misbehaved(why));
+                self.close_channel(cx, *slot, CloseReason::Misbehaved(why));
             }
+            judged += count;
         }
+        waiting.clear();
         self.gathered.waiting = waiting;
         self.gathered.leaves = leaves;
     }
@@ -104,11 +97,12 @@ impl Swarm {
         let function = self.metadata.function;
         leaves.resize(waiting.len(), Hash::zero(function));
         let assembly = &self.content.assembly;
-        let payloads: ArrayVec<&[u8], MAX_CHUNKS> = waiting
-            .iter()
-            .take(MAX_CHUNKS)
-            .map(|waiting| assembly.staged(geometry, waiting.arrival.chunk, waiting.len).unwrap_or_default())
-            .collect();
+        let group_of = |waiting: &Waiting| geometry.group_of(waiting.arrival.chunk);
+        let mut payloads: ArrayVec<&[u8], MAX_CHUNKS> = ArrayVec::new();
+        for run in waiting.chunk_by(|one, next| group_of(one) == group_of(next)) {
+            let staged = assembly.staged(group_of(&run[0]));
+            payloads.extend(run.iter().map(|waiting| staged.get(geometry, waiting.arrival.chunk, waiting.len)));
+        }
         function.digest_many(&payloads, leaves);
     }
 }

@@ -119,8 +119,7 @@ impl Swarm {
     /// The receiving half of a channel, made when first needed so that idle channels stay small.
     pub(crate) fn download_mut(&mut self, cx: &Cx<'_>, slot: PeerSlot) -> Option<&mut Download> {
         let peer = self.peers.get_mut(slot as usize)?.established_mut()?;
-        let limits = &cx.config.limits;
-        Some(peer.download.get_or_insert_with(|| Box::new(Download::new(limits.early_hashes, cx.now))))
+        Some(peer.download.get_or_insert_with(|| begin_download(cx)))
     }
 
     fn on_undecodable(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, error: WireError) -> Result<(), Misbehaviour> {
@@ -207,6 +206,11 @@ impl Swarm {
         }
         taken
     }
+}
+
+#[cold]
+fn begin_download(cx: &Cx<'_>) -> Box<Download> {
+    Box::new(Download::new(cx.config.limits.early_hashes, cx.now))
 }
 
 /// The chunks of all groups that `range` touches, which is not empty.
