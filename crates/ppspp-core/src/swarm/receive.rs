@@ -15,53 +15,50 @@ use crate::wire::{
 /// Datagrams with undecodable messages that a peer may send before it is closed.
 const MAX_UNDECODABLE: u32 = 16;
 
+/// What came with a datagram besides content.
+#[derive(Clone, Copy, Debug, Default)]
+struct Came {
+    acks: bool,
+    /// A REQUEST that was not taken.
+    refused: bool,
+    /// Whether there is more to do than to judge the chunks that wait.
+    more: bool,
+}
+
+impl Established {
+    /// The receiving half, made when first needed so that idle channels stay small.
+    #[inline]
+    fn download_mut(&mut self, cx: &Cx<'_>) -> &mut Download {
+        self.download.get_or_insert_with(|| begin_download(cx))
+    }
+}
+
 impl Swarm {
     /// Handles the messages of one datagram from the established peer in `slot`. Returns whether all that came of it is
     /// that hashes were noted and a chunk waits to be judged.
     pub(crate) fn on_messages(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, body: &[u8]) -> bool {
+        let mut came = Came::default();
         let mut brought_hashes = false;
-        let mut brought_acks = false;
-        let mut refused = false;
-        let mut gathered = true;
         let mut messages = Messages::new(body, &self.format);
         let mut begin = 0;
         for _ in 0..cx.config.limits.messages_per_datagram {
             let outcome = match messages.next_content() {
-                Some(Ok(ContentMessage::Data(DataMessage { chunk, timestamp, payload }))) => {
+                Some(ContentMessage::Data(DataMessage { chunk, timestamp, payload })) => {
                     self.count_received(MessageType::Data, messages.offset() - begin);
                     let waiting = self.gathered.count();
                     let outcome =
                         self.on_data(cx, slot, Arrival { chunk, timestamp, at: cx.now }, payload, brought_hashes);
-                    gathered &= self.gathered.count() > waiting;
+                    came.more |= self.gathered.count() <= waiting;
                     outcome
                 }
-                Some(Ok(ContentMessage::Integrity(IntegrityMessage { node, hash }))) => {
+                Some(ContentMessage::Integrity(IntegrityMessage { node, hash })) => {
                     self.count_received(MessageType::Integrity, messages.offset() - begin);
                     brought_hashes = true;
                     self.on_hash(cx, slot, node, hash);
                     Ok(())
                 }
-                Some(Err(error)) => {
-                    gathered = false;
-                    self.on_undecodable(cx, slot, error)
-                }
                 None if messages.is_over() => break,
-                None => match messages.next() {
-                    Some(Ok(message)) => {
-                        gathered = false;
-                        self.count_received(message.message_type(), messages.offset() - begin);
-                        brought_acks |= matches!(message, Message::Ack { .. });
-                        if let Message::Request(range) = message {
-                            refused |= !self.on_request(cx, slot, range);
-                        }
-                        self.on_control(cx, slot, &message)
-                    }
-                    Some(Err(error)) => {
-                        gathered = false;
-                        self.on_undecodable(cx, slot, error)
-                    }
-                    None => break,
-                },
+                None => self.on_other(cx, slot, &mut messages, &mut came),
             };
             begin = messages.offset();
             if let Err(why) = outcome {
@@ -69,21 +66,48 @@ impl Swarm {
                 return false;
             }
         }
-        if gathered && self.peers.get(slot as usize).is_some_and(|channel| channel.queued) {
+        if !came.more && self.peers.get(slot as usize).is_some_and(|channel| channel.queued) {
             return true;
         }
         if let Some(upload) = self.upload_mut(slot) {
-            if brought_acks {
+            if came.acks {
                 upload.finish_acks(cx.now);
             }
             upload.finish_haves(cx.now);
         }
-        if refused && let Err(why) = self.on_refused(cx.now, slot) {
+        if came.refused
+            && let Err(why) = self.on_refused(cx.now, slot)
+        {
             self.close_channel(cx, slot, CloseReason::Misbehaved(why));
             return false;
         }
         self.wake.push(slot);
         false
+    }
+
+    /// Handles a message that carries no content or cannot be read.
+    #[inline(never)]
+    fn on_other(
+        &mut self,
+        cx: &mut Cx<'_>,
+        slot: PeerSlot,
+        messages: &mut Messages<'_>,
+        came: &mut Came,
+    ) -> Result<(), Misbehaviour> {
+        came.more = true;
+        let begin = messages.offset();
+        match messages.next() {
+            Some(Ok(message)) => {
+                self.count_received(message.message_type(), messages.offset() - begin);
+                came.acks |= matches!(message, Message::Ack { .. });
+                if let Message::Request(range) = message {
+                    came.refused |= !self.on_request(cx, slot, range);
+                }
+                self.on_control(cx, slot, &message)
+            }
+            Some(Err(error)) => self.on_undecodable(cx, slot, error),
+            None => Ok(()),
+        }
     }
 
     fn count_received(&mut self, message: MessageType, bytes: usize) {
@@ -92,10 +116,10 @@ impl Swarm {
 
     /// Keeps a hash that came ahead of the chunks it proves.
     fn on_hash(&mut self, cx: &Cx<'_>, slot: PeerSlot, node: Bin, hash: &[u8]) {
-        if let Some(download) = self.download_mut(cx, slot) {
-            download.early.insert(node, hash, cx.now);
-            self.peers[slot as usize].stats.integrity_received += 1;
-        }
+        let Some(channel) = self.peers.get_mut(slot as usize) else { return };
+        let State::Established(peer) = &mut channel.state else { return };
+        peer.download_mut(cx).early.insert(node, hash, cx.now);
+        channel.stats.integrity_received += 1;
     }
 
     /// The path to `slot` carries datagrams of `mtu` bytes unfragmented.
@@ -116,10 +140,10 @@ impl Swarm {
         self.established_mut(slot)?.upload.as_deref_mut()
     }
 
-    /// The receiving half of a channel, made when first needed so that idle channels stay small.
+    /// The receiving half of a channel.
+    #[inline]
     pub(crate) fn download_mut(&mut self, cx: &Cx<'_>, slot: PeerSlot) -> Option<&mut Download> {
-        let peer = self.peers.get_mut(slot as usize)?.established_mut()?;
-        Some(peer.download.get_or_insert_with(|| begin_download(cx)))
+        Some(self.established_mut(slot)?.download_mut(cx))
     }
 
     fn on_undecodable(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, error: WireError) -> Result<(), Misbehaviour> {

@@ -26,23 +26,28 @@ pub(super) fn read_range(cursor: &mut Cursor<'_>, format: &Format) -> Result<Chu
             let (start, end) = read_pair(cursor, format)?;
             Ok(ChunkRange::new(start, end.saturating_add(1)))
         }
-        ChunkAddressing::Byte64 => {
-            let at = cursor.offset();
-            let (start, end) = read_pair(cursor, format)?;
-            let range = chunks_of_bytes(start, end, format).map_err(|kind| cursor.error_at(at, kind))?;
-            // R4: an end within a chunk can only be the content's.
-            let size = u64::from(format.chunk_size().bytes());
-            let whole = end.checked_rem(size) == Some(size.saturating_sub(1));
-            if !whole && format.content_length().is_some_and(|length| length.checked_sub(1) != Some(end)) {
-                return Err(cursor.error_at(at, Kind::EndInsideChunk { end, chunk_size: format.chunk_size().bytes() }));
-            }
-            Ok(range)
-        }
+        ChunkAddressing::Byte64 => read_bytes(cursor, format),
     }
 }
 
+/// Reads a byte range; apart from the others, which are then short enough to be compiled into their callers.
+#[inline(never)]
+fn read_bytes(cursor: &mut Cursor<'_>, format: &Format) -> Result<ChunkRange, WireError> {
+    let at = cursor.offset();
+    let (start, end) = read_pair(cursor, format)?;
+    let range = chunks_of_bytes(start, end, format).map_err(|kind| cursor.error_at(at, kind))?;
+    // R4: an end within a chunk can only be the content's.
+    let size = u64::from(format.chunk_size().bytes());
+    let whole = end.checked_rem(size) == Some(size.saturating_sub(1));
+    if !whole && format.content_length().is_some_and(|length| length.checked_sub(1) != Some(end)) {
+        return Err(cursor.error_at(at, Kind::EndInsideChunk { end, chunk_size: format.chunk_size().bytes() }));
+    }
+    Ok(range)
+}
+
 /// Reads the specification of INTEGRITY or `SIGNED_INTEGRITY`: one node of the tree (ruling R5).
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "where the error is not wanted, nothing is left of it")]
 pub(super) fn read_node(cursor: &mut Cursor<'_>, format: &Format) -> Result<Bin, WireError> {
     let at = cursor.offset();
     let (node, range) = match format.addressing() {
@@ -53,7 +58,7 @@ pub(super) fn read_node(cursor: &mut Cursor<'_>, format: &Format) -> Result<Bin,
             (Bin::spanning(range), range)
         }
         ChunkAddressing::Byte64 => {
-            let range = read_range(cursor, format)?;
+            let range = read_bytes(cursor, format)?;
             (Bin::spanning(range), range)
         }
     };
@@ -68,25 +73,38 @@ pub(super) struct ChunkName {
 }
 
 /// Reads the specification of DATA: exactly one chunk (ruling R5).
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "where the error is not wanted, nothing is left of it")]
 pub(super) fn read_chunk(cursor: &mut Cursor<'_>, format: &Format) -> Result<ChunkName, WireError> {
     let at = cursor.offset();
-    let (range, bytes) = match format.addressing() {
-        ChunkAddressing::Byte64 => {
-            let (start, end) = read_pair(cursor, format)?;
-            let range = chunks_of_bytes(start, end, format).map_err(|kind| cursor.error_at(at, kind))?;
-            (range, Some(end.saturating_sub(start).saturating_add(1)))
-        }
+    let range = match format.addressing() {
+        ChunkAddressing::Byte64 => return read_chunk_bytes(cursor, format),
         ChunkAddressing::Chunk32 | ChunkAddressing::Chunk64 => {
             let (start, end) = read_pair(cursor, format)?;
-            (ChunkRange::new(start, end.saturating_add(1)), None)
+            ChunkRange::new(start, end.saturating_add(1))
         }
-        ChunkAddressing::Bin32 | ChunkAddressing::Bin64 => (read_range(cursor, format)?, None),
+        ChunkAddressing::Bin32 | ChunkAddressing::Bin64 => {
+            read_bin(cursor, format)?.map_or(ChunkRange::EMPTY, Bin::base_range)
+        }
     };
+    Ok(ChunkName { chunk: only_chunk(range).map_err(|kind| cursor.error_at(at, kind))?, bytes: None })
+}
+
+/// [`read_chunk`] of a byte range.
+#[inline(never)]
+fn read_chunk_bytes(cursor: &mut Cursor<'_>, format: &Format) -> Result<ChunkName, WireError> {
+    let at = cursor.offset();
+    let (start, end) = read_pair(cursor, format)?;
+    let chunk = chunks_of_bytes(start, end, format).and_then(only_chunk).map_err(|kind| cursor.error_at(at, kind))?;
+    Ok(ChunkName { chunk, bytes: Some(end.saturating_sub(start).saturating_add(1)) })
+}
+
+#[inline]
+const fn only_chunk(range: ChunkRange) -> Result<ChunkIndex, WireErrorKind> {
     if range.count() == 1 {
-        Ok(ChunkName { chunk: ChunkIndex::new(range.start()), bytes })
+        Ok(ChunkIndex::new(range.start()))
     } else {
-        Err(cursor.error_at(at, Kind::NotOneChunk { start: range.start(), count: range.count() }))
+        Err(Kind::NotOneChunk { start: range.start(), count: range.count() })
     }
 }
 
@@ -102,7 +120,8 @@ fn read_bin(cursor: &mut Cursor<'_>, format: &Format) -> Result<Option<Bin>, Wir
 }
 
 /// Reads a first and a last chunk or byte, in order.
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "where the error is not wanted, nothing is left of it")]
 fn read_pair(cursor: &mut Cursor<'_>, format: &Format) -> Result<(u64, u64), WireError> {
     let at = cursor.offset();
     let (start, end) = match format.addressing() {

@@ -28,23 +28,25 @@ impl<'a> Messages<'a> {
         Self { cursor: Cursor::new(body), format: *format, failed: false }
     }
 
-    /// The next message if it carries content: to be called before [`Iterator::next`], which reads any.
+    /// The next message if it carries content and can be read: to be called before [`Iterator::next`], which reads any
+    /// and says what is wrong with it.
     ///
     /// Nearly all messages do, and [`Message`] is as long as the longest, which costs more than reading the shortest.
     #[inline]
-    pub(crate) fn next_content(&mut self) -> Option<Result<ContentMessage<'a>, WireError>> {
-        let at = self.cursor.offset();
-        let code = if self.failed { None } else { self.cursor.rest().first() };
-        let Some(message @ (MessageType::Data | MessageType::Integrity)) = MessageType::from_code(*code?) else {
+    pub(crate) fn next_content(&mut self) -> Option<ContentMessage<'a>> {
+        if self.failed {
             return None;
+        }
+        let at = self.cursor.offset();
+        let mut cursor = self.cursor.clone();
+        let content = match MessageType::from_code(*cursor.at_most(CODE_LEN).first()?)? {
+            MessageType::Data => ContentMessage::Data(DataMessage::decode(&mut cursor, &self.format).ok()?),
+            MessageType::Integrity => {
+                ContentMessage::Integrity(IntegrityMessage::decode(&mut cursor, &self.format, at).ok()?)
+            }
+            _ => return None,
         };
-        self.cursor.begin(Some(message));
-        self.cursor.at_most(CODE_LEN);
-        let content = match message {
-            MessageType::Data => DataMessage::decode(&mut self.cursor, &self.format).map(ContentMessage::Data),
-            _ => IntegrityMessage::decode(&mut self.cursor, &self.format, at).map(ContentMessage::Integrity),
-        };
-        self.failed = content.is_err();
+        self.cursor = cursor;
         Some(content)
     }
 

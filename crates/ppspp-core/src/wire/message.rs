@@ -193,7 +193,8 @@ pub(crate) struct DataMessage<'a> {
 
 impl<'a> DataMessage<'a> {
     /// Reads them at the cursor, behind the type octet.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "where the error is not wanted, nothing is left of it")]
     pub(super) fn decode(cursor: &mut Cursor<'a>, format: &Format) -> Result<Self, WireError> {
         let at = cursor.offset();
         let name = read_chunk(cursor, format)?;
@@ -225,7 +226,8 @@ pub(crate) struct IntegrityMessage<'a> {
 
 impl<'a> IntegrityMessage<'a> {
     /// Reads them at the cursor, behind the type octet, which is at `at`.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "where the error is not wanted, nothing is left of it")]
     pub(super) fn decode(cursor: &mut Cursor<'a>, format: &Format, at: usize) -> Result<Self, WireError> {
         if format.hash_len() == 0 {
             return Err(cursor.error_at(at, Kind::NotInSwarm));
