@@ -106,23 +106,36 @@ impl GroupNodes {
     }
 
     /// Makes `hash` that of `bin`. A bin outside the group, or a hash of another length, is ignored.
-    #[inline]
     pub fn set(&mut self, bin: Bin, hash: &[u8]) {
-        let len = self.function.len();
-        let Some(index) = self.index(bin).filter(|_| hash.len() == len) else { return };
-        if self.hashes.is_empty() {
-            self.hashes.resize(self.node_count() * len, 0);
-        }
-        if let Some(place) = self.hashes.get_mut(index * len..(index + 1) * len) {
-            copy_hash(place, hash);
-            self.known |= 1 << index;
+        if let Some(index) = self.index(bin).filter(|_| hash.len() == self.function.len()) {
+            self.known &= !(1 << index);
+            let proposed = self.propose(bin, hash);
+            self.accept(proposed);
         }
     }
 
-    /// Makes `hash` that of `bin` and `beside` that of its sibling, as [`GroupNodes::set`] does.
-    pub(super) fn set_both(&mut self, bin: Bin, hash: &[u8], sibling: Bin, beside: &[u8]) {
-        self.set(bin, hash);
-        self.set(sibling, beside);
+    /// Puts `hash` into the place of `bin`, unless one is known; it is known once what this returns is accepted. A bin
+    /// outside the group, or a hash of another length, is ignored.
+    #[inline]
+    pub(super) fn propose(&mut self, bin: Bin, hash: &[u8]) -> u64 {
+        let len = self.function.len();
+        let Some(index) = self.index(bin).filter(|_| hash.len() == len) else { return 0 };
+        if self.hashes.is_empty() {
+            self.hashes.resize(self.node_count() * len, 0);
+        }
+        match self.hashes.get_mut(index * len..(index + 1) * len) {
+            Some(place) if self.known >> index & 1 == 0 => {
+                copy_hash(place, hash);
+                1 << index
+            }
+            _ => 0,
+        }
+    }
+
+    /// Makes known what [`GroupNodes::propose`] put into its place.
+    #[inline]
+    pub(super) const fn accept(&mut self, proposed: u64) {
+        self.known |= proposed;
     }
 
     /// The group hash, or for a group that the content's end cuts, the peaks inside it; left to right.

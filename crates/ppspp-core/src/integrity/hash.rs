@@ -104,7 +104,7 @@ impl HashFunction {
         if self == Self::Sha256
             && let (Ok(left), Ok(right)) = (left.try_into(), right.try_into())
         {
-            return Hash::of(&sha256::digest_pair(left, right));
+            return Hash::of_32(&sha256::digest_pair(left, right));
         }
         if left.len() != self.len() || right.len() != self.len() {
             return self.leaf(&[left, right].concat());
@@ -179,7 +179,7 @@ impl HashFunction {
 fn together<'m, const N: usize>(hashes: &mut [Hash], message: impl Fn(usize) -> &'m [Block]) {
     let digests = sha256::digest::<N>(&array::from_fn(message));
     for (hash, digest) in hashes.iter_mut().zip(&digests) {
-        *hash = Hash::of(digest);
+        *hash = Hash::of_32(digest);
     }
 }
 
@@ -282,6 +282,9 @@ impl Hash {
     /// A copy of `hash`; `None` if it is longer than 64 bytes.
     #[inline]
     pub fn from_slice(hash: &[u8]) -> Option<Self> {
+        if let Ok(hash) = <&[u8; 32]>::try_from(hash) {
+            return Some(Self::of_32(hash));
+        }
         let mut bytes = [0; MAX_HASH_LEN];
         copy_hash(bytes.get_mut(..hash.len())?, hash);
         Some(Self { len: hash.len() as u8, bytes })
@@ -296,6 +299,14 @@ impl Hash {
     /// Whether every byte is zero.
     pub fn is_zero(&self) -> bool {
         is_zero(&self.bytes)
+    }
+
+    /// A hash of the usual length. Known when compiling, it spares the call that copies.
+    #[inline]
+    fn of_32(hash: &[u8; 32]) -> Self {
+        let mut bytes = [0; MAX_HASH_LEN];
+        bytes[..32].copy_from_slice(hash);
+        Self { len: 32, bytes }
     }
 
     /// A digest; no digest of RFC 7574 is longer than 64 bytes.

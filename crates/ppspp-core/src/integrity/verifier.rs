@@ -4,7 +4,9 @@ use arrayvec::ArrayVec;
 use thiserror::Error;
 
 use super::hash::is_zero;
-use super::{EarlyHashes, GroupNodes, Hash, MAX_HASH_LEN, MAX_PROOF, PeakClaim, PeaksError, Tree, TreeParams};
+use super::{
+    EarlyHashes, GroupNodes, Hash, HashFunction, MAX_HASH_LEN, MAX_PROOF, PeakClaim, PeaksError, Tree, TreeParams,
+};
 use crate::chunk::{Bin, ChunkIndex, ChunkRange, Geometry, GroupIndex, GroupMap, RangeSet};
 
 /// The hash of a node past the content's end, cut to the function's length.
@@ -65,6 +67,11 @@ pub struct OpenGroup {
 }
 
 impl OpenGroup {
+    /// A group of which nothing is known.
+    const fn new(params: TreeParams, geometry: &Geometry, group: GroupIndex) -> Self {
+        Self { nodes: GroupNodes::empty(params.function, geometry.group_chunks(group)), have: 0 }
+    }
+
     /// The verified nodes below the group hash.
     pub const fn nodes(&self) -> &GroupNodes {
         &self.nodes
@@ -103,6 +110,18 @@ struct Step<'e> {
     beside: &'e [u8],
 }
 
+impl Step<'_> {
+    /// The hash of the node above, if the node hashes to `hash`.
+    #[inline]
+    fn take(&self, function: HashFunction, hash: &Hash) -> Hash {
+        if self.bin.is_left() {
+            function.node(hash.as_slice(), self.beside)
+        } else {
+            function.node(self.beside, hash.as_slice())
+        }
+    }
+}
+
 /// A chunk's way up to the first verified node.
 ///
 /// Too large to be moved for every chunk: filled in place.
@@ -111,8 +130,8 @@ type Steps<'e> = ArrayVec<Step<'e>, MAX_PROOF>;
 /// The bins beside that way, whose hashes are proven.
 type Used = ArrayVec<Bin, MAX_PROOF>;
 
-/// The hashes of the bins on that way, and of the verified node at its end.
-type Path = ArrayVec<Hash, { MAX_PROOF + 1 }>;
+/// The hashes of the bins on that way.
+type Path = ArrayVec<Hash, MAX_PROOF>;
 
 /// Verifies the chunks of one content against its root (RFC 7574 §5.2), and keeps what is proven.
 ///
@@ -202,6 +221,7 @@ impl Verifier {
     }
 
     /// Everything that can be said of a chunk without looking at its bytes; `None` means that its hash decides.
+    #[inline]
     pub fn screen(&self, chunk: ChunkIndex, len: usize) -> Option<Verdict> {
         let Some(geometry) = self.tree.geometry() else { return Some(Verdict::NeedsGeometry) };
         if chunk.value() >= geometry.chunk_count() {
@@ -247,16 +267,14 @@ impl Verifier {
             self.learn_peaks(&geometry, early);
         }
         // The hashes come first: a chunk that cannot be judged yet is not worth hashing.
-        let (mut steps, mut path) = (Steps::new(), Path::new());
+        let mut steps = Steps::new();
         let Some(anchor) = self.collect(&geometry, chunk, early, &mut steps) else { return Verdict::Missing };
-        self.climb(&leaf(self.tree.params()), &steps, &mut path);
-        if path.last().is_none_or(|hash| hash.as_slice() != anchor) {
+        if !self.prove(&geometry, chunk, &leaf(self.tree.params()), &steps, &anchor) {
             return Verdict::Wrong;
         }
         if chunk == geometry.last_chunk() {
             self.tree.set_last_len(len as u32);
         }
-        self.keep(&geometry, chunk, &steps, &path);
         // As many places as steps.
         used.extend(steps.iter().map(|step| step.sibling));
         Verdict::Verified
@@ -306,20 +324,20 @@ impl Verifier {
         chunk: ChunkIndex,
         early: &'e EarlyHashes,
         steps: &mut Steps<'e>,
-    ) -> Option<&[u8]> {
+    ) -> Option<Hash> {
         let len = self.tree.params().function.len();
         let group_layer = geometry.group_layer();
         let group = geometry.group_of(chunk);
-        let open = self.open.get(group);
+        let nodes = self.open.get(group).map(OpenGroup::nodes);
         // Below the group level the tree knows peaks alone, in the group that the content's end cuts.
         let cut = geometry.group_chunks(group).count() < 1 << group_layer;
         let mut bin = Bin::leaf(chunk)?;
         let mut layer = 0;
         loop {
             let below = layer < group_layer;
-            let known = if below { open.and_then(|open| open.nodes.get(bin)) } else { None };
+            let known = if below { nodes.and_then(|nodes| nodes.get(bin)) } else { None };
             if let Some(known) = known.or_else(|| if below && !cut { None } else { self.tree.node(bin) }) {
-                return Some(known);
+                return Hash::from_slice(known);
             }
             let sibling = bin.sibling()?;
             let beside = if sibling.base_range().start() >= geometry.chunk_count() {
@@ -334,38 +352,47 @@ impl Verifier {
         }
     }
 
-    /// Hashes the way up along `steps` from `leaf`: every hash on it goes to `path`, that at its end last.
-    fn climb(&self, leaf: &Hash, steps: &Steps<'_>, path: &mut Path) {
-        let function = self.tree.params().function;
-        path.push(*leaf);
-        for Step { bin, beside, .. } in steps {
-            let Some(hash) = path.last() else { return };
-            let above = if bin.is_left() {
-                function.node(hash.as_slice(), beside)
-            } else {
-                function.node(beside, hash.as_slice())
-            };
-            path.push(above);
-        }
-    }
-
-    /// Keeps a verified chunk and every node that its proof has proven.
-    fn keep(&mut self, geometry: &Geometry, chunk: ChunkIndex, steps: &Steps<'_>, path: &[Hash]) {
-        let open = open_group(&mut self.open, self.tree.params(), geometry, geometry.group_of(chunk));
-        open.have |= mask_of(open, chunk);
+    /// Hashes the way up along `steps` from `leaf`; if that leads to `anchor`, keeps the chunk and every node on the way
+    /// and beside it, and returns true.
+    fn prove(&mut self, geometry: &Geometry, chunk: ChunkIndex, leaf: &Hash, steps: &Steps<'_>, anchor: &Hash) -> bool {
+        let params = self.tree.params();
+        let group = geometry.group_of(chunk);
+        let mut begun = None;
+        let open = match self.open.get_mut(group) {
+            Some(open) => open,
+            None => begun.insert(OpenGroup::new(params, geometry, group)),
+        };
         let below = usize::from(geometry.group_layer());
-        for (layer, (step, hash)) in steps.iter().zip(path).enumerate() {
+        // The tree also wants the peaks and the nodes past the end, wherever they lie.
+        let to_tree = if self.tree.peaks().is_empty() { 0 } else { below };
+        let mut path = Path::new();
+        let mut proven = 0;
+        let mut hash = *leaf;
+        for (layer, step) in steps.iter().enumerate() {
             if layer < below {
-                open.nodes.set_both(step.bin, hash.as_slice(), step.sibling, step.beside);
+                proven |= open.nodes.propose(step.bin, hash.as_slice());
+                proven |= open.nodes.propose(step.sibling, step.beside);
             }
-            // The tree also wants the peaks and the nodes past the end, wherever they lie.
-            if layer >= below || self.tree.peaks().is_empty() {
-                self.tree.insert(step.bin, hash);
-                if let Some(beside) = Hash::from_slice(step.beside) {
-                    self.tree.insert(step.sibling, &beside);
-                }
+            if layer >= to_tree {
+                path.push(hash);
+            }
+            hash = step.take(params.function, &hash);
+        }
+        if hash != *anchor {
+            return false;
+        }
+        open.nodes.accept(proven);
+        open.have |= mask_of(open, chunk);
+        if let Some(open) = begun {
+            self.open.get_or_insert_with(group, || open);
+        }
+        for (step, hash) in steps.iter().skip(to_tree).zip(&path) {
+            self.tree.insert(step.bin, hash);
+            if let Some(beside) = Hash::from_slice(step.beside) {
+                self.tree.insert(step.sibling, &beside);
             }
         }
+        true
     }
 
     /// Whether `chunk` is verified.
@@ -381,6 +408,7 @@ impl Verifier {
     }
 
     /// Which chunks of `group` are verified: bit n is its n-th chunk.
+    #[inline]
     pub fn group_have(&self, group: GroupIndex) -> u32 {
         let Some(geometry) = self.tree.geometry() else { return 0 };
         match self.open.get(group) {
@@ -567,8 +595,7 @@ fn open_group<'o>(
     geometry: &Geometry,
     group: GroupIndex,
 ) -> &'o mut OpenGroup {
-    let empty = || OpenGroup { nodes: GroupNodes::empty(params.function, geometry.group_chunks(group)), have: 0 };
-    open.get_or_insert_with(group, empty)
+    open.get_or_insert_with(group, || OpenGroup::new(params, geometry, group))
 }
 
 /// Whether a last chunk may be of `len` bytes.
