@@ -40,6 +40,10 @@ struct Entry {
     at: Instant,
 }
 
+/// Names a hash that was looked up: its serial number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticket(u32);
+
 /// Most hashes kept, whatever is asked for.
 const MAX: usize = 1 << 15;
 /// Fewest places, once there are any.
@@ -75,9 +79,26 @@ impl EarlyHashes {
     }
 
     /// The hash that came for `bin`.
-    #[inline]
     pub fn get(&self, bin: Bin) -> Option<&[u8]> {
-        Some(self.entries[self.find(bin)?].hash.as_slice())
+        self.look_up(bin).map(|(_, hash)| hash)
+    }
+
+    /// The hash that came for `bin`, and what [`EarlyHashes::take_out`] knows it by until another is kept.
+    #[inline]
+    pub(super) fn look_up(&self, bin: Bin) -> Option<(Ticket, &[u8])> {
+        let at = self.find(bin)?;
+        Some((Ticket(self.oldest + at as u32), self.entries[at].hash.as_slice()))
+    }
+
+    /// Removes hashes that were looked up.
+    #[inline]
+    pub(super) fn take_out(&mut self, tickets: &[Ticket]) {
+        for Ticket(serial) in tickets {
+            if let Some(entry) = self.entries.get_mut(serial.wrapping_sub(self.oldest) as usize) {
+                self.count -= usize::from(entry.bin.take().is_some());
+            }
+        }
+        self.drop_gaps();
     }
 
     /// Removes what the verified `chunk` has proven or made useless: the hashes beside its path to the root and on it.
@@ -96,11 +117,9 @@ impl EarlyHashes {
 
     /// Removes the hash of `bin`.
     #[inline]
-    pub(super) fn remove(&mut self, bin: Bin) {
+    fn remove(&mut self, bin: Bin) {
         if let Some(at) = self.find(bin) {
-            self.entries[at].bin = None;
-            self.count -= 1;
-            self.drop_gaps();
+            self.take_out(&[Ticket(self.oldest + at as u32)]);
         }
     }
 

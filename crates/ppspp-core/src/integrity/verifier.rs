@@ -3,6 +3,7 @@
 use arrayvec::ArrayVec;
 use thiserror::Error;
 
+use super::early::Ticket;
 use super::hash::is_zero;
 use super::{
     EarlyHashes, GroupNodes, Hash, HashFunction, MAX_HASH_LEN, MAX_PROOF, PeakClaim, PeaksError, Tree, TreeParams,
@@ -108,6 +109,8 @@ struct Step<'e> {
     sibling: Bin,
     /// The hash of the sibling.
     beside: &'e [u8],
+    /// What it is known by among the early hashes, unless it lies past the content's end.
+    ticket: Option<Ticket>,
 }
 
 impl Step<'_> {
@@ -127,8 +130,8 @@ impl Step<'_> {
 /// Too large to be moved for every chunk: filled in place.
 type Steps<'e> = ArrayVec<Step<'e>, MAX_PROOF>;
 
-/// The bins beside that way, whose hashes are proven.
-type Used = ArrayVec<Bin, MAX_PROOF>;
+/// The hashes beside that way, which are proven with it.
+type Used = ArrayVec<Ticket, MAX_PROOF>;
 
 /// The hashes of the bins on that way.
 type Path = ArrayVec<Hash, MAX_PROOF>;
@@ -214,8 +217,8 @@ impl Verifier {
     pub fn check_hashed(&mut self, chunk: ChunkIndex, len: usize, leaf: &Hash, early: &mut EarlyHashes) -> Verdict {
         let mut used = Used::new();
         let verdict = self.check_with(chunk, len, early, &mut used, |_| *leaf);
-        for &bin in &used {
-            early.remove(bin);
+        if !used.is_empty() {
+            early.take_out(&used);
         }
         verdict
     }
@@ -276,7 +279,7 @@ impl Verifier {
             self.tree.set_last_len(len as u32);
         }
         // As many places as steps.
-        used.extend(steps.iter().map(|step| step.sibling));
+        used.extend(steps.iter().filter_map(|step| step.ticket));
         Verdict::Verified
     }
 
@@ -336,20 +339,28 @@ impl Verifier {
         loop {
             let below = layer < group_layer;
             let known = if below { nodes.and_then(|nodes| nodes.get(bin)) } else { None };
-            if let Some(known) = known.or_else(|| if below && !cut { None } else { self.tree.node(bin) }) {
+            if let Some(known) = known.or_else(|| if below && !cut { None } else { self.node_above(bin) }) {
                 return Hash::from_slice(known);
             }
             let sibling = bin.sibling()?;
-            let beside = if sibling.base_range().start() >= geometry.chunk_count() {
-                EMPTY_NODE.get(..len)?
+            let step = if sibling.base_range().start() >= geometry.chunk_count() {
+                Step { bin, sibling, beside: EMPTY_NODE.get(..len)?, ticket: None }
             } else {
                 // R1: a node with content is never all-zero.
-                early.get(sibling).filter(|hash| hash.len() == len && !is_zero(hash))?
+                let (ticket, beside) =
+                    early.look_up(sibling).filter(|(_, hash)| hash.len() == len && !is_zero(hash))?;
+                Step { bin, sibling, beside, ticket: Some(ticket) }
             };
-            steps.try_push(Step { bin, sibling, beside }).ok()?;
+            steps.try_push(step).ok()?;
             bin = bin.parent()?;
             layer += 1;
         }
+    }
+
+    /// The hash of `bin` in the tree. Apart, since most ways end within a group.
+    #[inline(never)]
+    fn node_above(&self, bin: Bin) -> Option<&[u8]> {
+        self.tree.node(bin)
     }
 
     /// Hashes the way up along `steps` from `leaf`; if that leads to `anchor`, keeps the chunk and every node on the way
