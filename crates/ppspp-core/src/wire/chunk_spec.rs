@@ -247,8 +247,8 @@ fn write_pair(range: ChunkRange, start: u64, end: u64, format: &Format, out: &mu
         let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(end)) else {
             return Err(EncodeError::BeyondAddressing { range, addressing });
         };
-        out.extend_from_slice(&start.to_be_bytes());
-        out.extend_from_slice(&end.to_be_bytes());
+        // Both in one piece.
+        out.extend_from_slice(&(u64::from(start) << u32::BITS | u64::from(end)).to_be_bytes());
     } else {
         out.extend_from_slice(&start.to_be_bytes());
         out.extend_from_slice(&end.to_be_bytes());

@@ -237,9 +237,8 @@ impl<'b> DatagramBuilder<'b> {
         if self.sealed {
             return Err(PushError::AfterData);
         }
-        let data = Message::Data { chunk, timestamp, payload };
         let integrity = hashes.len().saturating_mul(self.format.integrity_len());
-        let needed = integrity.saturating_add(data.encoded_len(&self.format));
+        let needed = integrity.saturating_add(self.format.data_overhead()).saturating_add(payload.len());
         if needed > self.remaining() {
             return Err(PushError::Full);
         }
@@ -247,9 +246,8 @@ impl<'b> DatagramBuilder<'b> {
         let before = self.buf.len();
         let written = hashes
             .iter()
-            .map(|&(node, hash)| Message::Integrity { node, hash })
-            .chain(core::iter::once(data))
-            .try_for_each(|message| message.encode(&self.format, self.buf));
+            .try_for_each(|&(node, hash)| IntegrityMessage { node, hash }.write(&self.format, self.buf))
+            .and_then(|()| DataMessage { chunk, timestamp, payload }.write(&self.format, self.buf));
         if written.is_err() {
             self.buf.truncate(before);
             return Err(PushError::Unrepresentable);

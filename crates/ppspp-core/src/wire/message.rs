@@ -215,6 +215,21 @@ impl<'a> DataMessage<'a> {
         }
         Ok(Self { chunk: name.chunk, timestamp, payload })
     }
+
+    /// Appends the message, type octet included. Something may have been written if it fails.
+    #[inline]
+    pub(super) fn write(&self, format: &Format, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let chunk_size = format.chunk_size().bytes();
+        let len = self.payload.len();
+        if len == 0 || len as u64 > u64::from(chunk_size) {
+            return Err(EncodeError::PayloadLength { len, chunk_size });
+        }
+        out.push(MessageType::Data.code());
+        write_chunk(self.chunk, len, format, out)?;
+        out.extend_from_slice(&self.timestamp.to_be_bytes());
+        out.extend_from_slice(self.payload);
+        Ok(())
+    }
 }
 
 /// The fields of INTEGRITY.
@@ -234,6 +249,23 @@ impl<'a> IntegrityMessage<'a> {
         }
         Ok(Self { node: read_node(cursor, format)?, hash: cursor.bytes(format.hash_len(), "hash")? })
     }
+
+    /// Appends the message, type octet included. Something may have been written if it fails.
+    #[inline]
+    pub(super) fn write(&self, format: &Format, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        check_digest(MessageType::Integrity, self.hash, format.hash_len())?;
+        out.push(MessageType::Integrity.code());
+        write_node(self.node, format, out)?;
+        out.extend_from_slice(self.hash);
+        Ok(())
+    }
+}
+
+const fn check_digest(message: MessageType, digest: &[u8], expected: usize) -> Result<(), EncodeError> {
+    if digest.len() == expected && expected != 0 {
+        return Ok(());
+    }
+    Err(EncodeError::DigestLength { message, len: digest.len(), expected })
 }
 
 impl<'a> Message<'a> {
@@ -355,33 +387,22 @@ impl<'a> Message<'a> {
 
     #[inline]
     fn write(&self, format: &Format, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        if let Self::Handshake(handshake) = self {
-            return handshake.encode(out);
-        }
-        out.push(self.message_type().code());
         match *self {
+            Self::Handshake(handshake) => return handshake.encode(out),
             Self::Data { chunk, timestamp, payload } => {
-                let chunk_size = format.chunk_size().bytes();
-                let len = payload.len();
-                if len == 0 || len as u64 > u64::from(chunk_size) {
-                    return Err(EncodeError::PayloadLength { len, chunk_size });
-                }
-                write_chunk(chunk, len, format, out)?;
-                out.extend_from_slice(&timestamp.to_be_bytes());
-                out.extend_from_slice(payload);
+                return DataMessage { chunk, timestamp, payload }.write(format, out);
             }
-            Self::Integrity { node, hash } => {
-                self.check_digest(hash, format.hash_len())?;
-                write_node(node, format, out)?;
-                out.extend_from_slice(hash);
-            }
+            Self::Integrity { node, hash } => return IntegrityMessage { node, hash }.write(format, out),
+            _ => out.push(self.message_type().code()),
+        }
+        match *self {
             Self::Ack { range, delay } => {
                 write_range(range, format, out)?;
                 out.extend_from_slice(&delay.to_be_bytes());
             }
             Self::Have(range) | Self::Request(range) | Self::Cancel(range) => write_range(range, format, out)?,
             Self::SignedIntegrity { node, timestamp, signature } => {
-                self.check_digest(signature, format.signature_len())?;
+                check_digest(self.message_type(), signature, format.signature_len())?;
                 write_node(node, format, out)?;
                 out.extend_from_slice(&timestamp.to_be_bytes());
                 out.extend_from_slice(signature);
@@ -400,16 +421,15 @@ impl<'a> Message<'a> {
                 out.extend_from_slice(&field_len.to_be_bytes());
                 out.extend_from_slice(certificate);
             }
-            Self::Handshake(_) | Self::Choke | Self::Unchoke | Self::PexReq => {}
+            // Written above, or nothing but a type.
+            Self::Handshake(_)
+            | Self::Data { .. }
+            | Self::Integrity { .. }
+            | Self::Choke
+            | Self::Unchoke
+            | Self::PexReq => {}
         }
         Ok(())
-    }
-
-    fn check_digest(&self, digest: &[u8], expected: usize) -> Result<(), EncodeError> {
-        if digest.len() == expected && expected != 0 {
-            return Ok(());
-        }
-        Err(EncodeError::DigestLength { message: self.message_type(), len: digest.len(), expected })
     }
 }
 
