@@ -46,6 +46,8 @@ pub(crate) struct Run {
     base: u64,
     todo: u128,
     sent: u128,
+    /// The highest layer with anything still to be sent may be this one.
+    layer: usize,
     /// Whether any of it was planned for the peer before.
     pub(super) again: bool,
 }
@@ -56,7 +58,10 @@ impl Run {
         let base = requested.start() & !(len.0 - 1);
         let whole = ChunkRange::new(base, base.saturating_add(len.0));
         let part = requested.intersection(whole);
-        (Self { base, todo: mask(base, part), sent: 0, again: false }, ChunkRange::new(part.end(), requested.end()))
+        (
+            Self { base, todo: mask(base, part), sent: 0, layer: LAYERS - 1, again: false },
+            ChunkRange::new(part.end(), requested.end()),
+        )
     }
 
     /// The smallest range that holds everything still to be sent.
@@ -71,13 +76,14 @@ impl Run {
     }
 
     /// The chunk to send next.
-    pub(crate) fn next(&self) -> Option<ChunkIndex> {
-        RULER
-            .iter()
-            .rev()
-            .map(|layer| self.todo & layer)
-            .find(|&mask| mask != 0)
-            .map(|mask| ChunkIndex::new(self.base + u64::from(mask.trailing_zeros())))
+    pub(crate) fn next(&mut self) -> Option<ChunkIndex> {
+        loop {
+            let offset = (self.todo & RULER[self.layer]).trailing_zeros();
+            if offset < u128::BITS {
+                return Some(ChunkIndex::new(self.base + u64::from(offset)));
+            }
+            self.layer = self.layer.checked_sub(1)?;
+        }
     }
 
     /// Notes that `chunk` was sent.

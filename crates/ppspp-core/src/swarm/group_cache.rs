@@ -1,10 +1,10 @@
 //! Groups at hand for upload: a bounded cache with second chances.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::chunk::{ChunkRange, GroupIndex};
+use crate::chunk::{ChunkRange, GroupIndex, GroupMap};
 use crate::integrity::GroupNodes;
 
 /// Verified bytes of a group, with the nodes below the group hash.
@@ -31,7 +31,7 @@ struct Entry {
 /// Every operation takes constant time on average, the look-up aside.
 #[derive(Debug, Default)]
 pub(crate) struct GroupCache {
-    groups: BTreeMap<GroupIndex, Entry>,
+    groups: GroupMap<Entry>,
     /// In order of arrival; an entry that was dropped or replaced stays until it comes to the front.
     queue: VecDeque<(GroupIndex, u64)>,
     serial: u64,
@@ -40,44 +40,45 @@ pub(crate) struct GroupCache {
 impl GroupCache {
     /// The bytes of `group`.
     pub(crate) fn get(&self, group: GroupIndex) -> Option<&CachedGroup> {
-        self.groups.get(&group).map(|entry| &entry.group)
+        self.groups.get(group).map(|entry| &entry.group)
     }
 
     /// The same, for a use that earns it a second chance.
     pub(crate) fn touch(&mut self, group: GroupIndex) -> Option<&CachedGroup> {
-        let entry = self.groups.get_mut(&group)?;
+        let entry = self.groups.get_mut(group)?;
         entry.used = true;
         Some(&entry.group)
     }
 
     /// Keeps `cached` as the bytes of `group`; at most `limit` groups are kept, at least one.
     pub(crate) fn keep(&mut self, group: GroupIndex, cached: CachedGroup, limit: usize) {
-        self.groups.remove(&group);
+        self.groups.remove(group);
         while self.groups.len() >= limit.max(1) {
             let Some((oldest, serial)) = self.queue.pop_front() else { break };
-            match self.groups.get_mut(&oldest) {
+            match self.groups.get_mut(oldest) {
                 Some(entry) if entry.serial != serial => {}
                 Some(entry) if entry.used => {
                     entry.used = false;
                     self.queue.push_back((oldest, serial));
                 }
                 _ => {
-                    self.groups.remove(&oldest);
+                    self.groups.remove(oldest);
                 }
             }
         }
         self.serial += 1;
-        self.groups.insert(group, Entry { group: cached, serial: self.serial, used: false });
+        let serial = self.serial;
+        self.groups.get_or_insert_with(group, || Entry { group: cached, serial, used: false });
         self.queue.push_back((group, self.serial));
         if self.queue.len() > 2 * limit.max(1) {
             let groups = &self.groups;
-            self.queue.retain(|(group, serial)| groups.get(group).is_some_and(|entry| entry.serial == *serial));
+            self.queue.retain(|(group, serial)| groups.get(*group).is_some_and(|entry| entry.serial == *serial));
         }
     }
 
     /// Drops `group`: its bytes changed, or are about to.
     pub(crate) fn drop_group(&mut self, group: GroupIndex) {
-        self.groups.remove(&group);
+        self.groups.remove(group);
     }
 }
 
