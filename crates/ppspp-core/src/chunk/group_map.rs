@@ -15,9 +15,14 @@ const RECENT: usize = 16;
 pub(crate) struct GroupMap<T> {
     values: Slab<T>,
     places: BTreeMap<GroupIndex, usize>,
-    /// Places used lately, by the low bits of the group's index.
-    recent: [Option<(GroupIndex, usize)>; RECENT],
+    /// Places looked for lately, by the low bits of the group's index; [`NOWHERE`] for a group without a value.
+    recent: [(GroupIndex, usize); RECENT],
 }
+
+/// No value has this place.
+const NOWHERE: usize = usize::MAX;
+/// No group has a value. Those without a slot of their own are in that of group 0.
+const NONE_RECENT: [(GroupIndex, usize); RECENT] = [(GroupIndex::new(0), NOWHERE); RECENT];
 
 impl<T> Default for GroupMap<T> {
     fn default() -> Self {
@@ -27,7 +32,7 @@ impl<T> Default for GroupMap<T> {
 
 impl<T> GroupMap<T> {
     pub(crate) const fn new() -> Self {
-        Self { values: Slab::new(), places: BTreeMap::new(), recent: [None; RECENT] }
+        Self { values: Slab::new(), places: BTreeMap::new(), recent: NONE_RECENT }
     }
 
     const fn slot(group: GroupIndex) -> usize {
@@ -36,10 +41,14 @@ impl<T> GroupMap<T> {
 
     #[inline]
     fn place(&self, group: GroupIndex) -> Option<usize> {
-        match self.recent[Self::slot(group)] {
-            Some((recent, place)) if recent == group => Some(place),
-            _ => self.places.get(&group).copied(),
-        }
+        let (recent, place) = self.recent[Self::slot(group)];
+        if recent == group { Some(place).filter(|place| *place != NOWHERE) } else { self.search(group) }
+    }
+
+    /// Apart, so that what is found at once is found in place.
+    #[inline(never)]
+    fn search(&self, group: GroupIndex) -> Option<usize> {
+        self.places.get(&group).copied()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -56,38 +65,39 @@ impl<T> GroupMap<T> {
         self.values.get(self.place(group)?)
     }
 
+    /// The value of `group`, which is found faster from now on, and if there is none, that.
     #[inline]
     pub(crate) fn get_mut(&mut self, group: GroupIndex) -> Option<&mut T> {
-        let place = self.place(group)?;
-        self.recent[Self::slot(group)] = Some((group, place));
-        self.values.get_mut(place)
+        let place = self.place(group);
+        self.recent[Self::slot(group)] = (group, place.unwrap_or(NOWHERE));
+        self.values.get_mut(place?)
     }
 
     /// The value of `group`, made by `make` if there is none.
     #[inline]
     pub(crate) fn get_or_insert_with(&mut self, group: GroupIndex, make: impl FnOnce() -> T) -> &mut T {
-        let place = self.place(group).unwrap_or_else(|| {
-            let place = self.values.insert(make());
-            self.places.insert(group, place);
-            place
-        });
-        self.recent[Self::slot(group)] = Some((group, place));
+        let place = self.place(group).unwrap_or_else(|| self.add(group, make()));
+        self.recent[Self::slot(group)] = (group, place);
         &mut self.values[place]
+    }
+
+    #[inline(never)]
+    fn add(&mut self, group: GroupIndex, value: T) -> usize {
+        let place = self.values.insert(value);
+        self.places.insert(group, place);
+        place
     }
 
     pub(crate) fn remove(&mut self, group: GroupIndex) -> Option<T> {
         let place = self.places.remove(&group)?;
-        let recent = &mut self.recent[Self::slot(group)];
-        if recent.is_some_and(|(recent, _)| recent == group) {
-            *recent = None;
-        }
+        self.recent[Self::slot(group)] = (group, NOWHERE);
         self.values.try_remove(place)
     }
 
     pub(crate) fn clear(&mut self) {
         self.values.clear();
         self.places.clear();
-        self.recent = [None; RECENT];
+        self.recent = NONE_RECENT;
     }
 
     /// Every value, in order of the groups.

@@ -153,6 +153,7 @@ impl EarlyHashes {
     }
 
     /// Drops the oldest entry. It is never a gap.
+    #[inline(never)]
     fn drop_oldest(&mut self) {
         if self.entries.pop_front().is_some() {
             self.oldest += 1;
@@ -212,6 +213,7 @@ impl EarlyHashes {
     }
 
     /// Sweeps gaps out and gives every entry a new place.
+    #[inline(never)]
     fn place_anew(&mut self) {
         self.entries.retain(|entry| entry.bin.is_some());
         let places = ((self.count + 1) * PLACES_PER_ENTRY).next_power_of_two().max(MIN_PLACES);

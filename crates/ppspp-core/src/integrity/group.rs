@@ -109,27 +109,30 @@ impl GroupNodes {
     pub fn set(&mut self, bin: Bin, hash: &[u8]) {
         if let Some(index) = self.index(bin).filter(|_| hash.len() == self.function.len()) {
             self.known &= !(1 << index);
-            let proposed = self.propose(bin, hash);
+            let proposed = self.propose([(bin, hash)]);
             self.accept(proposed);
         }
     }
 
-    /// Puts `hash` into the place of `bin`, unless one is known; it is known once what this returns is accepted. A bin
-    /// outside the group, or a hash of another length, is ignored.
+    /// Puts hashes into the places of their bins, unless one is known there; they are known once what this returns is
+    /// accepted. A bin outside the group, or a hash of another length, is ignored.
     #[inline]
-    pub(super) fn propose(&mut self, bin: Bin, hash: &[u8]) -> u64 {
+    pub(super) fn propose<const N: usize>(&mut self, nodes: [(Bin, &[u8]); N]) -> u64 {
         let len = self.function.len();
-        let Some(index) = self.index(bin).filter(|_| hash.len() == len) else { return 0 };
-        if self.hashes.is_empty() {
-            self.hashes.resize(self.node_count() * len, 0);
-        }
-        match self.hashes.get_mut(index * len..(index + 1) * len) {
-            Some(place) if self.known >> index & 1 == 0 => {
-                copy_hash(place, hash);
-                1 << index
+        let mut proposed = 0;
+        for (bin, hash) in nodes {
+            let Some(index) = self.index(bin).filter(|index| hash.len() == len && self.known >> index & 1 == 0) else {
+                continue;
+            };
+            if self.hashes.is_empty() {
+                self.hashes.resize(self.node_count() * len, 0);
             }
-            _ => 0,
+            if let Some(place) = self.hashes.get_mut(index * len..(index + 1) * len) {
+                copy_hash(place, hash);
+                proposed |= 1 << index;
+            }
         }
+        proposed
     }
 
     /// Makes known what [`GroupNodes::propose`] put into its place.

@@ -225,7 +225,7 @@ impl Verifier {
 
     /// Everything that can be said of a chunk without looking at its bytes; `None` means that its hash decides.
     #[inline]
-    pub fn screen(&self, chunk: ChunkIndex, len: usize) -> Option<Verdict> {
+    pub fn screen(&mut self, chunk: ChunkIndex, len: usize) -> Option<Verdict> {
         let Some(geometry) = self.tree.geometry() else { return Some(Verdict::NeedsGeometry) };
         if chunk.value() >= geometry.chunk_count() {
             return Some(Verdict::OutOfRange);
@@ -239,13 +239,14 @@ impl Verifier {
             return Some(Verdict::WrongLength);
         }
         let group = geometry.group_of(chunk);
-        match self.open.get(group) {
+        match self.open.get_mut(group) {
             Some(open) => (open.have & mask_of(open, chunk) != 0).then_some(Verdict::AlreadyHave),
             None => self.screen_group(group),
         }
     }
 
     /// Why no chunk of `group`, which is not open, is taken in.
+    #[inline(never)]
     fn screen_group(&self, group: GroupIndex) -> Option<Verdict> {
         if self.closed.contains(ChunkIndex::new(group.value())) {
             return Some(Verdict::AlreadyHave);
@@ -381,8 +382,7 @@ impl Verifier {
         let mut hash = *leaf;
         for (layer, step) in steps.iter().enumerate() {
             if layer < below {
-                proven |= open.nodes.propose(step.bin, hash.as_slice());
-                proven |= open.nodes.propose(step.sibling, step.beside);
+                proven |= open.nodes.propose([(step.bin, hash.as_slice()), (step.sibling, step.beside)]);
             }
             if layer >= to_tree {
                 path.push(hash);
@@ -421,12 +421,18 @@ impl Verifier {
     /// Which chunks of `group` are verified: bit n is its n-th chunk.
     #[inline]
     pub fn group_have(&self, group: GroupIndex) -> u32 {
-        let Some(geometry) = self.tree.geometry() else { return 0 };
         match self.open.get(group) {
             Some(open) => open.have,
-            None if self.closed.contains(ChunkIndex::new(group.value())) => full_mask(geometry.group_chunks(group)),
-            None => 0,
+            None => self.closed_have(group),
         }
+    }
+
+    /// [`Verifier::group_have`] of a group that is not open.
+    #[inline(never)]
+    fn closed_have(&self, group: GroupIndex) -> u32 {
+        let closed = self.closed.contains(ChunkIndex::new(group.value()));
+        let geometry = self.tree.geometry().filter(|_| closed);
+        geometry.map_or(0, |geometry| full_mask(geometry.group_chunks(group)))
     }
 
     /// Whether every chunk of `group` is verified.

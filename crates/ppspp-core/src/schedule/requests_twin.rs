@@ -170,7 +170,7 @@ impl Pair {
         assert_eq!(released.iter().map(|(run, _)| run.count()).sum::<u64>(), expected.len() as u64);
     }
 
-    fn compare(&self) {
+    fn compare(&mut self) {
         let free: RangeSet = self.twin.free.iter().map(|&chunk| single(chunk)).collect();
         assert_eq!(self.real.free(), &free);
         assert!(self.twin.asked.keys().all(|chunk| !self.twin.free.contains(chunk)), "a chunk is in two states");
@@ -178,7 +178,8 @@ impl Pair {
             let chunks = self.geometry.group_chunks(*group);
             free.intersects(chunks) && !free.covers(chunks)
         };
-        let all = || self.geometry.groups_touching(self.geometry.all());
+        let geometry = self.geometry;
+        let all = || geometry.groups_touching(geometry.all());
         assert!(self.real.torn().eq(all().filter(torn)), "torn groups");
         all().for_each(|group| self.compare_group(group));
         let with_requests: Vec<GroupIndex> =
@@ -187,17 +188,17 @@ impl Pair {
         assert!(self.real.outstanding().map(|(group, _)| group).eq(with_requests), "groups that are asked for");
     }
 
-    fn compare_group(&self, group: GroupIndex) {
+    fn compare_group(&mut self, group: GroupIndex) {
         let chunks = self.geometry.group_chunks(group);
         let bits = |test: &dyn Fn(u64) -> bool| {
             let inside = chunks.iter().map(ChunkIndex::value).filter(|&chunk| test(chunk));
             inside.fold(0, |bits, chunk| bits | mask(chunks, single(chunk)))
         };
-        let asked = bits(&|chunk| self.twin.asked.contains_key(&chunk));
-        assert_eq!(self.real.asked(group), asked, "{group:?}");
         for chunk in chunks.iter() {
             assert_eq!(self.real.is_asked(&self.geometry, chunk), self.twin.asked.contains_key(&chunk.value()));
         }
+        let asked = bits(&|chunk| self.twin.asked.contains_key(&chunk));
+        assert_eq!(self.real.asked(group), asked, "{group:?}");
         let owners = self.twin.owners_in(chunks);
         assert_eq!(self.real.has_room(group), owners.len() + 2 <= MAX_ASKED);
         for peer in 0..PeerSlot::from(PEERS) {

@@ -29,7 +29,8 @@ impl Swarm {
             return Ok(());
         }
         let Some(geometry) = self.content.geometry() else { return self.detect_size(cx, slot, arrival, payload) };
-        if self.is_expected(&geometry, slot, arrival.chunk) {
+        // The quickest answer first.
+        if self.requests.is_asked(&geometry, arrival.chunk) || self.is_expected(&geometry, slot, arrival.chunk) {
             return self.screen(cx, &geometry, slot, arrival, payload, brought_hashes);
         }
         cx.stats.dropped.unrequested += 1;
@@ -61,15 +62,14 @@ impl Swarm {
         Ok(())
     }
 
-    /// Whether a chunk from `slot` is looked at.
+    /// Whether a chunk from `slot` that nobody is asked for is looked at.
     ///
-    /// DATA that nobody was asked for is not (§12.6.3), unless it completes a group that is begun. A late answer counts:
-    /// dropped, it would be sent again and again while newer requests wait behind it.
+    /// It is not (§12.6.3), unless it completes a group that is begun. A late answer counts: dropped, it would be sent
+    /// again and again while newer requests wait behind it.
+    #[inline(never)]
     fn is_expected(&self, geometry: &Geometry, slot: PeerSlot, chunk: ChunkIndex) -> bool {
         let download = || self.peers[slot as usize].established().and_then(|peer| peer.download.as_deref());
-        // The quickest answer first.
         self.content.verifier.group_have(geometry.group_of(chunk)) != 0
-            || self.requests.is_asked(geometry, chunk)
             || chunk.value() >= geometry.chunk_count()
             || download().is_some_and(|download| download.may_come_late(chunk))
     }
