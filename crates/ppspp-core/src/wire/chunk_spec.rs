@@ -125,9 +125,13 @@ fn read_bin(cursor: &mut Cursor<'_>, format: &Format) -> Result<Option<Bin>, Wir
 fn read_pair(cursor: &mut Cursor<'_>, format: &Format) -> Result<(u64, u64), WireError> {
     let at = cursor.offset();
     let (start, end) = match format.addressing() {
-        ChunkAddressing::Bin32 | ChunkAddressing::Chunk32 => {
-            (u64::from(cursor.u32("chunk specification start")?), u64::from(cursor.u32("chunk specification end")?))
-        }
+        ChunkAddressing::Bin32 | ChunkAddressing::Chunk32 => match cursor.take::<8>().map(u64::from_be_bytes) {
+            Some(both) => (both >> u32::BITS, both & u64::from(u32::MAX)),
+            // One of them is cut short.
+            None => {
+                (u64::from(cursor.u32("chunk specification start")?), u64::from(cursor.u32("chunk specification end")?))
+            }
+        },
         _ => (cursor.u64("chunk specification start")?, cursor.u64("chunk specification end")?),
     };
     if end < start {

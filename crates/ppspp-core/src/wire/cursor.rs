@@ -50,13 +50,22 @@ impl<'a> Cursor<'a> {
         self.error_at(self.offset(), WireErrorKind::Truncated { field, needed, available: self.rest.len() })
     }
 
+    /// The next bytes if there are as many: for fields that are read together.
     #[inline]
-    pub(super) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], WireError> {
+    pub(super) const fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         match self.rest.split_first_chunk::<N>() {
             Some((head, rest)) => {
                 self.rest = rest;
-                Ok(*head)
+                Some(*head)
             }
+            None => None,
+        }
+    }
+
+    #[inline]
+    pub(super) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], WireError> {
+        match self.take() {
+            Some(bytes) => Ok(bytes),
             None => Err(self.truncated(field, N)),
         }
     }
