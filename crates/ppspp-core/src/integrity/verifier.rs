@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use super::early::Ticket;
 use super::hash::is_zero;
+use super::open_group::{OpenGroup, full_mask, mask_of};
 use super::{
     EarlyHashes, GroupNodes, Hash, HashFunction, MAX_HASH_LEN, MAX_PROOF, PeakClaim, PeaksError, Tree, TreeParams,
 };
@@ -58,49 +59,6 @@ pub enum AdoptError {
     /// The last chunk contradicts the peaks.
     #[error("last chunk {0} does not hash to the claimed peaks; the claim is false")]
     Wrong(ChunkIndex),
-}
-
-/// A group of which not every chunk is verified and stored.
-#[derive(Clone, Debug)]
-pub struct OpenGroup {
-    nodes: GroupNodes,
-    have: u32,
-}
-
-impl OpenGroup {
-    /// A group of which nothing is known.
-    const fn new(params: TreeParams, geometry: &Geometry, group: GroupIndex) -> Self {
-        Self { nodes: GroupNodes::empty(params.function, geometry.group_chunks(group)), have: 0 }
-    }
-
-    /// The verified nodes below the group hash.
-    pub const fn nodes(&self) -> &GroupNodes {
-        &self.nodes
-    }
-
-    /// Bit n: the n-th chunk of the group is verified.
-    pub const fn have(&self) -> u32 {
-        self.have
-    }
-
-    /// The group's chunks.
-    pub const fn chunks(&self) -> ChunkRange {
-        self.nodes.chunks()
-    }
-
-    /// Whether every chunk is verified.
-    pub const fn is_complete(&self) -> bool {
-        self.have == full_mask(self.nodes.chunks())
-    }
-}
-
-/// One bit for each chunk of a group.
-const fn full_mask(chunks: ChunkRange) -> u32 {
-    match chunks.count() {
-        0 => 0,
-        count if count >= 32 => u32::MAX,
-        count => (1 << count) - 1,
-    }
 }
 
 /// A step from a node to the one above it.
@@ -618,13 +576,6 @@ fn open_group<'o>(
 /// Whether a last chunk may be of `len` bytes.
 const fn is_possible_last(params: TreeParams, len: usize) -> bool {
     len > 0 && len <= params.chunk_size.bytes() as usize
-}
-
-/// The bit of `chunk` in its group.
-#[inline]
-const fn mask_of(open: &OpenGroup, chunk: ChunkIndex) -> u32 {
-    let place = chunk.value().wrapping_sub(open.nodes.chunks().start());
-    if place < 32 { 1 << place } else { 0 }
 }
 
 #[cfg(test)]
