@@ -183,7 +183,7 @@ fn a_have_in_place_of_an_ack_settles_a_repeat() {
     script.say(&mut net, &[Message::Request(first)]);
     assert_eq!(script.summary(&mut net).data, [0]);
     // The ACK is lost, and the chunk is sent again, until the timeout takes the window down.
-    net.run_for(Duration::from_millis(1000));
+    net.run_for(Duration::from_secs(1));
     assert_eq!(script.summary(&mut net).data.first(), Some(&0));
     let flying = |net: &Net| {
         let view = net.hosts[host].endpoint.swarm(net.hosts[host].swarm).unwrap();
