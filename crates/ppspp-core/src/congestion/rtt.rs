@@ -66,15 +66,14 @@ impl RttEstimator {
         });
     }
 
-    /// Takes the round trip of a handshake: a sample, but of a path that carried nothing. The timeout stays
-    /// [`KEPT_BACK_OFF`] times doubled until data gives one.
+    /// Takes the round trip of a handshake: a sample, but of a path that carried nothing. The timeout stays twice doubled
+    /// until data gives one.
     pub fn on_handshake(&mut self, now: Instant, rtt: Duration) {
         self.on_sample(now, rtt);
         self.back_off = KEPT_BACK_OFF;
     }
 
-    /// Ends a back-off of more than [`KEPT_BACK_OFF`] doublings: something was acknowledged, if only data sent twice,
-    /// which gives no sample.
+    /// Ends a back-off but for two doublings: something was acknowledged, if only data sent twice, which gives no sample.
     ///
     /// RFC 6817 §2.4.2 computes the timeout anew with every acknowledgement. But where the timeout is shorter than the
     /// round trip, everything is sent twice and no sample tells (RFC 6298 §5 waits for one). Waiting longer would let a
