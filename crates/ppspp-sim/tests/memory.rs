@@ -29,6 +29,17 @@ fn endpoints_stay_within_their_bounds() {
 }
 
 #[test]
+fn endpoints_stay_within_whatever_bounds_are_drawn() {
+    for seed in 0..100 {
+        let mut scenario = ppspp_sim::fuzz::draw(seed);
+        scenario.measure_memory(meter);
+        if let Err(failure) = scenario.run() {
+            panic!("{failure}");
+        }
+    }
+}
+
+#[test]
 fn an_endpoint_that_only_grows_is_noticed() {
     let mut scenario = serving(2).0;
     scenario.measure_memory(|call| meter(call) + 10_000);

@@ -197,12 +197,7 @@ impl Swarm {
             if !self.requests.has_room(group) {
                 break;
             }
-            for (run, batch) in self.requests.release(geometry, from, range) {
-                if let Some(owner) = self.download_of_mut(from) {
-                    owner.on_released(cx.now, batch, run.count());
-                    owner.cancel(run);
-                }
-            }
+            self.take_back(cx.now, geometry, from, range);
             self.assign(cx.now, to, geometry, range);
             if let Some(taker) = self.download_of_mut(to) {
                 taker.untold().insert(range);
@@ -286,12 +281,7 @@ impl Swarm {
                 continue;
             }
             room = room.saturating_sub(chunks.count());
-            for (run, batch) in self.requests.release(geometry, owner, chunks) {
-                if let Some(download) = self.download_of_mut(owner) {
-                    download.on_released(now, batch, run.count());
-                    download.cancel(run);
-                }
-            }
+            self.take_back(now, geometry, owner, chunks);
             self.wake.push(owner);
         }
     }
@@ -307,6 +297,16 @@ impl Swarm {
     fn download_of(&self, slot: PeerSlot) -> Option<(&Established, &Download)> {
         let peer = self.peers.get(slot as usize)?.established()?;
         Some((peer, peer.download.as_deref()?))
+    }
+
+    /// Frees what of `range` was asked of `slot`, which is to be told so.
+    fn take_back(&mut self, now: Instant, geometry: &Geometry, slot: PeerSlot, range: ChunkRange) {
+        for (run, batch) in self.requests.release(geometry, slot, range) {
+            if let Some(download) = self.download_of_mut(slot) {
+                download.on_released(now, batch, run.count());
+                download.cancel(run);
+            }
+        }
     }
 
     fn download_of_mut(&mut self, slot: PeerSlot) -> Option<&mut Download> {

@@ -354,3 +354,32 @@ const fn transmit(channel: &Channel, batch: &Batch, size: usize) -> Transmit {
     let segment_size: Option<NonZeroUsize> = if batch.datagrams > 1 { batch.segment } else { None };
     Transmit { destination: channel.address, source: None, size, segment_size, may_fragment: batch.may_fragment }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::net::{Ipv6Addr, SocketAddrV6};
+
+    use super::*;
+    use crate::chunk::{ChunkAddressing, ChunkSize};
+    use crate::wire::Format;
+
+    #[test]
+    fn no_control_message_is_longer_than_the_longest() {
+        let range = ChunkRange::new(1, 3);
+        let address = SocketAddrV6::new(Ipv6Addr::LOCALHOST, 6778, 0, 0);
+        let messages = [
+            Message::Ack { range, delay: u64::MAX },
+            Message::Have(range),
+            Message::Request(range),
+            Message::Cancel(range),
+            Message::Choke,
+            Message::Unchoke,
+            Message::PexReq,
+            Message::PexResV6(address),
+        ];
+        for addressing in ChunkAddressing::ALL {
+            let format = Format::new(addressing, ChunkSize::DEFAULT, 64, 0);
+            assert!(messages.iter().all(|message| message.encoded_len(&format) <= LONGEST_CONTROL), "{addressing:?}");
+        }
+    }
+}
