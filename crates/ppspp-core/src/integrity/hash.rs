@@ -1,10 +1,10 @@
 //! The hash functions of RFC 7574 §7.6, for leaves and for interior nodes.
 
-use core::array;
 use core::fmt;
 use core::slice;
 use core::str::FromStr;
 
+use arrayvec::ArrayVec;
 use sha1::block_api::compress as compress160;
 use sha2::Digest as _;
 use sha2::block_api::{compress256, compress512};
@@ -138,11 +138,12 @@ impl HashFunction {
         while let (Some(messages @ [first, ..]), Some(hashes @ [_, ..])) = (messages.get(at..), hashes.get_mut(at..)) {
             let most = if self == Self::Sha256 && first.len().is_multiple_of(64) { hashes.len().min(LANES) } else { 1 };
             let run = messages.iter().take(most).take_while(|message| message.len() == first.len()).count();
-            match run {
-                4 => together::<4>(hashes, |lane| messages[lane].as_chunks().0),
-                3 => together::<3>(hashes, |lane| messages[lane].as_chunks().0),
-                2 => together::<2>(hashes, |lane| messages[lane].as_chunks().0),
-                _ => hashes[0] = self.leaf(first),
+            if run > 1 {
+                let blocks: ArrayVec<&[Block], LANES> =
+                    messages[..run].iter().map(|bytes| bytes.as_chunks().0).collect();
+                together(&blocks, hashes);
+            } else {
+                hashes[0] = self.leaf(first);
             }
             at += run.max(1);
         }
@@ -164,22 +165,22 @@ impl HashFunction {
                     block[32..].copy_from_slice(&right);
                     !is_zero(block)
                 });
-            match pairs.len().min(hashes.len()) {
-                4 if plain => together::<4>(hashes, |lane| slice::from_ref(&blocks[lane])),
-                3 if plain => together::<3>(hashes, |lane| slice::from_ref(&blocks[lane])),
-                2 if plain => together::<2>(hashes, |lane| slice::from_ref(&blocks[lane])),
-                _ => pairs.iter().zip(hashes).for_each(|([left, right], hash)| *hash = self.node(left, right)),
+            let count = pairs.len().min(hashes.len());
+            if plain && count > 1 {
+                let blocks: ArrayVec<&[Block], LANES> = blocks[..count].iter().map(slice::from_ref).collect();
+                together(&blocks, hashes);
+            } else {
+                pairs.iter().zip(hashes).for_each(|([left, right], hash)| *hash = self.node(left, right));
             }
         }
     }
 }
 
-/// Hashes `N` messages at once with SHA-256 into the first places of `hashes`.
+/// Hashes messages at once with SHA-256 into the first places of `hashes`.
 #[inline]
-fn together<'m, const N: usize>(hashes: &mut [Hash], message: impl Fn(usize) -> &'m [Block]) {
-    let digests = sha256::digest::<N>(&array::from_fn(message));
-    for (hash, digest) in hashes.iter_mut().zip(&digests) {
-        *hash = Hash::of_32(digest);
+fn together(messages: &[&[Block]], hashes: &mut [Hash]) {
+    for (hash, digest) in hashes.iter_mut().zip(sha256::digest(messages)) {
+        *hash = Hash::of_32(&digest);
     }
 }
 

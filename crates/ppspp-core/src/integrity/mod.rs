@@ -6,6 +6,8 @@
 //!
 //! [`GROUP_BYTES`]: crate::chunk::GROUP_BYTES
 
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+mod avx512;
 mod builder;
 mod early;
 mod group;

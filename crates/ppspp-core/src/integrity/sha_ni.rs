@@ -8,27 +8,10 @@ use core::arch::x86_64::{
     _mm_sha256msg1_epu32, _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32, _mm_shuffle_epi8, _mm_shuffle_epi32,
 };
 
-use super::sha256::{Block, State};
+use super::sha256::{Block, K, State};
 
-/// The round constants (FIPS 180-4 §4.2.2), four for each step of a block.
-const K: [[u32; 4]; 16] = [
-    [0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5],
-    [0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5],
-    [0xd807_aa98, 0x1283_5b01, 0x2431_85be, 0x550c_7dc3],
-    [0x72be_5d74, 0x80de_b1fe, 0x9bdc_06a7, 0xc19b_f174],
-    [0xe49b_69c1, 0xefbe_4786, 0x0fc1_9dc6, 0x240c_a1cc],
-    [0x2de9_2c6f, 0x4a74_84aa, 0x5cb0_a9dc, 0x76f9_88da],
-    [0x983e_5152, 0xa831_c66d, 0xb003_27c8, 0xbf59_7fc7],
-    [0xc6e0_0bf3, 0xd5a7_9147, 0x06ca_6351, 0x1429_2967],
-    [0x27b7_0a85, 0x2e1b_2138, 0x4d2c_6dfc, 0x5338_0d13],
-    [0x650a_7354, 0x766a_0abb, 0x81c2_c92e, 0x9272_2c85],
-    [0xa2bf_e8a1, 0xa81a_664b, 0xc24b_8b70, 0xc76c_51a3],
-    [0xd192_e819, 0xd699_0624, 0xf40e_3585, 0x106a_a070],
-    [0x19a4_c116, 0x1e37_6c08, 0x2748_774c, 0x34b0_bcb5],
-    [0x391c_0cb3, 0x4ed8_aa4a, 0x5b9c_ca4f, 0x682e_6ff3],
-    [0x748f_82ee, 0x78a5_636f, 0x84c8_7814, 0x8cc7_0208],
-    [0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2],
-];
+/// Most messages in turn: more do not fill the instructions any better.
+const LANES: usize = 4;
 
 /// One message's state and the last sixteen words of its schedule.
 #[derive(Clone, Copy)]
@@ -41,7 +24,23 @@ struct Lane {
 /// Compresses each of `messages`, which have as many blocks each, into its state, and then `last` into each.
 #[inline]
 #[target_feature(enable = "avx,sha")]
-pub(super) fn compress<const N: usize>(states: &mut [State; N], messages: &[&[Block]; N], last: &Block) {
+pub(super) fn compress(states: &mut [State], messages: &[&[Block]], last: &Block) {
+    for (states, messages) in states.chunks_mut(LANES).zip(messages.chunks(LANES)) {
+        match messages.len() {
+            4 => in_lanes::<4>(states, messages, last),
+            3 => in_lanes::<3>(states, messages, last),
+            2 => in_lanes::<2>(states, messages, last),
+            _ => in_lanes::<1>(states, messages, last),
+        }
+    }
+}
+
+/// Does nothing unless there are `N` of each.
+#[target_feature(enable = "avx,sha")]
+fn in_lanes<const N: usize>(states: &mut [State], messages: &[&[Block]], last: &Block) {
+    let (Ok(states), Ok(messages)) = (<&mut [State; N]>::try_from(states), <&[&[Block]; N]>::try_from(messages)) else {
+        return;
+    };
     let empty = _mm_setzero_si128();
     let mut lanes = [Lane { abef: empty, cdgh: empty, words: [empty; 4] }; N];
     for (lane, state) in lanes.iter_mut().zip(&*states) {
@@ -66,7 +65,7 @@ fn compress_block<const N: usize>(lanes: &mut [Lane; N], blocks: [&Block; N]) {
     }
     // Over a reference, so that the loop is not unrolled: 24 vectors do not fit 16 registers, and the words, which are
     // not waited for, do best in memory.
-    for (step, k) in K.iter().enumerate() {
+    for (step, k) in K.as_chunks::<4>().0.iter().enumerate() {
         let (k, at) = (vector(*k), step % 4);
         if step >= 4 {
             schedule(lanes, at);
