@@ -155,6 +155,9 @@ pub(crate) struct BareSeedArgs {
     pub(crate) path: PathBuf,
     #[command(flatten)]
     pub(crate) format: BareFormat,
+    /// Hash what is sent, as a seeder does.
+    #[arg(long)]
+    pub(crate) rehash: bool,
 }
 
 #[derive(Parser, Debug)]

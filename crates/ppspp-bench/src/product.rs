@@ -84,7 +84,8 @@ impl Bare {
         std::env::current_exe().map(Self).context("cannot find this program")
     }
 
-    pub(crate) fn transfer(&self, job: &Job<'_>) -> Result<Sample> {
+    /// With `rehash` the sender hashes what it sends, as a seeder does.
+    pub(crate) fn transfer(&self, job: &Job<'_>, rehash: bool) -> Result<Sample> {
         let format = [
             "--chunk-size".to_owned(),
             job.format.chunk_size.to_string(),
@@ -92,7 +93,7 @@ impl Bare {
             job.format.hash.name().to_owned(),
         ];
         let mut seed = Command::new(&self.0);
-        seed.arg("bare-seed").arg(job.content).args(&format);
+        seed.arg("bare-seed").arg(job.content).args(&format).args(rehash.then_some("--rehash"));
         Sender::start(&mut seed, job.patience)?.serve(job, |at, output| {
             let mut get = Command::new(&self.0);
             get.args(["bare-get", at, "--len", &job.len.to_string(), "-o"]).arg(output).args(&format);

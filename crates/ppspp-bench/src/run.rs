@@ -24,30 +24,31 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<()> {
             start_up(product, &job)?;
         }
         report::heading()?;
-        let (mut bares, mut products) = (Vec::new(), Vec::new());
+        let mut samples: [Vec<Sample>; 3] = Default::default();
         for round in 0..=args.rounds {
-            if let Some(bare) = &bare {
-                bares.push(bare.transfer(&job)?);
-                print_last("bare", &job, round, &bares)?;
-            }
-            if let Some(product) = &product {
-                products.push(product.transfer(&job)?);
-                print_last("ppspp", &job, round, &products)?;
-            }
-            if round == 0 {
-                // It warmed caches and the processor.
-                bares.clear();
-                products.clear();
+            for (kind, samples) in Kind::ALL.into_iter().zip(&mut samples) {
+                let sample = match (kind, &bare, &product) {
+                    (Kind::Bare, Some(bare), _) => bare.transfer(&job, false)?,
+                    (Kind::Rehashing, Some(bare), _) => bare.transfer(&job, true)?,
+                    (Kind::Product, _, Some(product)) => product.transfer(&job)?,
+                    _ => continue,
+                };
+                let name = if round == 0 { "warm".to_owned() } else { round.to_string() };
+                report::row(kind.name(), chunk_size, &name, job.len, &sample)?;
+                // The first warmed caches and the processor.
+                if round > 0 {
+                    samples.push(sample);
+                }
             }
         }
-        let medians = (report::median(&bares), report::median(&products));
-        for (what, median) in [("bare", medians.0), ("ppspp", medians.1)] {
+        let medians = samples.each_ref().map(|samples| report::median(samples));
+        for (kind, median) in Kind::ALL.into_iter().zip(&medians) {
             if let Some(median) = median {
-                report::row(what, chunk_size, "med", job.len, &median)?;
+                report::row(kind.name(), chunk_size, "med", job.len, median)?;
             }
         }
-        if let (Some(bare), Some(product)) = medians {
-            summary.push(ratio(chunk_size, job.len, &bare, &product));
+        if let [Some(bare), Some(rehashing), Some(product)] = &medians {
+            summary.push(ratios(chunk_size, job.len, bare, rehashing, product));
         }
     }
     summary.iter().try_for_each(|text| report::line(text))
@@ -87,20 +88,37 @@ fn start_up(product: &Product, job: &Job<'_>) -> Result<()> {
     ))
 }
 
-fn print_last(what: &str, job: &Job<'_>, round: usize, samples: &[Sample]) -> Result<()> {
-    let round = if round == 0 { "warm".to_owned() } else { round.to_string() };
-    samples.last().map_or(Ok(()), |sample| report::row(what, job.format.chunk_size, &round, job.len, sample))
-}
-
-fn ratio(chunk_size: u32, bytes: u64, bare: &Sample, product: &Sample) -> String {
+fn ratios(chunk_size: u32, bytes: u64, bare: &Sample, rehashing: &Sample, product: &Sample) -> String {
     let cpu = |sample: &Sample| sample.receiver.cpu.as_secs_f64();
     let of_cpu = cpu(bare) / cpu(product).max(f64::EPSILON);
-    let (bare, product) = (report::rate(bytes, bare.elapsed), report::rate(bytes, product.elapsed));
+    let [bare, rehashing, product] = [bare, rehashing, product].map(|sample| report::rate(bytes, sample.elapsed));
     format!(
-        "chunks of {chunk_size}: bare {bare:.1} MB/s, ppspp {product:.1} MB/s, ratio {:.2}; of receivers' processor time \
-         {of_cpu:.2}",
-        product / bare
+        "chunks of {chunk_size}: bare {bare:.1} MB/s, ppspp {product:.1} MB/s, ratio {:.2}; bare with a sender that \
+         hashes {rehashing:.1} MB/s, ratio {:.2}; of receivers' processor time {of_cpu:.2}",
+        product / bare,
+        product / rehashing,
     )
+}
+
+/// What moves the content.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Bare,
+    /// The bare loop with a sender that hashes, which tells what a seeder's re-hashing costs.
+    Rehashing,
+    Product,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Bare, Self::Rehashing, Self::Product];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Rehashing => "rehash",
+            Self::Product => "ppspp",
+        }
+    }
 }
 
 /// A directory with the content in it.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result};
 
 use super::socket::{PATIENCE, Socket};
+use super::tree::InOrderTree;
 use super::{HELLO, Layout, WINDOW_BYTES};
 use crate::args::BareSeedArgs;
 use crate::report;
@@ -28,12 +29,19 @@ pub(crate) fn run(args: &BareSeedArgs) -> Result<()> {
         }
         if let Some(receiver) = receiver {
             let file = File::open(&args.path).with_context(|| format!("cannot open {}", args.path.display()))?;
-            serve(&mut socket, receiver, file, layout)?;
+            let tree = args.rehash.then(|| InOrderTree::new(args.format.hash));
+            serve(&mut socket, receiver, file, layout, tree)?;
         }
     }
 }
 
-fn serve(socket: &mut Socket, receiver: SocketAddr, mut file: File, layout: Layout) -> Result<()> {
+fn serve(
+    socket: &mut Socket,
+    receiver: SocketAddr,
+    mut file: File,
+    layout: Layout,
+    mut rehashed: Option<InOrderTree>,
+) -> Result<()> {
     let batch = socket.batch_of(layout.datagram_len());
     let window = (WINDOW_BYTES / layout.chunk_size as u64).max(batch as u64);
     let mut content = vec![0; batch * layout.chunk_size];
@@ -46,6 +54,9 @@ fn serve(socket: &mut Socket, receiver: SocketAddr, mut file: File, layout: Layo
         }
         datagrams.clear();
         for chunk in content[..filled].chunks(layout.chunk_size) {
+            if let Some(tree) = &mut rehashed {
+                tree.push(chunk);
+            }
             layout.put_header(sent, &mut datagrams);
             datagrams.extend_from_slice(chunk);
             sent += 1;
