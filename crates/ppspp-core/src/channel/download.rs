@@ -244,11 +244,30 @@ impl Download {
         self.drop_from(now, batch.0.wrapping_sub(self.oldest) as usize, count);
     }
 
-    /// Notes that the peer is to be told not to send `range`; what does not fit is sent in vain.
+    /// Notes that the peer is to be told not to send `range`; when it sends what did not fit, it is told again
+    /// ([`Download::cancel_around`]).
     pub(crate) fn cancel(&mut self, range: ChunkRange) {
         self.untold.remove(range);
         let _ = self.cancels.insert_bounded(range, MAX_CANCELS);
         self.expect_late(range);
+    }
+
+    /// Notes that the peer sends `chunk`, of `count`, for which it is not asked: it may have missed a CANCEL, and would
+    /// send everything before what is asked for now. It is told to leave out all up to the next things asked for.
+    pub(crate) fn cancel_around(&mut self, chunk: ChunkIndex, count: u64) {
+        let chunk = chunk.value();
+        let (mut start, mut end) = (0, count);
+        for asked in self.batches.iter().filter(|batch| batch.left > 0).map(|batch| batch.range) {
+            if asked.end() <= chunk {
+                start = start.max(asked.end());
+            } else if asked.start() > chunk {
+                end = end.min(asked.start());
+            } else {
+                (start, end) = (chunk, chunk + 1);
+                break;
+            }
+        }
+        let _ = self.cancels.insert_bounded(ChunkRange::new(start, end), MAX_CANCELS);
     }
 
     /// What the peer is to be told not to send.
@@ -357,5 +376,42 @@ impl Download {
             && self.early.is_empty()
             && self.claim.is_none()
             && self.acks.due().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_around_an_unwanted_chunk_is_cancelled() {
+        let now = Instant::from_micros(1);
+        let around = |chunk| {
+            let mut download = Download::new(16, now);
+            let batches = [(100, 110), (40, 50), (200, 201)].map(|(start, end)| ChunkRange::new(start, end));
+            for range in batches {
+                let named = download.on_requested(now, range);
+                assert_eq!(named.len(), 1);
+            }
+            download.cancel_around(ChunkIndex::new(chunk), 1000);
+            download.cancels().runs().collect::<Vec<_>>()
+        };
+        assert_eq!(around(0), [ChunkRange::new(0, 40)]);
+        assert_eq!(around(50), [ChunkRange::new(50, 100)]);
+        assert_eq!(around(199), [ChunkRange::new(110, 200)]);
+        assert_eq!(around(999), [ChunkRange::new(201, 1000)]);
+        // Others of its batch may be waited for.
+        assert_eq!(around(45), [ChunkRange::new(45, 46)]);
+    }
+
+    #[test]
+    fn cancels_are_bounded() {
+        let now = Instant::from_micros(1);
+        let mut download = Download::new(16, now);
+        for chunk in 0..10_000 {
+            download.cancel(ChunkRange::single(ChunkIndex::new(2 * chunk)));
+        }
+        assert_eq!(download.cancels().runs().len(), MAX_CANCELS);
+        assert!(download.late.runs().len() <= MAX_LATE_RUNS);
     }
 }

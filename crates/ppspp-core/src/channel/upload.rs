@@ -58,6 +58,8 @@ pub(crate) struct Upload {
     held: Option<Instant>,
     held_since: Option<Instant>,
     resend: VecDeque<LostChunk>,
+    /// What was cancelled while something was in flight, which is not repaired then.
+    cancelled: RangeSet,
     pub(crate) in_flight: InFlight,
     pub(crate) flow: Flow,
     /// Hashes that went ahead of a chunk because they do not fit into its datagram.
@@ -92,6 +94,7 @@ impl Upload {
             held: None,
             held_since: None,
             resend: VecDeque::new(),
+            cancelled: RangeSet::new(),
             in_flight: InFlight::default(),
             flow,
             ahead: None,
@@ -114,6 +117,7 @@ impl Upload {
     /// whether there was room for all of it.
     pub(crate) fn on_request(&mut self, range: ChunkRange, limit: usize) -> bool {
         let mut room = true;
+        self.cancelled.remove(range);
         let mut fresh = RangeSet::new();
         fresh.insert(range);
         for &queued in &self.queue {
@@ -168,6 +172,10 @@ impl Upload {
     ///
     /// At most `limit` ranges stay: what many small cancellations tear apart is asked for again.
     pub(crate) fn cancel(&mut self, range: ChunkRange, limit: usize) {
+        if self.in_flight.chunks() > 0 && self.cancelled.insert_bounded(range, MAX_FIRST).is_err() {
+            self.cancelled.clear();
+            self.cancelled.insert(range);
+        }
         if range.is_empty() || !self.has_requests() {
             return;
         }
@@ -453,7 +461,12 @@ impl Upload {
         let life = MIN_REPAIR_TIME.max(4 * self.flow.rtt.srtt_or_default());
         // The window may have kept earlier ones waiting for too long.
         self.resend.retain(|lost| now - lost.first_sent_at < life);
-        self.resend.extend(lost.iter().filter(|lost| now - lost.first_sent_at < life));
+        let cancelled = &self.cancelled;
+        let lives = |lost: &&LostChunk| now - lost.first_sent_at < life && !cancelled.contains(lost.chunk);
+        self.resend.extend(lost.iter().filter(lives));
+        if self.in_flight.chunks() == 0 {
+            self.cancelled.clear();
+        }
     }
 
     /// When nothing was acknowledged for so long that the window collapses (RFC 6817 §2.4.2).

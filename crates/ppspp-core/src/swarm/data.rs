@@ -34,6 +34,9 @@ impl Swarm {
             return self.screen(cx, &geometry, slot, arrival, payload, brought_hashes);
         }
         cx.stats.dropped.unrequested += 1;
+        if let Some(download) = self.download_mut(cx, slot) {
+            download.cancel_around(arrival.chunk, geometry.chunk_count());
+        }
         if brought_hashes { self.retry_pending(cx, slot) } else { Ok(()) }
     }
 

@@ -6,7 +6,7 @@ use ppspp_core::chunk::{ChunkAddressing, ChunkRange, RangeSet};
 use ppspp_core::integrity::HashFunction;
 use ppspp_core::{CloseReason, Content, EndpointConfig, Misbehaviour, Order, PexPolicy, Wanted};
 
-use crate::net::{Fate, Net, Sample, restore};
+use crate::net::{Fate, Link, Net, Sample, restore};
 
 /// Loses, delays and doubles one datagram in sixteen each.
 fn rough(seed: u64) -> impl FnMut(u64, usize, usize, &[u8]) -> Fate {
@@ -353,4 +353,40 @@ fn parts_of_more_groups_than_may_be_open_are_fetched() {
     net.hosts[leecher].complete = false;
     want(&mut net, leecher, sample.geometry().all());
     net.fetches(leecher, &sample, Duration::from_secs(60));
+}
+
+/// A seek away from two thousand scattered chunks that the seeder is still asked for, and it hears little of that: there
+/// is no room for so many CANCELs, and all are lost besides. What it sends in vain must not keep what is wanted now waiting.
+#[test]
+fn what_is_wanted_no_longer_does_not_hold_up_what_is() {
+    for lost in [false, true] {
+        let sample = Sample::new(8 << 20);
+        let mut net = Net::new();
+        let (seeder, leecher) = (net.seeder(&sample), net.leecher(&sample.metadata));
+        net.links.insert(seeder, Link::new(4 << 20, 4 << 20, Duration::from_millis(500)));
+        want(&mut net, leecher, ChunkRange::new(0, 2048));
+        net.connect(leecher, seeder);
+        assert!(net.complete(leecher, Duration::from_secs(10)));
+        let scattered: RangeSet = (1024..3072).map(|number| ChunkRange::new(2 * number, 2 * number + 1)).collect();
+        let wanted = Wanted { ranges: scattered, order: Order::RarestFirst };
+        let now = net.local(leecher);
+        let host = &mut net.hosts[leecher];
+        host.complete = false;
+        host.endpoint.set_wanted(host.swarm, wanted, now).unwrap();
+        net.run_for(Duration::from_millis(200));
+        let asked = net.hosts[leecher].stats().chunks_requested;
+        assert!(asked > 3500, "{asked} chunks asked for");
+        if lost {
+            let mut sent = 0;
+            net.rule = Some(Box::new(move |_, from, _, _| {
+                sent += u32::from(from == leecher);
+                if from == leecher && sent <= 2 { Fate::Drop } else { Fate::Deliver }
+            }));
+        }
+        want(&mut net, leecher, ChunkRange::new(8000, 8064));
+        let began = net.now;
+        assert!(net.complete(leecher, Duration::from_secs(60)), "lost: {lost}");
+        let took = net.now - began;
+        assert!(took < Duration::from_secs(2), "lost: {lost}, {took:?}");
+    }
 }
