@@ -86,6 +86,7 @@ impl<S: ChunkSource> Writer<'_, S> {
         let rtt = self.upload.flow.rtt.pacing_rtt();
         let slow_start = self.upload.flow.controller.in_slow_start();
         let mut budget = self.upload.flow.pacer.budget(now, window, rtt, slow_start);
+        let mut hashes = Hashes::new();
         let blocked = loop {
             if batch.datagrams >= self.path.max_datagrams {
                 break Blocked::No;
@@ -98,7 +99,7 @@ impl<S: ChunkSource> Writer<'_, S> {
                 self.upload.skip(next);
                 continue;
             };
-            let hashes = self.hashes(next);
+            self.choose_hashes(next, &mut hashes);
             let size = self.data_len(payload.len(), hashes.len());
             let flying = self.upload.in_flight.bytes();
             if flying > 0 && flying + size as u64 > window {
@@ -130,30 +131,31 @@ impl<S: ChunkSource> Writer<'_, S> {
         (batch, blocked)
     }
 
-    /// The hashes that must accompany `next`: peaks for a newcomer, then uncles, without those sent ahead.
-    fn hashes(&self, next: NextChunk) -> Hashes {
+    /// Sets `hashes` to those that must accompany `next`: peaks for a newcomer, then uncles, without those sent ahead.
+    fn choose_hashes(&self, next: NextChunk, hashes: &mut Hashes) {
+        hashes.clear();
         let upload = &*self.upload;
-        // The run first: its answer is a bit mask, and nearly always yes.
         let [have, acked] = self.known;
         let disproved = upload.is_disproved(next.chunk);
-        let knows = |range: ChunkRange| {
-            upload.sent_in_run(range, next)
-                || !disproved && (acked.intersects(range) || have.intersects(range) && !upload.is_doubted(range))
+        let announced = |range: ChunkRange| {
+            !disproved && (acked.intersects(range) || have.intersects(range) && !upload.is_doubted(range))
         };
+        // The run first: its answer is nearly always yes. What was announced matters within half of that around the
+        // chunk, and where nothing was, nothing was in a part of it.
+        let sent = upload.sent_beside(next);
+        let ask = sent.is_none_or(|sent| sent > 2 && announced(aligned_around(next.chunk, sent / 2)));
+        let knows = |range: ChunkRange| sent.is_some_and(|sent| range.count() >= sent) || ask && announced(range);
         // RFC 7574 §5.6.2: the first DATA to a newcomer brings all peaks.
-        let newcomer = (disproved || self.known.iter().all(|map| map.as_set().is_empty()))
-            && !upload.sent_in_run(self.geometry.all(), next);
-        let mut hashes = Hashes::new();
+        let newcomer = sent.is_none() && (disproved || self.known.iter().all(|map| map.as_set().is_empty()));
         if newcomer {
             hashes.extend(peaks_needed(self.geometry, false).take(MAX_PROOF));
         }
-        push_uncles(self.geometry, next.chunk, knows, &mut hashes);
+        push_uncles(self.geometry, next.chunk, knows, hashes);
         if let Some((chunk, ahead)) = &upload.ahead
             && *chunk == next.chunk
         {
             hashes.retain(|bin| !ahead.contains(bin));
         }
-        hashes
     }
 
     /// Bytes of a datagram with one chunk of `payload` bytes and so many hashes.
@@ -177,8 +179,9 @@ impl<S: ChunkSource> Writer<'_, S> {
     ) -> bool {
         let mut datagram = DatagramBuilder::new(buf, size, self.path.channel, self.path.format);
         let source = self.source;
-        let nodes: ArrayVec<(Bin, &[u8]), MAX_HASHES> =
-            hashes.iter().map_while(|&bin| source.node(bin).map(|hash| (bin, hash))).collect();
+        // Not collected: an `ArrayVec` that is returned is copied whole.
+        let mut nodes = ArrayVec::<(Bin, &[u8]), MAX_HASHES>::new();
+        nodes.extend(hashes.iter().map_while(|&bin| source.node(bin).map(|hash| (bin, hash))));
         let written =
             nodes.len() == hashes.len() && datagram.push_data(&nodes, next.chunk, now.as_micros(), payload).is_ok();
         if !written {
@@ -231,6 +234,12 @@ impl<S: ChunkSource> Writer<'_, S> {
         batch.add(size, &self.path);
         true
     }
+}
+
+/// The aligned run of `count` chunks, a power of two, that holds `chunk`.
+const fn aligned_around(chunk: ChunkIndex, count: u64) -> ChunkRange {
+    let start = chunk.value() & !(count - 1);
+    ChunkRange::new(start, start.saturating_add(count))
 }
 
 impl Batch {

@@ -98,9 +98,17 @@ impl Run {
         self.todo &= !mask(self.base, range);
     }
 
-    /// Whether a chunk of `range` was sent as part of this run.
-    pub(crate) fn sent_in(&self, range: ChunkRange) -> bool {
-        self.sent & mask(self.base, range) != 0
+    /// How many chunks the smallest aligned run has that holds `chunk`, one of this run, and one that was sent as part of
+    /// it: a power of two.
+    pub(crate) fn sent_beside(&self, chunk: ChunkIndex) -> Option<u64> {
+        let offset = (chunk.value() - self.base) as u32;
+        // Two numbers lie in one aligned run from the highest bit on in which they differ: the nearest below or above.
+        let below = (self.sent << (u128::BITS - 1 - offset)).leading_zeros();
+        let above = (self.sent >> offset).trailing_zeros();
+        let before = offset.checked_sub(below).map(|near| near ^ offset);
+        let after = (above < u128::BITS).then(|| (offset + above) ^ offset);
+        let apart = before.into_iter().chain(after).min()?;
+        Some(u64::from(apart + 1).next_power_of_two())
     }
 
     /// Forgets what was sent, so that its hashes are no longer taken for known.
@@ -129,6 +137,8 @@ const fn mask(base: u64, range: ChunkRange) -> u128 {
 mod tests {
     use std::vec::Vec;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -154,9 +164,29 @@ mod tests {
         let first = run.next();
         assert_eq!(first, Some(ChunkIndex::new(6)));
         run.on_sent(ChunkIndex::new(6));
-        assert!(run.sent_in(ChunkRange::new(6, 7)) && !run.sent_in(ChunkRange::new(5, 6)));
+        assert_eq!(run.sent_beside(ChunkIndex::new(7)), Some(2));
         run.distrust();
-        assert!(!run.sent_in(ChunkRange::new(0, 128)));
+        assert_eq!(run.sent_beside(ChunkIndex::new(7)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_sent_beside_a_chunk_is_found(start in 0u64..300, count in 1u64..200, sent in any::<u128>()) {
+            let (mut run, _) = Run::split_from(ChunkRange::new(start, start + count), RunLength(MAX_CHUNKS));
+            let (part, base) = (run.rest(), run.base);
+            for chunk in part.iter().filter(|chunk| sent >> (chunk.value() - base) & 1 == 1) {
+                run.on_sent(chunk);
+            }
+            for chunk in part.iter() {
+                let holds = |width: &u64| {
+                    let first = chunk.value() & !(width - 1);
+                    part.iter().any(|sent| run.sent >> (sent.value() - run.base) & 1 == 1
+                        && (first..first + width).contains(&sent.value()))
+                };
+                let expected = (0..=7).map(|layer| 1 << layer).find(holds);
+                prop_assert_eq!(run.sent_beside(chunk), expected);
+            }
+        }
     }
 
     #[test]

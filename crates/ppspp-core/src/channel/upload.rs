@@ -366,11 +366,15 @@ impl Upload {
         self.flow.pacer.on_sent(u64::from(bytes));
     }
 
-    /// Whether the peer will know the hash over `range` and its halves from what was sent in the same run.
+    /// How many chunks the smallest aligned run around `chunk` has that the peer will know the hash over, and those over
+    /// its halves, from what was sent in the same run.
     ///
     /// R17: hashes in unacknowledged datagrams count only within one run, and while the last RTT saw no loss.
-    pub(crate) fn sent_in_run(&self, range: ChunkRange, chunk: NextChunk) -> bool {
-        chunk.first_sent_at.is_none() && self.run.as_ref().is_some_and(|run| run.sent_in(range))
+    pub(crate) fn sent_beside(&self, chunk: NextChunk) -> Option<u64> {
+        if chunk.first_sent_at.is_some() {
+            return None;
+        }
+        self.run.as_ref()?.sent_beside(chunk.chunk)
     }
 
     /// Takes in one ACK message; [`Upload::finish_acks`] draws the conclusions for the datagram.
