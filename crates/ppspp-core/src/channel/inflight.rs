@@ -1,10 +1,10 @@
 //! Chunks sent to one peer and not yet acknowledged; which of them are lost.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use crate::chunk::{ChunkIndex, ChunkRange};
+use crate::chunk::{ChunkIndex, ChunkRange, GroupIndex, GroupMap};
 use crate::time::Instant;
 
 /// Chunks indexed together.
@@ -14,7 +14,7 @@ const LOSS_THRESHOLD: usize = 3;
 /// Blocks kept for reuse.
 const MAX_SPARE: usize = 8;
 
-/// Position in the order of sending.
+/// Position in the order of sending, counted from 1.
 type Serial = u64;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +37,7 @@ struct Transmission {
 /// Which chunks of an aligned run of [`BLOCK`] are flying, and as which transmission.
 #[derive(Debug)]
 struct Block {
+    number: u64,
     flying: u128,
     serials: Box<[Serial; BLOCK as usize]>,
 }
@@ -64,17 +65,40 @@ pub(crate) struct Acked {
 }
 
 /// Transmissions in order of sending, indexed by chunk.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct InFlight {
     sent: VecDeque<Transmission>,
     /// Serial of the front of `sent`.
     first: Serial,
-    blocks: BTreeMap<u64, Block>,
+    /// By number, as groups are: chunks leave run by run, and a run lies in one block.
+    blocks: GroupMap<Block>,
     spare: Vec<Block>,
     bytes: u64,
     chunks: usize,
-    /// The newest acknowledged transmissions, newest first, as (serial, sending time).
-    newest_acked: [Option<(Serial, Instant)>; LOSS_THRESHOLD],
+    newest_acked: Newest,
+}
+
+/// The newest acknowledged transmissions.
+#[derive(Clone, Copy, Debug, Default)]
+struct Newest {
+    /// Newest first; 0 for none.
+    serials: [Serial; LOSS_THRESHOLD],
+    /// When the first of them was sent.
+    sent_at: Option<Instant>,
+}
+
+impl Default for InFlight {
+    fn default() -> Self {
+        Self {
+            sent: VecDeque::new(),
+            first: 1,
+            blocks: GroupMap::new(),
+            spare: Vec::new(),
+            bytes: 0,
+            chunks: 0,
+            newest_acked: Newest::default(),
+        }
+    }
 }
 
 impl InFlight {
@@ -91,7 +115,7 @@ impl InFlight {
     /// Whether `chunk` is in flight.
     pub(crate) fn contains(&self, chunk: ChunkIndex) -> bool {
         let bit = chunk.value() % BLOCK;
-        self.blocks.get(&(chunk.value() / BLOCK)).is_some_and(|block| block.flying >> bit & 1 == 1)
+        self.blocks.get(block_of(chunk.value())).is_some_and(|block| block.flying >> bit & 1 == 1)
     }
 
     /// When the newest transmission was made.
@@ -121,8 +145,10 @@ impl InFlight {
             first_sent_at: first_sent_at.unwrap_or(now),
         });
         let spare = &mut self.spare;
-        let block = self.blocks.entry(chunk.value() / BLOCK).or_insert_with(|| {
-            spare.pop().unwrap_or_else(|| Block { flying: 0, serials: Box::new([0; BLOCK as usize]) })
+        let number = chunk.value() / BLOCK;
+        let block = self.blocks.get_or_insert_with(GroupIndex::new(number), || match spare.pop() {
+            Some(block) => Block { number, ..block },
+            None => Block { number, flying: 0, serials: Box::new([0; BLOCK as usize]) },
         });
         let bit = chunk.value() % BLOCK;
         block.flying |= 1 << bit;
@@ -136,29 +162,27 @@ impl InFlight {
         if range.is_empty() || self.chunks == 0 {
             return;
         }
-        let mut emptied = false;
-        for (&number, block) in self.blocks.range_mut(range.start() / BLOCK..=(range.end() - 1) / BLOCK) {
-            let mut hit = block.flying & mask_in(number, range);
+        let Self { sent, first, blocks, bytes, chunks, newest_acked, .. } = self;
+        let mut settlement = Settlement { sent, first: *first, newest_acked, acked };
+        let before = settlement.acked.bytes;
+        let (mut settled, mut emptied) = (0, false);
+        let mut settle = |block: &mut Block| {
+            let hit = block.flying & mask_in(block.number, range);
             block.flying &= !hit;
             emptied |= block.flying == 0;
-            while hit != 0 {
-                let serial = block.serials[hit.trailing_zeros() as usize];
-                hit &= hit - 1;
-                let Some(sent) = self.sent.get_mut((serial - self.first) as usize) else { continue };
-                sent.fate = Fate::Settled;
-                self.bytes -= u64::from(sent.bytes);
-                self.chunks -= 1;
-                acked.bytes += u64::from(sent.bytes);
-                if acked.newest_sent_at.is_none_or(|newest| newest <= sent.sent_at) {
-                    acked.newest_sent_at = Some(sent.sent_at);
-                    acked.rtt_from = (!sent.repeated).then_some(sent.sent_at);
-                    acked.again = sent.again;
-                }
-                note_newest(&mut self.newest_acked, serial, sent.sent_at);
-            }
+            settled += hit.count_ones() as usize;
+            settlement.settle(block, hit);
+        };
+        let [first, last] = [range.start(), range.end() - 1].map(block_of);
+        if first == last {
+            blocks.get_mut(first).map(&mut settle);
+        } else {
+            blocks.for_each_in(first, GroupIndex::new(last.value() + 1), settle);
         }
+        *chunks -= settled;
+        *bytes -= acked.bytes - before;
         if emptied {
-            self.drop_empty_blocks(range);
+            self.drop_empty_blocks(first, last);
         }
     }
 
@@ -169,19 +193,17 @@ impl InFlight {
         self.newest_acked = newest;
     }
 
-    fn drop_empty_blocks(&mut self, range: ChunkRange) {
-        while let Some(number) = self
-            .blocks
-            .range(range.start() / BLOCK..=(range.end() - 1) / BLOCK)
-            .find(|(_, block)| block.flying == 0)
-            .map(|(&number, _)| number)
-        {
+    fn drop_empty_blocks(&mut self, first: GroupIndex, last: GroupIndex) {
+        let end = GroupIndex::new(last.value() + 1);
+        let empty = |number: &GroupIndex| self.blocks.get(*number).is_some_and(|block| block.flying == 0);
+        let empty: Vec<GroupIndex> = self.blocks.groups_in(first, end).filter(empty).collect();
+        for number in empty {
             self.recycle(number);
         }
     }
 
-    fn recycle(&mut self, number: u64) {
-        if let Some(block) = self.blocks.remove(&number)
+    fn recycle(&mut self, number: GroupIndex) {
+        if let Some(block) = self.blocks.remove(number)
             && self.spare.len() < MAX_SPARE
         {
             self.spare.push(block);
@@ -190,67 +212,113 @@ impl InFlight {
 
     /// Takes out what is lost: three later transmissions were acknowledged, or one sent a quarter `rtt` later (R15).
     pub(crate) fn take_lost(&mut self, rtt: core::time::Duration, lost: &mut Vec<LostChunk>) {
-        let third = self.newest_acked[LOSS_THRESHOLD - 1].map(|(serial, _)| serial);
-        let newest = self.newest_acked[0].map(|(_, sent_at)| sent_at);
-        while let Some(front) = self.sent.front() {
-            if front.fate == Fate::Flying {
-                let overtaken = third.is_some_and(|third| self.first < third);
-                let late = newest.is_some_and(|newest| front.sent_at + rtt / 4 < newest);
-                if !overtaken && !late {
-                    break;
-                }
-            }
-            self.settle_front(lost);
-        }
+        let Newest { serials: [.., third], sent_at: newest } = self.newest_acked;
+        let stays = |serial: Serial, sent: &Transmission| {
+            sent.fate == Fate::Flying && third <= serial && newest.is_none_or(|newest| newest <= sent.sent_at + rtt / 4)
+        };
+        let leaving = (self.first..).zip(&self.sent).take_while(|&(serial, sent)| !stays(serial, sent));
+        self.settle_front(leaving.count(), lost);
     }
 
     /// Takes out everything: after a congestion timeout nothing in flight is expected to arrive.
     pub(crate) fn take_all(&mut self, lost: &mut Vec<LostChunk>) {
-        while !self.sent.is_empty() {
-            self.settle_front(lost);
-        }
+        self.settle_front(self.sent.len(), lost);
     }
 
     /// Takes out the newest transmission, to be sent again as a probe for the loss of a tail.
     pub(crate) fn take_newest(&mut self) -> Option<LostChunk> {
         let sent = self.sent.iter_mut().rev().find(|sent| sent.fate == Fate::Flying)?;
         sent.fate = Fate::Settled;
-        let lost = LostChunk {
-            chunk: ChunkIndex::new(sent.chunk),
-            bytes: sent.bytes,
-            sent_at: sent.sent_at,
-            first_sent_at: sent.first_sent_at,
-        };
-        self.unindex(lost.chunk, lost.bytes);
+        let lost = sent.lost();
+        self.unindex(&lost);
         Some(lost)
     }
 
-    fn settle_front(&mut self, lost: &mut Vec<LostChunk>) {
-        let Some(front) = self.sent.pop_front() else { return };
-        self.first += 1;
-        if front.fate == Fate::Flying {
-            let chunk = ChunkIndex::new(front.chunk);
-            self.unindex(chunk, front.bytes);
-            lost.push(LostChunk {
-                chunk,
-                bytes: front.bytes,
-                sent_at: front.sent_at,
-                first_sent_at: front.first_sent_at,
-            });
+    /// Takes out the `count` oldest transmissions: those that are not settled are lost.
+    fn settle_front(&mut self, count: usize, lost: &mut Vec<LostChunk>) {
+        let before = lost.len();
+        lost.extend(self.sent.drain(..count).filter(|sent| sent.fate == Fate::Flying).map(|sent| sent.lost()));
+        self.first += count as u64;
+        for lost in &lost[before..] {
+            self.unindex(lost);
         }
     }
 
-    fn unindex(&mut self, chunk: ChunkIndex, bytes: u32) {
-        self.bytes -= u64::from(bytes);
+    fn unindex(&mut self, lost: &LostChunk) {
+        self.bytes -= u64::from(lost.bytes);
         self.chunks -= 1;
-        let number = chunk.value() / BLOCK;
-        if let Some(block) = self.blocks.get_mut(&number) {
-            block.flying &= !(1 << (chunk.value() % BLOCK));
+        let number = block_of(lost.chunk.value());
+        if let Some(block) = self.blocks.get_mut(number) {
+            block.flying &= !(1 << (lost.chunk.value() % BLOCK));
             if block.flying == 0 {
                 self.recycle(number);
             }
         }
     }
+}
+
+impl Transmission {
+    const fn lost(&self) -> LostChunk {
+        LostChunk {
+            chunk: ChunkIndex::new(self.chunk),
+            bytes: self.bytes,
+            sent_at: self.sent_at,
+            first_sent_at: self.first_sent_at,
+        }
+    }
+}
+
+/// What an acknowledgement changes, besides the blocks that it finds its chunks in.
+struct Settlement<'a> {
+    sent: &'a mut VecDeque<Transmission>,
+    first: Serial,
+    newest_acked: &'a mut Newest,
+    acked: &'a mut Acked,
+}
+
+impl Settlement<'_> {
+    /// Settles the chunks `hit` of `block`.
+    fn settle(&mut self, block: &Block, hit: u128) {
+        let (below, above) = block.serials.split_at(BLOCK as usize / 2);
+        self.settle_half(below, hit as u64);
+        self.settle_half(above, (hit >> (BLOCK / 2)) as u64);
+    }
+
+    fn settle_half(&mut self, serials: &[Serial], mut hit: u64) {
+        while hit != 0 {
+            let serial = serials[hit.trailing_zeros() as usize];
+            hit &= hit - 1;
+            let Some(sent) = self.sent.get_mut((serial - self.first) as usize) else { continue };
+            sent.fate = Fate::Settled;
+            self.acked.bytes += u64::from(sent.bytes);
+            if self.acked.newest_sent_at.is_none_or(|newest| newest <= sent.sent_at) {
+                self.acked.newest_sent_at = Some(sent.sent_at);
+                self.acked.rtt_from = (!sent.repeated).then_some(sent.sent_at);
+                self.acked.again = sent.again;
+            }
+            self.newest_acked.note(serial, sent.sent_at);
+        }
+    }
+}
+
+impl Newest {
+    #[inline]
+    fn note(&mut self, serial: Serial, sent_at: Instant) {
+        let [first, second, third] = self.serials;
+        if serial > first {
+            self.serials = [serial, first, second];
+            self.sent_at = Some(sent_at);
+        } else if serial > second {
+            self.serials = [first, serial, second];
+        } else if serial > third {
+            self.serials = [first, second, serial];
+        }
+    }
+}
+
+/// The block that position `chunk` lies in.
+const fn block_of(chunk: u64) -> GroupIndex {
+    GroupIndex::new(chunk / BLOCK)
 }
 
 /// The bits of block `number` that lie in `range`.
@@ -263,14 +331,4 @@ const fn mask_in(number: u64, range: ChunkRange) -> u128 {
     let count = inside.count() as u32;
     let ones = if count == 128 { u128::MAX } else { (1u128 << count) - 1 };
     ones << (inside.start() - base)
-}
-
-/// Inserts into the list of newest acknowledged transmissions, newest first.
-fn note_newest(newest: &mut [Option<(Serial, Instant)>; LOSS_THRESHOLD], serial: Serial, sent_at: Instant) {
-    let mut entry = Some((serial, sent_at));
-    for slot in newest {
-        if slot.is_none_or(|(older, _)| entry.is_some_and(|(new, _)| older < new)) {
-            core::mem::swap(slot, &mut entry);
-        }
-    }
 }

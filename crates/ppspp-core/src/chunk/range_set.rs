@@ -162,6 +162,10 @@ impl RangeSet {
 
     /// Whether any chunk of `range` is in the set.
     pub fn intersects(&self, range: ChunkRange) -> bool {
+        // What is asked for most often lies past everything.
+        if self.runs.last().is_none_or(|last| last.end() <= range.start()) {
+            return false;
+        }
         let after = self.runs.partition_point(|run| run.end() <= range.start());
         self.runs.get(after).is_some_and(|run| run.intersects(range))
     }
