@@ -11,12 +11,12 @@ use crate::chunk::{Bin, ChunkIndex, ChunkRange, Geometry};
 use crate::integrity::{MAX_PROOF, peaks_needed, push_uncles};
 use crate::stats::TransferStats;
 use crate::time::Instant;
-use crate::wire::{ChannelId, DatagramBuilder, Format, Message};
+use crate::wire::{
+    CHANNEL_ID_LEN, ChannelId, DataMessage, DatagramBuilder, Format, IntegrityMessage, Message, write_data_datagram,
+};
 
 /// Most hashes that accompany a chunk: its uncles and all peaks.
 const MAX_HASHES: usize = 2 * MAX_PROOF;
-/// Bytes of a channel id.
-const CHANNEL_ID_LEN: usize = 4;
 
 /// Where the bytes and hashes of chunks come from.
 pub(crate) trait ChunkSource {
@@ -67,6 +67,33 @@ pub(crate) enum Blocked {
 
 type Hashes = ArrayVec<Bin, MAX_HASHES>;
 
+/// How long datagrams become.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    /// Bytes of one with DATA, the payload aside.
+    overhead: usize,
+    /// Bytes of each hash in it.
+    integrity: usize,
+    mtu: usize,
+}
+
+impl Sizes {
+    const fn new(path: &Path) -> Self {
+        let overhead = CHANNEL_ID_LEN + path.format.data_overhead();
+        Self { overhead, integrity: path.format.integrity_len(), mtu: path.mtu }
+    }
+
+    /// Bytes of a datagram with one chunk of `payload` bytes and so many hashes.
+    const fn data_len(&self, payload: usize, hashes: usize) -> usize {
+        self.overhead + payload + hashes * self.integrity
+    }
+
+    /// Bytes a datagram with a chunk of `payload` bytes may have: the MTU, or what the chunk alone needs.
+    fn limit(&self, payload: usize) -> usize {
+        self.data_len(payload, 0).max(self.mtu)
+    }
+}
+
 /// What is being written, to whom, and what is known about the peer.
 pub(crate) struct Writer<'a, S> {
     pub(crate) upload: &'a mut Upload,
@@ -86,8 +113,11 @@ impl<S: ChunkSource> Writer<'_, S> {
         let rtt = self.upload.flow.rtt.pacing_rtt();
         let slow_start = self.upload.flow.controller.in_slow_start();
         let mut budget = self.upload.flow.pacer.budget(now, window, rtt, slow_start);
+        // The size of the datagram that the pacer holds back.
+        let mut unpaced = None;
+        let sizes = Sizes::new(&self.path);
         let mut hashes = Hashes::new();
-        let blocked = loop {
+        let stopped = loop {
             if batch.datagrams >= self.path.max_datagrams {
                 break Blocked::No;
             }
@@ -100,15 +130,16 @@ impl<S: ChunkSource> Writer<'_, S> {
                 continue;
             };
             self.choose_hashes(next, &mut hashes);
-            let size = self.data_len(payload.len(), hashes.len());
+            let size = sizes.data_len(payload.len(), hashes.len());
             let flying = self.upload.in_flight.bytes();
             if flying > 0 && flying + size as u64 > window {
                 break Blocked::Window;
             }
             if budget < size as u64 && budget < self.upload.flow.pacer.burst() {
-                break Blocked::Until(self.upload.flow.pacer.next_at(size as u64));
+                unpaced = Some(size as u64);
+                break Blocked::No;
             }
-            if size > self.limit(payload.len()) {
+            if size > sizes.limit(payload.len()) {
                 if batch.datagrams > 0 || self.write_ahead(next.chunk, &hashes, payload.len(), buf, &mut batch) {
                     break Blocked::No;
                 }
@@ -127,6 +158,9 @@ impl<S: ChunkSource> Writer<'_, S> {
                 break Blocked::No;
             }
         };
+        let pacer = &mut self.upload.flow.pacer;
+        pacer.on_sent(batch.bytes as u64);
+        let blocked = unpaced.map_or(stopped, |size| Blocked::Until(pacer.next_at(size)));
         self.upload.app_limited = matches!(blocked, Blocked::Idle | Blocked::Reading);
         (batch, blocked)
     }
@@ -158,16 +192,7 @@ impl<S: ChunkSource> Writer<'_, S> {
         }
     }
 
-    /// Bytes of a datagram with one chunk of `payload` bytes and so many hashes.
-    const fn data_len(&self, payload: usize, hashes: usize) -> usize {
-        CHANNEL_ID_LEN + self.path.format.data_overhead() + payload + hashes * self.path.format.integrity_len()
-    }
-
-    /// Bytes a datagram with a chunk of `payload` bytes may have: the MTU, or what the chunk alone needs.
-    fn limit(&self, payload: usize) -> usize {
-        self.data_len(payload, 0).max(self.path.mtu)
-    }
-
+    /// Writes one datagram; returns whether that could be done.
     fn write_one(
         &mut self,
         next: NextChunk,
@@ -177,15 +202,9 @@ impl<S: ChunkSource> Writer<'_, S> {
         size: usize,
         buf: &mut Vec<u8>,
     ) -> bool {
-        let mut datagram = DatagramBuilder::new(buf, size, self.path.channel, self.path.format);
-        let source = self.source;
-        // Not collected: an `ArrayVec` that is returned is copied whole.
-        let mut nodes = ArrayVec::<(Bin, &[u8]), MAX_HASHES>::new();
-        nodes.extend(hashes.iter().map_while(|&bin| source.node(bin).map(|hash| (bin, hash))));
-        let written =
-            nodes.len() == hashes.len() && datagram.push_data(&nodes, next.chunk, now.as_micros(), payload).is_ok();
-        if !written {
-            datagram.discard();
+        let known = hashes.iter().map(|&node| Some(IntegrityMessage { node, hash: self.source.node(node)? }));
+        let data = DataMessage { chunk: next.chunk, timestamp: now.as_micros(), payload };
+        if !write_data_datagram(buf, size, self.path.channel, &self.path.format, known, data) {
             return false;
         }
         self.stats.chunks_sent += 1;
@@ -208,8 +227,9 @@ impl<S: ChunkSource> Writer<'_, S> {
         buf: &mut Vec<u8>,
         batch: &mut Batch,
     ) -> bool {
-        let room = self.limit(payload).saturating_sub(self.data_len(payload, 0));
-        let beside = room / self.path.format.integrity_len().max(1);
+        let sizes = Sizes::new(&self.path);
+        let room = sizes.limit(payload).saturating_sub(sizes.data_len(payload, 0));
+        let beside = room / sizes.integrity.max(1);
         let early = &hashes[..hashes.len().saturating_sub(beside)];
         let mut datagram = DatagramBuilder::new(buf, self.path.mtu, self.path.channel, self.path.format);
         let mut sent = Vec::new();
@@ -230,7 +250,6 @@ impl<S: ChunkSource> Writer<'_, S> {
             ahead => *ahead = Some((chunk, sent)),
         }
         let size = datagram.finish();
-        self.upload.flow.pacer.on_sent(size as u64);
         batch.add(size, &self.path);
         true
     }

@@ -351,7 +351,8 @@ impl Upload {
         }
     }
 
-    /// Records that the chunk that [`Upload::next`] named leaves in a datagram of `bytes`.
+    /// Records that the chunk that [`Upload::next`] named leaves in a datagram of `bytes`. The pacer is told
+    /// once for a batch.
     pub(crate) fn on_sent(&mut self, next: NextChunk, bytes: u32, now: Instant) {
         if self.in_flight.chunks() == 0 {
             self.flow.progress_at = now;
@@ -363,7 +364,6 @@ impl Upload {
             run.on_sent(next.chunk);
         }
         self.in_flight.on_sent(next.chunk, bytes, now, next.first_sent_at, again);
-        self.flow.pacer.on_sent(u64::from(bytes));
     }
 
     /// How many chunks the smallest aligned run around `chunk` has that the peer will know the hash over, and those over

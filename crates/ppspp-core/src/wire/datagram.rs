@@ -243,13 +243,8 @@ impl<'b> DatagramBuilder<'b> {
             return Err(PushError::Full);
         }
         self.buf.reserve(needed);
-        let before = self.buf.len();
-        let written = hashes
-            .iter()
-            .try_for_each(|&(node, hash)| IntegrityMessage { node, hash }.write(&self.format, self.buf))
-            .and_then(|()| DataMessage { chunk, timestamp, payload }.write(&self.format, self.buf));
-        if written.is_err() {
-            self.buf.truncate(before);
+        let hashes = hashes.iter().map(|&(node, hash)| Some(IntegrityMessage { node, hash }));
+        if !write_content(self.buf, &self.format, hashes, DataMessage { chunk, timestamp, payload }) {
             return Err(PushError::Unrepresentable);
         }
         self.sealed = true;
@@ -265,6 +260,48 @@ impl<'b> DatagramBuilder<'b> {
     pub fn discard(self) {
         self.buf.truncate(self.start);
     }
+}
+
+/// Appends a datagram of DATA to `channel` and the hashes it needs, which takes `len` bytes, or nothing if one of these is
+/// `None` or cannot be written; returns whether it did.
+///
+/// What a [`DatagramBuilder`] does message by message, for those who know what goes into it.
+#[inline]
+pub(crate) fn write_data_datagram<'a>(
+    buf: &mut Vec<u8>,
+    len: usize,
+    channel: ChannelId,
+    format: &Format,
+    hashes: impl Iterator<Item = Option<IntegrityMessage<'a>>>,
+    data: DataMessage<'a>,
+) -> bool {
+    let start = buf.len();
+    buf.reserve(len);
+    buf.extend_from_slice(&channel.value().to_be_bytes());
+    let written = write_content(buf, format, hashes, data);
+    if !written {
+        buf.truncate(start);
+    }
+    debug_assert!(!written || buf.len() == start.saturating_add(len), "the caller counted");
+    written
+}
+
+/// Appends INTEGRITY messages and the DATA message after them, or nothing if one of them is `None` or cannot be written;
+/// returns whether it did.
+#[inline]
+fn write_content<'a>(
+    buf: &mut Vec<u8>,
+    format: &Format,
+    mut hashes: impl Iterator<Item = Option<IntegrityMessage<'a>>>,
+    data: DataMessage<'a>,
+) -> bool {
+    let before = buf.len();
+    let written = hashes.all(|hash| hash.is_some_and(|hash| hash.write(format, buf).is_ok()));
+    if written && data.write(format, buf).is_ok() {
+        return true;
+    }
+    buf.truncate(before);
+    false
 }
 
 #[cfg(test)]
