@@ -169,15 +169,18 @@ impl<S: ChunkSource> Writer<'_, S> {
     fn choose_hashes(&self, next: NextChunk, hashes: &mut Hashes) {
         hashes.clear();
         let upload = &*self.upload;
+        let sent = upload.sent_beside(next);
+        // Half of all chunks need none: their hash went along with their neighbour.
+        if sent == Some(2) {
+            return;
+        }
         let [have, acked] = self.known;
         let disproved = upload.is_disproved(next.chunk);
         let announced = |range: ChunkRange| {
             !disproved && (acked.intersects(range) || have.intersects(range) && !upload.is_doubted(range))
         };
-        // The run first: its answer is nearly always yes. What was announced matters within half of that around the
-        // chunk, and where nothing was, nothing was in a part of it.
-        let sent = upload.sent_beside(next);
-        let ask = sent.is_none_or(|sent| sent > 2 && announced(aligned_around(next.chunk, sent / 2)));
+        // What was announced matters within half of what the run says, and where nothing was, nothing was in a part of it.
+        let ask = sent.is_none_or(|sent| announced(aligned_around(next.chunk, sent / 2)));
         let knows = |range: ChunkRange| sent.is_some_and(|sent| range.count() >= sent) || ask && announced(range);
         // RFC 7574 §5.6.2: the first DATA to a newcomer brings all peaks.
         let newcomer = sent.is_none() && (disproved || self.known.iter().all(|map| map.as_set().is_empty()));

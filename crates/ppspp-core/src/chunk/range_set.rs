@@ -61,13 +61,16 @@ impl RangeSet {
             Some(last) if range.start() >= last.start() => self.runs.len() - 1,
             _ => self.runs.partition_point(|run| run.end() < range.start()),
         };
-        let to = from + self.runs[from..].partition_point(|run| run.start() <= range.end());
+        // One by one: all of these but one are dropped.
+        let to = from + self.runs[from..].iter().take_while(|run| run.start() <= range.end()).count();
         let touched = &self.runs[from..to];
         let added = if let (Some(first), Some(last)) = (touched.first(), touched.last()) {
             let merged = ChunkRange::new(first.start().min(range.start()), last.end().max(range.end()));
             let added = merged.count() - touched.iter().map(|run| run.count()).sum::<u64>();
             self.runs[from] = merged;
-            self.runs.drain(from + 1..to);
+            if to - from > 1 {
+                self.runs.drain(from + 1..to);
+            }
             added
         } else if self.runs.len() < max_runs {
             self.runs.insert(from, range);

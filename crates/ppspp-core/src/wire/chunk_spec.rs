@@ -186,7 +186,8 @@ pub(super) fn write_range(range: ChunkRange, format: &Format, out: &mut Vec<u8>)
 }
 
 /// Writes the specification of INTEGRITY or `SIGNED_INTEGRITY`.
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "where the error is not wanted, nothing is left of it")]
 pub(super) fn write_node(node: Bin, format: &Format, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let range = node.base_range();
     match format.addressing() {
@@ -195,16 +196,14 @@ pub(super) fn write_node(node: Bin, format: &Format, out: &mut Vec<u8>) -> Resul
             let last = last_chunk(range, format)?;
             write_pair(range, range.start(), last, format, out)
         }
-        ChunkAddressing::Byte64 => {
-            // R4: hashes name full chunks, even past the content's end.
-            let (start, end) = padded_bytes(range, format)?;
-            write_pair(range, start, end, format, out)
-        }
+        // R4: hashes name full chunks, even past the content's end.
+        ChunkAddressing::Byte64 => write_bytes(range, None, format, out),
     }
 }
 
 /// Writes the specification of DATA with `len` bytes of payload, at least one.
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "where the error is not wanted, nothing is left of it")]
 pub(super) fn write_chunk(
     chunk: ChunkIndex,
     len: usize,
@@ -220,13 +219,20 @@ pub(super) fn write_chunk(
             let last = last_chunk(range, format)?;
             write_pair(range, last, last, format, out)
         }
-        ChunkAddressing::Byte64 => {
-            let (start, _) = padded_bytes(range, format)?;
-            // R4: DATA ends at the last real byte.
-            let end = start.checked_add((len as u64).saturating_sub(1)).ok_or(beyond)?;
-            write_pair(range, start, end, format, out)
-        }
+        // R4: DATA ends at the last real byte.
+        ChunkAddressing::Byte64 => write_bytes(range, Some(len), format, out),
     }
+}
+
+/// Writes the bytes of `range`, or the first `len` of them; apart, as [`read_bytes`] is.
+#[inline(never)]
+fn write_bytes(range: ChunkRange, len: Option<usize>, format: &Format, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let (start, mut end) = padded_bytes(range, format)?;
+    if let Some(len) = len {
+        let beyond = EncodeError::BeyondAddressing { range, addressing: format.addressing() };
+        end = start.checked_add((len as u64).saturating_sub(1)).ok_or(beyond)?;
+    }
+    write_pair(range, start, end, format, out)
 }
 
 #[inline]

@@ -217,7 +217,8 @@ impl<'a> DataMessage<'a> {
     }
 
     /// Appends the message, type octet included. Something may have been written if it fails.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the error is not wanted, nor is a copy of the message")]
     pub(super) fn write(&self, format: &Format, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let chunk_size = format.chunk_size().bytes();
         let len = self.payload.len();
@@ -251,7 +252,8 @@ impl<'a> IntegrityMessage<'a> {
     }
 
     /// Appends the message, type octet included. Something may have been written if it fails.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the error is not wanted, nor is a copy of the message")]
     pub(super) fn write(&self, format: &Format, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         check_digest(MessageType::Integrity, self.hash, format.hash_len())?;
         out.push(MessageType::Integrity.code());
