@@ -8,7 +8,7 @@ use crate::chunk::{ChunkIndex, ChunkRange, GroupIndex, GroupMap};
 use crate::time::Instant;
 
 /// Chunks indexed together.
-const BLOCK: u64 = 128;
+const BLOCK: u64 = u64::BITS as u64;
 /// Later transmissions that must be acknowledged before one counts as lost (R15).
 const LOSS_THRESHOLD: usize = 3;
 /// Blocks kept for reuse.
@@ -38,7 +38,7 @@ struct Transmission {
 #[derive(Debug)]
 struct Block {
     number: u64,
-    flying: u128,
+    flying: u64,
     serials: Box<[Serial; BLOCK as usize]>,
 }
 
@@ -170,8 +170,7 @@ impl InFlight {
             let hit = block.flying & mask_in(block.number, range);
             block.flying &= !hit;
             emptied |= block.flying == 0;
-            settled += hit.count_ones() as usize;
-            settlement.settle(block, hit);
+            settled += settlement.settle(&block.serials, hit);
         };
         let [first, last] = [range.start(), range.end() - 1].map(block_of);
         if first == last {
@@ -277,17 +276,13 @@ struct Settlement<'a> {
 }
 
 impl Settlement<'_> {
-    /// Settles the chunks `hit` of `block`.
-    fn settle(&mut self, block: &Block, hit: u128) {
-        let (below, above) = block.serials.split_at(BLOCK as usize / 2);
-        self.settle_half(below, hit as u64);
-        self.settle_half(above, (hit >> (BLOCK / 2)) as u64);
-    }
-
-    fn settle_half(&mut self, serials: &[Serial], mut hit: u64) {
+    /// Settles the chunks `hit` of a block; returns how many these are.
+    fn settle(&mut self, serials: &[Serial; BLOCK as usize], mut hit: u64) -> usize {
+        let mut settled = 0;
         while hit != 0 {
             let serial = serials[hit.trailing_zeros() as usize];
             hit &= hit - 1;
+            settled += 1;
             let Some(sent) = self.sent.get_mut((serial - self.first) as usize) else { continue };
             sent.fate = Fate::Settled;
             self.acked.bytes += u64::from(sent.bytes);
@@ -298,6 +293,7 @@ impl Settlement<'_> {
             }
             self.newest_acked.note(serial, sent.sent_at);
         }
+        settled
     }
 }
 
@@ -322,13 +318,11 @@ const fn block_of(chunk: u64) -> GroupIndex {
 }
 
 /// The bits of block `number` that lie in `range`.
-const fn mask_in(number: u64, range: ChunkRange) -> u128 {
+const fn mask_in(number: u64, range: ChunkRange) -> u64 {
     let base = number * BLOCK;
     let inside = range.intersection(ChunkRange::new(base, base + BLOCK));
     if inside.is_empty() {
         return 0;
     }
-    let count = inside.count() as u32;
-    let ones = if count == 128 { u128::MAX } else { (1u128 << count) - 1 };
-    ones << (inside.start() - base)
+    (u64::MAX >> (BLOCK - inside.count())) << (inside.start() - base)
 }

@@ -387,7 +387,9 @@ impl Upload {
         if self.disproved.intersects(range) {
             self.disproved = self.disproved.runs().filter(|groups| !groups.intersects(range)).collect();
         }
-        self.resend.retain(|lost| !range.contains(lost.chunk));
+        if !self.resend.is_empty() {
+            self.resend.retain(|lost| !range.contains(lost.chunk));
+        }
         self.delay = Some(delay);
     }
 

@@ -58,20 +58,19 @@ impl GroupNodes {
         self.hashes.resize(self.node_count() * self.function.len(), 0);
         self.put_layer(0, &hashes[..chunks.len()]);
         for layer in 1..=chunks.len().ilog2() {
-            self.fill_layer(layer);
+            self.fill_layer(layer, &mut hashes);
         }
         true
     }
 
-    /// Computes the nodes of `layer` inside the group from the layer below, which is known.
-    fn fill_layer(&mut self, layer: u32) {
-        let mut hashes = [Hash::zero(self.function); MAX_CHUNKS / 2];
+    /// Computes the nodes of `layer` inside the group from the layer below, which is known, in the room of `hashes`.
+    fn fill_layer(&mut self, layer: u32, hashes: &mut [Hash]) {
         let len = self.function.len();
         let at = |offset: usize| self.hashes.get(place(layer - 1, offset) * len..).and_then(|hash| hash.get(..len));
         let count = self.chunks.count() as usize >> layer;
         let pairs: ArrayVec<[&[u8]; 2], { MAX_CHUNKS / 2 }> =
             (0..count).map_while(|node| Some([at(2 * node)?, at(2 * node + 1)?])).collect();
-        self.function.node_many(&pairs, &mut hashes);
+        self.function.node_many(&pairs, hashes);
         let count = pairs.len();
         drop(pairs);
         self.put_layer(layer, &hashes[..count]);

@@ -99,7 +99,11 @@ impl Swarm {
         match messages.next() {
             Some(Ok(message)) => {
                 self.count_received(message.message_type(), messages.offset() - begin);
-                came.acks |= matches!(message, Message::Ack { .. });
+                if let Message::Ack { range, delay } = message {
+                    came.acks = true;
+                    self.on_ack(cx, slot, range, delay);
+                    return Ok(());
+                }
                 if let Message::Request(range) = message {
                     came.refused |= !self.on_request(cx, slot, range);
                 }
@@ -158,9 +162,7 @@ impl Swarm {
         if matches!(message, Message::PexReq | Message::PexResV4(_) | Message::PexResV6(_) | Message::PexResCert(_)) {
             return self.on_exchange(cx, slot, message);
         }
-        let clip = self.content.geometry().map(Geometry::all);
         let limits = &cx.config.limits;
-        let runs = limits.availability_runs;
         let Some(peer) = self.established_mut(slot) else { return Ok(()) };
         match *message {
             Message::Have(range) => {
@@ -172,12 +174,6 @@ impl Swarm {
                     }
                 }
                 self.on_peer_has(cx.now, slot, range, limits);
-            }
-            Message::Ack { range, delay } => {
-                if let Some(upload) = &mut peer.upload {
-                    upload.on_ack(range, delay);
-                    peer.acked.add(range, clip, runs);
-                }
             }
             Message::Cancel(range) => {
                 if let Some(upload) = &mut peer.upload {
@@ -193,10 +189,20 @@ impl Swarm {
                 self.release_peer(slot);
             }
             Message::Unchoke => peer.choked = false,
-            // A HANDSHAKE and a REQUEST were dealt with before; live messages are not offered in option 8.
+            // A HANDSHAKE, a REQUEST and an ACK were dealt with before; live messages are not offered in option 8.
             _ => {}
         }
         Ok(())
+    }
+
+    /// Takes in an ACK: of what was sent, and nothing else.
+    fn on_ack(&mut self, cx: &Cx<'_>, slot: PeerSlot, range: ChunkRange, delay: u64) {
+        let clip = self.content.geometry().map(Geometry::all);
+        let Some(peer) = self.established_mut(slot) else { return };
+        if let Some(upload) = &mut peer.upload {
+            upload.on_ack(range, delay);
+            peer.acked.add(range, clip, cx.config.limits.availability_runs);
+        }
     }
 
     /// Takes in a REQUEST; returns whether all of it may be answered.
