@@ -1,6 +1,7 @@
 //! Values by group, for the groups being worked on.
 
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 
 use slab::Slab;
 
@@ -88,6 +89,28 @@ impl<T> GroupMap<T> {
         place
     }
 
+    /// Makes `value` that of `group`, which is found faster from now on; returns the one before.
+    pub(crate) fn insert(&mut self, group: GroupIndex, value: T) -> Option<T> {
+        let (place, before) = match self.places.entry(group) {
+            Entry::Occupied(held) => (*held.get(), Some(core::mem::replace(&mut self.values[*held.get()], value))),
+            Entry::Vacant(free) => (*free.insert(self.values.insert(value)), None),
+        };
+        self.recent[Self::slot(group)] = (group, place);
+        before
+    }
+
+    /// Removes the value of `group` if `leaves` says so.
+    pub(crate) fn remove_if(&mut self, group: GroupIndex, leaves: impl FnOnce(&mut T) -> bool) -> Option<T> {
+        let Entry::Occupied(held) = self.places.entry(group) else { return None };
+        let value = self.values.get_mut(*held.get())?;
+        if !leaves(value) {
+            return None;
+        }
+        let place = held.remove();
+        self.recent[Self::slot(group)] = (group, NOWHERE);
+        self.values.try_remove(place)
+    }
+
     pub(crate) fn remove(&mut self, group: GroupIndex) -> Option<T> {
         let place = self.places.remove(&group)?;
         self.recent[Self::slot(group)] = (group, NOWHERE);
@@ -134,6 +157,12 @@ mod tests {
             for (kind, number, value) in steps {
                 let group = GroupIndex::new(number);
                 match kind {
+                    0 if value % 3 == 0 => {
+                        let leaves = |held: &mut u8| *held & 1 == 0;
+                        let expected = twin.remove(&group).filter(|&held| leaves(&mut { held }) || twin.insert(group, held).is_some());
+                        prop_assert_eq!(map.remove_if(group, leaves), expected);
+                    }
+                    1 if value % 3 == 0 => prop_assert_eq!(map.insert(group, value), twin.insert(group, value)),
                     0 => prop_assert_eq!(map.remove(group), twin.remove(&group)),
                     1 => prop_assert_eq!(
                         *map.get_or_insert_with(group, || value),

@@ -96,11 +96,12 @@ impl GroupNodes {
     /// The hash of `bin`, if it is known and a node of this group.
     #[inline]
     pub fn get(&self, bin: Bin) -> Option<&[u8]> {
-        let index = self.index(bin)?;
-        if self.known >> index & 1 == 0 {
+        // A number is that of one bin only, and only nodes of this group are known.
+        let index = bin.number().checked_sub(self.chunks.start() << 1)?;
+        if index >= u64::from(u64::BITS) || self.known >> index & 1 == 0 {
             return None;
         }
-        let len = self.function.len();
+        let (index, len) = (index as usize, self.function.len());
         self.hashes.get(index * len..(index + 1) * len)
     }
 

@@ -52,23 +52,20 @@ impl GroupCache {
 
     /// Keeps `cached` as the bytes of `group`; at most `limit` groups are kept, at least one.
     pub(crate) fn keep(&mut self, group: GroupIndex, cached: CachedGroup, limit: usize) {
-        self.groups.remove(group);
-        while self.groups.len() >= limit.max(1) {
+        self.serial += 1;
+        self.groups.insert(group, Entry { group: cached, serial: self.serial, used: false });
+        while self.groups.len() > limit.max(1) {
             let Some((oldest, serial)) = self.queue.pop_front() else { break };
-            match self.groups.get_mut(oldest) {
-                Some(entry) if entry.serial != serial => {}
-                Some(entry) if entry.used => {
-                    entry.used = false;
-                    self.queue.push_back((oldest, serial));
-                }
-                _ => {
-                    self.groups.remove(oldest);
-                }
+            let mut spared = false;
+            self.groups.remove_if(oldest, |entry| {
+                let same = entry.serial == serial;
+                spared = same && core::mem::take(&mut entry.used);
+                same && !spared
+            });
+            if spared {
+                self.queue.push_back((oldest, serial));
             }
         }
-        self.serial += 1;
-        let serial = self.serial;
-        self.groups.get_or_insert_with(group, || Entry { group: cached, serial, used: false });
         self.queue.push_back((group, self.serial));
         if self.queue.len() > 2 * limit.max(1) {
             let groups = &self.groups;
