@@ -96,14 +96,26 @@ impl Swarm {
     ) -> Result<(), Misbehaviour> {
         came.more = true;
         let begin = messages.offset();
+        let Some((range, delay)) = messages.next_ack() else { return self.on_any(cx, slot, messages, came) };
+        self.count_received(MessageType::Ack, messages.offset() - begin);
+        came.acks = true;
+        self.on_ack(cx, slot, range, delay);
+        Ok(())
+    }
+
+    /// Handles a message that is no ACK either.
+    #[inline(never)]
+    fn on_any(
+        &mut self,
+        cx: &mut Cx<'_>,
+        slot: PeerSlot,
+        messages: &mut Messages<'_>,
+        came: &mut Came,
+    ) -> Result<(), Misbehaviour> {
+        let begin = messages.offset();
         match messages.next() {
             Some(Ok(message)) => {
                 self.count_received(message.message_type(), messages.offset() - begin);
-                if let Message::Ack { range, delay } = message {
-                    came.acks = true;
-                    self.on_ack(cx, slot, range, delay);
-                    return Ok(());
-                }
                 if let Message::Request(range) = message {
                     came.refused |= !self.on_request(cx, slot, range);
                 }

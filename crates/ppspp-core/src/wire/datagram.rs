@@ -5,6 +5,7 @@ use core::iter::FusedIterator;
 
 use thiserror::Error;
 
+use super::chunk_spec::read_range;
 use super::cursor::Cursor;
 use super::error::WireError;
 use super::message::{DataMessage, IntegrityMessage, Message, MessageType};
@@ -54,6 +55,19 @@ impl<'a> Messages<'a> {
     #[inline]
     pub(crate) const fn is_over(&self) -> bool {
         self.failed || self.cursor.is_empty()
+    }
+
+    /// The next message if it is an ACK that can be read, as its run and delay sample: many come together, and a [`Message`]
+    /// is long.
+    #[inline]
+    pub(crate) fn next_ack(&mut self) -> Option<(ChunkRange, u64)> {
+        let mut cursor = self.cursor.clone();
+        if self.failed || MessageType::from_code(*cursor.at_most(CODE_LEN).first()?)? != MessageType::Ack {
+            return None;
+        }
+        let ack = (read_range(&mut cursor, &self.format).ok()?, cursor.u64("delay sample").ok()?);
+        self.cursor = cursor;
+        Some(ack)
     }
 
     /// Where the next message begins, in bytes after the channel id.
