@@ -116,6 +116,7 @@ impl<S: ChunkSource> Writer<'_, S> {
         // The size of the datagram that the pacer holds back.
         let mut unpaced = None;
         let sizes = Sizes::new(&self.path);
+        let announced_end = self.known.iter().map(|map| map.as_set().end()).fold(0, u64::max);
         let mut hashes = Hashes::new();
         let stopped = loop {
             if batch.datagrams >= self.path.max_datagrams {
@@ -129,7 +130,7 @@ impl<S: ChunkSource> Writer<'_, S> {
                 self.upload.skip(next);
                 continue;
             };
-            self.choose_hashes(next, &mut hashes);
+            self.choose_hashes(next, announced_end, &mut hashes);
             let size = sizes.data_len(payload.len(), hashes.len());
             let flying = self.upload.in_flight.bytes();
             if flying > 0 && flying + size as u64 > window {
@@ -166,7 +167,9 @@ impl<S: ChunkSource> Writer<'_, S> {
     }
 
     /// Sets `hashes` to those that must accompany `next`: peaks for a newcomer, then uncles, without those sent ahead.
-    fn choose_hashes(&self, next: NextChunk, hashes: &mut Hashes) {
+    ///
+    /// Nothing was announced from `announced_end` on.
+    fn choose_hashes(&self, next: NextChunk, announced_end: u64, hashes: &mut Hashes) {
         hashes.clear();
         let upload = &*self.upload;
         let sent = upload.sent_beside(next);
@@ -180,7 +183,10 @@ impl<S: ChunkSource> Writer<'_, S> {
             !disproved && (acked.intersects(range) || have.intersects(range) && !upload.is_doubted(range))
         };
         // What was announced matters within half of what the run says, and where nothing was, nothing was in a part of it.
-        let ask = sent.is_none_or(|sent| announced(aligned_around(next.chunk, sent / 2)));
+        let ask = sent.is_none_or(|sent| {
+            let half = aligned_around(next.chunk, sent / 2);
+            half.start() < announced_end && announced(half)
+        });
         let knows = |range: ChunkRange| sent.is_some_and(|sent| range.count() >= sent) || ask && announced(range);
         // RFC 7574 §5.6.2: the first DATA to a newcomer brings all peaks.
         let newcomer = sent.is_none() && (disproved || self.known.iter().all(|map| map.as_set().is_empty()));

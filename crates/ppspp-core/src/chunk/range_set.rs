@@ -166,7 +166,7 @@ impl RangeSet {
     /// Whether any chunk of `range` is in the set.
     pub fn intersects(&self, range: ChunkRange) -> bool {
         // What is asked for most often lies past everything.
-        if self.runs.last().is_none_or(|last| last.end() <= range.start()) {
+        if self.end() <= range.start() {
             return false;
         }
         let after = self.runs.partition_point(|run| run.end() <= range.start());
@@ -191,6 +191,11 @@ impl RangeSet {
     /// The runs in ascending order; none is empty, and no two touch.
     pub fn runs(&self) -> impl DoubleEndedIterator<Item = ChunkRange> + ExactSizeIterator + Clone {
         self.runs.iter().copied()
+    }
+
+    /// The position after the last chunk, 0 without any.
+    pub fn end(&self) -> u64 {
+        self.runs.last().map_or(0, |run| run.end())
     }
 
     /// The whole run that holds `chunk`: the biggest complete interval around it (RFC 7574 §4.3.1).

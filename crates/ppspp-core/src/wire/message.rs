@@ -258,7 +258,11 @@ impl<'a> IntegrityMessage<'a> {
         check_digest(MessageType::Integrity, self.hash, format.hash_len())?;
         out.push(MessageType::Integrity.code());
         write_node(self.node, format, out)?;
-        out.extend_from_slice(self.hash);
+        // A length known when compiling spares the call for the usual one.
+        match <&[u8; 32]>::try_from(self.hash) {
+            Ok(hash) => out.extend_from_slice(hash),
+            Err(_) => out.extend_from_slice(self.hash),
+        }
         Ok(())
     }
 }
