@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use crate::channel::run::Stretch;
 use crate::chunk::{ChunkIndex, ChunkRange, GroupIndex, GroupMap};
 use crate::time::Instant;
 
@@ -40,6 +41,16 @@ struct Block {
     number: u64,
     flying: u64,
     serials: Box<[Serial; BLOCK as usize]>,
+}
+
+impl Block {
+    /// An empty block, one of those that are spare if there are any.
+    fn take(spare: &mut Vec<Self>, number: u64) -> Self {
+        match spare.pop() {
+            Some(block) => Self { number, ..block },
+            None => Self { number, flying: 0, serials: Box::new([0; BLOCK as usize]) },
+        }
+    }
 }
 
 /// A chunk that was lost.
@@ -146,15 +157,49 @@ impl InFlight {
         });
         let spare = &mut self.spare;
         let number = chunk.value() / BLOCK;
-        let block = self.blocks.get_or_insert_with(GroupIndex::new(number), || match spare.pop() {
-            Some(block) => Block { number, ..block },
-            None => Block { number, flying: 0, serials: Box::new([0; BLOCK as usize]) },
-        });
+        let block = self.blocks.get_or_insert_with(GroupIndex::new(number), || Block::take(spare, number));
         let bit = chunk.value() % BLOCK;
         block.flying |= 1 << bit;
         block.serials[bit as usize] = serial;
         self.bytes += u64::from(bytes);
         self.chunks += 1;
+    }
+
+    /// Whether a chunk of `stretch` is in flight.
+    pub(crate) fn intersects(&self, stretch: Stretch) -> bool {
+        let numbers = stretch.first / BLOCK..;
+        let flying = |number: u64| self.blocks.get(GroupIndex::new(number)).map_or(0, |block| block.flying);
+        numbers.zip(stretch.bits).any(|(number, bits)| bits != 0 && flying(number) & bits != 0)
+    }
+
+    /// Records that the chunks of `stretch` leave, in this order, in datagrams of `bytes` each.
+    pub(crate) fn on_stretch_sent(&mut self, stretch: Stretch, bytes: u32, now: Instant, again: bool) {
+        debug_assert!(!self.intersects(stretch), "a chunk flies once at a time (R16)");
+        for (number, bits) in (stretch.first / BLOCK..).zip(stretch.bits).filter(|&(_, bits)| bits != 0) {
+            let Self { sent, spare, .. } = self;
+            let mut serial = self.first + sent.len() as u64;
+            let block = self.blocks.get_or_insert_with(GroupIndex::new(number), || Block::take(spare, number));
+            block.flying |= bits;
+            let mut left = bits;
+            while left != 0 {
+                let bit = left.trailing_zeros();
+                left &= left - 1;
+                block.serials[bit as usize] = serial;
+                serial += 1;
+                sent.push_back(Transmission {
+                    chunk: number * BLOCK + u64::from(bit),
+                    bytes,
+                    fate: Fate::Flying,
+                    repeated: false,
+                    again,
+                    sent_at: now,
+                    first_sent_at: now,
+                });
+            }
+            let count = bits.count_ones();
+            self.bytes += u64::from(bytes) * u64::from(count);
+            self.chunks += count as usize;
+        }
     }
 
     /// Settles the chunks of `range` that are in flight; others are not ours to judge (R5).

@@ -1,11 +1,13 @@
 //! Writes DATA datagrams for one peer, as many of one size as can leave together.
 
 use arrayvec::ArrayVec;
+use core::iter;
 use core::num::NonZeroUsize;
 
 use alloc::vec::Vec;
 
 use crate::availability::PeerMap;
+use crate::channel::run::Stretch;
 use crate::channel::upload::{NextChunk, Upload};
 use crate::chunk::{Bin, ChunkIndex, ChunkRange, Geometry};
 use crate::integrity::{MAX_PROOF, peaks_needed, push_uncles};
@@ -74,13 +76,16 @@ struct Sizes {
     overhead: usize,
     /// Bytes of each hash in it.
     integrity: usize,
+    /// Bytes of one with a whole chunk and no hash.
+    plain: usize,
     mtu: usize,
 }
 
 impl Sizes {
     const fn new(path: &Path) -> Self {
         let overhead = CHANNEL_ID_LEN + path.format.data_overhead();
-        Self { overhead, integrity: path.format.integrity_len(), mtu: path.mtu }
+        let plain = overhead + path.format.chunk_size().bytes() as usize;
+        Self { overhead, integrity: path.format.integrity_len(), plain, mtu: path.mtu }
     }
 
     /// Bytes of a datagram with one chunk of `payload` bytes and so many hashes.
@@ -119,6 +124,12 @@ impl<S: ChunkSource> Writer<'_, S> {
         let announced_end = self.known.iter().map(|map| map.as_set().end()).fold(0, u64::max);
         let mut hashes = Hashes::new();
         let stopped = loop {
+            if let Some(stretch) = self.upload.stretch() {
+                let bytes = budget.min(window.saturating_sub(self.upload.in_flight.bytes()));
+                let written = self.write_stretch(stretch, batch.room(sizes.plain, &self.path, bytes), now, buf);
+                batch.add_many(written, sizes.plain);
+                budget -= (written * sizes.plain) as u64;
+            }
             if batch.datagrams >= self.path.max_datagrams {
                 break Blocked::No;
             }
@@ -201,6 +212,40 @@ impl<S: ChunkSource> Writer<'_, S> {
         }
     }
 
+    /// Writes the chunks of `stretch`, at most `most` and only whole ones; returns how many.
+    fn write_stretch(&mut self, stretch: Stretch, most: usize, now: Instant, buf: &mut Vec<u8>) -> usize {
+        let Sizes { plain: size, .. } = Sizes::new(&self.path);
+        let mut written = Stretch { bits: [0; 2], ..stretch };
+        let mut count = 0;
+        'stretch: for ((first, mut left), done) in
+            (stretch.first..).step_by(64).zip(stretch.bits).zip(&mut written.bits)
+        {
+            while left != 0 {
+                let chunk = ChunkIndex::new(first + u64::from(left.trailing_zeros()));
+                let payload = self.source.chunk(chunk).filter(|payload| count < most && self.is_whole(payload));
+                let Some(payload) = payload else { break 'stretch };
+                let data = DataMessage { chunk, timestamp: now.as_micros(), payload };
+                if !write_data_datagram(buf, size, self.path.channel, &self.path.format, iter::empty(), data) {
+                    break 'stretch;
+                }
+                *done |= left & left.wrapping_neg();
+                left &= left - 1;
+                count += 1;
+            }
+        }
+        if count > 0 {
+            self.stats.chunks_sent += count as u64;
+            self.stats.content_bytes_sent += count as u64 * u64::from(self.geometry.chunk_size().bytes());
+            self.upload.ahead = None;
+            self.upload.on_stretch_sent(written, size as u32, now);
+        }
+        count
+    }
+
+    fn is_whole(&self, payload: &[u8]) -> bool {
+        payload.len() == self.geometry.chunk_size().bytes() as usize
+    }
+
     /// Writes one datagram; returns whether that could be done.
     fn write_one(
         &mut self,
@@ -274,6 +319,24 @@ impl Batch {
     /// Whether a datagram of `size` bytes can join: none may be longer than the first.
     fn takes(&self, size: usize, path: &Path) -> bool {
         self.segment.is_none_or(|segment| size <= segment.get() && self.bytes + size <= path.max_bytes)
+    }
+
+    /// How many datagrams of `size` bytes can join and leave at once, of which `bytes` may leave.
+    fn room(&self, size: usize, path: &Path, bytes: u64) -> usize {
+        if self.segment.is_some_and(|segment| segment.get() != size) || size > path.mtu {
+            return 0;
+        }
+        let bytes = bytes.min(path.max_bytes.saturating_sub(self.bytes) as u64);
+        (path.max_datagrams.saturating_sub(self.datagrams)).min(bytes as usize / size)
+    }
+
+    /// Counts `count` datagrams of `size` bytes for which there was room.
+    fn add_many(&mut self, count: usize, size: usize) {
+        self.datagrams += count;
+        self.bytes += count * size;
+        if count > 0 {
+            self.segment = NonZeroUsize::new(size);
+        }
     }
 
     /// Counts a datagram of `size` bytes; returns whether it must be the last.

@@ -37,6 +37,13 @@ const RULER: [u128; LAYERS] = {
     masks
 };
 
+/// Chunks in the order of their numbers: those from `first` on, which is a multiple of 64, whose bits are set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Stretch {
+    pub(crate) first: u64,
+    pub(crate) bits: [u64; 2],
+}
+
 /// Part of an aligned run, sent so that chunks that need equally many hashes leave together, most hashes first.
 ///
 /// The first chunk brings the hashes from its layer up; the one at half the run then needs one layer fewer, the
@@ -84,6 +91,28 @@ impl Run {
             }
             self.layer = self.layer.checked_sub(1)?;
         }
+    }
+
+    /// What is to be sent next if it needs no hashes, as the second half of a run: the chunks whose left neighbours, which
+    /// brought them, were sent.
+    pub(crate) fn stretch(&self) -> Option<Stretch> {
+        if self.todo & !RULER[0] != 0 {
+            return None;
+        }
+        let ready = self.todo & self.sent << 1;
+        let unready = self.todo & !ready;
+        let before = if unready == 0 { u128::MAX } else { (1 << unready.trailing_zeros()) - 1 };
+        // A run is aligned: one that does not begin at a multiple of 64 ends before the next.
+        let bits = (ready & before) << (self.base % 64);
+        (bits != 0).then_some(Stretch { first: self.base - self.base % 64, bits: [bits as u64, (bits >> 64) as u64] })
+    }
+
+    /// Notes that a part of [`Run::stretch`] was sent.
+    pub(crate) const fn on_stretch_sent(&mut self, sent: Stretch) {
+        let [low, high] = sent.bits;
+        let bits = (low as u128 | (high as u128) << 64) >> (self.base % 64);
+        self.todo &= !bits;
+        self.sent |= bits;
     }
 
     /// Notes that `chunk` was sent.
@@ -175,6 +204,35 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_stretch_is_what_would_leave_next_without_hashes(
+            start in 0u64..300, count in 1u64..200, length in 4u32..=7, lost in any::<u128>(),
+        ) {
+            let (mut run, _) = Run::split_from(ChunkRange::new(start, start + count), RunLength(1 << length));
+            for step in 0.. {
+                if let Some(stretch) = run.stretch() {
+                    let mut twin = run.clone();
+                    for offset in 0..128_u64 {
+                        if stretch.bits[offset as usize / 64] >> (offset % 64) & 1 == 1 {
+                            let chunk = ChunkIndex::new(stretch.first + offset);
+                            prop_assert_eq!((twin.next(), twin.sent_beside(chunk)), (Some(chunk), Some(2)));
+                            twin.on_sent(chunk);
+                        }
+                    }
+                    let next = twin.next();
+                    prop_assert!(next.is_none_or(|chunk| twin.sent_beside(chunk) != Some(2)));
+                    run.on_stretch_sent(stretch);
+                    prop_assert_eq!((run.todo, run.sent), (twin.todo, twin.sent));
+                }
+                let Some(chunk) = run.next() else { break };
+                if lost >> step & 1 == 1 {
+                    run.cancel(ChunkRange::single(chunk));
+                } else {
+                    run.on_sent(chunk);
+                }
+            }
+        }
+
         #[test]
         fn what_was_sent_beside_a_chunk_is_found(
             start in 0u64..300, count in 1u64..200, lost in any::<u128>(), distrusted in 0usize..128,

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use crate::channel::flow::Flow;
 use crate::channel::inflight::{Acked, InFlight, LostChunk};
-use crate::channel::run::{Run, RunLength};
+use crate::channel::run::{Run, RunLength, Stretch};
 use crate::channel::spread::Spread;
 use crate::chunk::{Bin, ChunkIndex, ChunkRange, RangeSet};
 use crate::congestion::{AckEvent, DelaySample, LossEvent};
@@ -364,6 +364,22 @@ impl Upload {
             run.on_sent(next.chunk);
         }
         self.in_flight.on_sent(next.chunk, bytes, now, next.first_sent_at, again);
+    }
+
+    /// What [`Upload::next`] would name next, one after another, as far as it needs no hashes.
+    pub(crate) fn stretch(&self) -> Option<Stretch> {
+        let run = self.run.as_ref().filter(|_| self.resend.is_empty())?;
+        run.stretch().filter(|&stretch| !self.in_flight.intersects(stretch))
+    }
+
+    /// Records that a part of [`Upload::stretch`], not an empty one, leaves in datagrams of `bytes` each.
+    pub(crate) fn on_stretch_sent(&mut self, sent: Stretch, bytes: u32, now: Instant) {
+        let Some(run) = &mut self.run else { return };
+        if self.in_flight.chunks() == 0 {
+            self.flow.progress_at = now;
+        }
+        run.on_stretch_sent(sent);
+        self.in_flight.on_stretch_sent(sent, bytes, now, run.again);
     }
 
     /// How many chunks the smallest aligned run around `chunk` has that the peer will know the hash over, and those over

@@ -183,6 +183,8 @@ impl<'a> Source<'a> {
 }
 
 impl ChunkSource for Source<'_> {
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "asked for every chunk, and small where it is")]
     fn chunk(&self, chunk: ChunkIndex) -> Option<&[u8]> {
         let cached = self.cached(self.geometry.group_of(chunk))?;
         let place = chunk.value() & ((1 << self.geometry.group_layer()) - 1);
