@@ -371,3 +371,105 @@ const fn mask_in(number: u64, range: ChunkRange) -> u64 {
     }
     (u64::MAX >> (BLOCK - inside.count())) << (inside.start() - base)
 }
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const RTT: Duration = Duration::from_micros(40);
+    const BYTES: u32 = 10;
+
+    /// What [`InFlight`] is to do, without an index: (chunk, when it was sent, whether it flies), by serial.
+    #[derive(Default)]
+    struct Twin {
+        sent: Vec<(u64, Instant, bool)>,
+        gone: usize,
+        /// Serials, in ascending order.
+        acked: Vec<usize>,
+    }
+
+    impl Twin {
+        fn flies(&self, chunk: u64) -> bool {
+            self.sent.iter().any(|&(sent, _, flies)| flies && sent == chunk)
+        }
+
+        fn ack(&mut self, range: ChunkRange) {
+            for (serial, (chunk, _, flies)) in self.sent.iter_mut().enumerate() {
+                if *flies && range.contains(ChunkIndex::new(*chunk)) {
+                    *flies = false;
+                    self.acked.push(serial);
+                }
+            }
+            self.acked.sort_unstable();
+        }
+
+        fn take_lost(&mut self) -> Vec<u64> {
+            let mut lost = Vec::new();
+            while let Some((chunk, sent_at, flies)) = self.sent.get_mut(self.gone) {
+                let overtaken = self.acked.iter().filter(|&&serial| serial > self.gone).count() >= LOSS_THRESHOLD;
+                let newest = self.acked.last().copied();
+                let (chunk, sent_at, flew) = (*chunk, *sent_at, core::mem::take(flies));
+                let late = newest.is_some_and(|newest| sent_at + RTT / 4 < self.sent[newest].1);
+                if flew && !overtaken && !late {
+                    self.sent[self.gone].2 = true;
+                    break;
+                }
+                lost.extend(flew.then_some(chunk));
+                self.gone += 1;
+            }
+            lost
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_index_changes_nothing(steps in prop::collection::vec((0u8..5, 0u64..400, 1u64..70, any::<u64>()), 1..120)) {
+            let (mut in_flight, mut twin) = (InFlight::default(), Twin::default());
+            for (time, (kind, chunk, count, bits)) in steps.into_iter().enumerate() {
+                let now = Instant::from_micros(time as u64 * 3);
+                match kind {
+                    0 if !twin.flies(chunk) => {
+                        in_flight.on_sent(ChunkIndex::new(chunk), BYTES, now, None, false);
+                        twin.sent.push((chunk, now, true));
+                    }
+                    1 => {
+                        let first = chunk & !63;
+                        let mut bits = [bits, bits.rotate_left(9) & 0xff];
+                        for (half, word) in bits.iter_mut().enumerate() {
+                            let chunks = (0..64).map(|bit| (bit, first + 64 * half as u64 + bit));
+                            for (bit, chunk) in chunks.filter(|&(_, chunk)| twin.flies(chunk)).collect::<Vec<_>>() {
+                                prop_assert!(in_flight.contains(ChunkIndex::new(chunk)));
+                                *word &= !(1 << bit);
+                            }
+                            let left = *word;
+                            twin.sent.extend((0..64).filter(|bit| left >> bit & 1 == 1).map(|bit| (first + 64 * half as u64 + bit, now, true)));
+                        }
+                        in_flight.on_stretch_sent(Stretch { first, bits }, BYTES, now, false);
+                    }
+                    2 | 3 => {
+                        let mut acked = Acked::default();
+                        let before = in_flight.bytes();
+                        let range = ChunkRange::new(chunk, chunk + count);
+                        in_flight.on_ack(range, &mut acked);
+                        twin.ack(range);
+                        prop_assert_eq!(acked.bytes, before - in_flight.bytes());
+                    }
+                    _ => {
+                        let mut lost = Vec::new();
+                        in_flight.take_lost(RTT, &mut lost);
+                        let lost: Vec<u64> = lost.iter().map(|lost| lost.chunk.value()).collect();
+                        prop_assert_eq!(lost, twin.take_lost());
+                    }
+                }
+                let flying = twin.sent.iter().filter(|(.., flies)| *flies).count();
+                prop_assert_eq!((in_flight.chunks(), in_flight.bytes()), (flying, flying as u64 * u64::from(BYTES)));
+                prop_assert_eq!(in_flight.contains(ChunkIndex::new(chunk)), twin.flies(chunk));
+            }
+        }
+    }
+}
