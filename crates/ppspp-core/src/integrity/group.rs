@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use arrayvec::ArrayVec;
 
-use super::hash::copy_hash;
+use super::hash::{copy_hash, is_zero};
 use super::{Hash, HashFunction};
 use crate::chunk::{Bin, ChunkRange, Geometry, GroupIndex};
 
@@ -139,6 +139,44 @@ impl GroupNodes {
     #[inline]
     pub(super) const fn accept(&mut self, proposed: u64) {
         self.known |= proposed;
+    }
+
+    /// Climbs from the `place`-th chunk, which hashes to `leaf`, to the first known node, each step beside the next of
+    /// `along` from the last to the first: the order of RFC 7574 §5.4. Returns whether that node has the hash which
+    /// results; then all on the way and beside it are known.
+    ///
+    /// `None`, with nothing known that was not, unless these are just the hashes that it takes.
+    #[inline]
+    pub(super) fn prove(&mut self, place: u32, leaf: &Hash, along: &[(Bin, Hash)]) -> Option<bool> {
+        let len = self.function.len();
+        let (mut hash, mut above);
+        hash = leaf.as_slice();
+        let mut index = 2 * place as usize;
+        let mut sibling_at = 2;
+        let mut proven = 0;
+        for (bin, beside) in along.iter().rev() {
+            let (sibling, beside) = (index ^ sibling_at, beside.as_slice());
+            let named = bin.number() == (self.chunks.start() << 1) + sibling as u64 && sibling < self.node_count();
+            // R1: a node with content is never all-zero.
+            let sound = beside.len() == len && hash.len() == len && !is_zero(beside);
+            if !named || !sound || self.known >> index & 1 != 0 {
+                return None;
+            }
+            copy_hash(self.hashes.get_mut(index * len..(index + 1) * len)?, hash);
+            copy_hash(self.hashes.get_mut(sibling * len..(sibling + 1) * len)?, beside);
+            proven |= 1 << index | 1 << sibling;
+            above = if index < sibling { self.function.node(hash, beside) } else { self.function.node(beside, hash) };
+            hash = above.as_slice();
+            // The node above lies halfway between the two.
+            index = (index | sibling_at >> 1) & !sibling_at;
+            sibling_at <<= 1;
+        }
+        if self.known >> index & 1 == 0 {
+            return None;
+        }
+        let right = self.hashes.get(index * len..(index + 1) * len)? == hash;
+        self.known |= if right { proven } else { 0 };
+        Some(right)
     }
 
     /// The group hash, or for a group that the content's end cuts, the peaks inside it; left to right.

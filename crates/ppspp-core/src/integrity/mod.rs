@@ -13,6 +13,7 @@ mod early;
 mod group;
 mod hash;
 mod import;
+mod judging;
 mod open_group;
 mod page;
 mod peaks;
@@ -29,6 +30,7 @@ pub use builder::{BuildSpan, Incomplete, SpanError, SpanHasher, SpanNodes, TreeB
 pub use early::EarlyHashes;
 pub use group::{GroupNodes, SavedGroup};
 pub use hash::{Hash, HashFunction, MAX_HASH_LEN};
+pub use judging::Along;
 pub use open_group::OpenGroup;
 pub use page::PAGE_NODES;
 pub use peaks::{MAX_CLAIM_CANDIDATES, PeakClaim, PeaksError, root_from_peaks};

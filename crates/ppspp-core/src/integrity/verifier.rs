@@ -3,16 +3,10 @@
 use arrayvec::ArrayVec;
 use thiserror::Error;
 
-use super::early::Ticket;
-use super::hash::is_zero;
+use super::judging::Used;
 use super::open_group::{OpenGroup, full_mask, mask_of};
-use super::{
-    EarlyHashes, GroupNodes, Hash, HashFunction, MAX_HASH_LEN, MAX_PROOF, PeakClaim, PeaksError, Tree, TreeParams,
-};
+use super::{Along, EarlyHashes, GroupNodes, Hash, MAX_PROOF, PeakClaim, PeaksError, Tree, TreeParams};
 use crate::chunk::{Bin, ChunkIndex, ChunkRange, Geometry, GroupIndex, GroupMap, RangeSet};
-
-/// The hash of a node past the content's end, cut to the function's length.
-static EMPTY_NODE: [u8; MAX_HASH_LEN] = [0; MAX_HASH_LEN];
 
 /// What [`Verifier::check`] says of a chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,47 +55,14 @@ pub enum AdoptError {
     Wrong(ChunkIndex),
 }
 
-/// A step from a node to the one above it.
-struct Step<'e> {
-    bin: Bin,
-    sibling: Bin,
-    /// The hash of the sibling.
-    beside: &'e [u8],
-    /// What it is known by among the early hashes, unless it lies past the content's end.
-    ticket: Option<Ticket>,
-}
-
-impl Step<'_> {
-    /// The hash of the node above, if the node hashes to `hash`.
-    #[inline]
-    fn take(&self, function: HashFunction, hash: &Hash) -> Hash {
-        if self.bin.is_left() {
-            function.node(hash.as_slice(), self.beside)
-        } else {
-            function.node(self.beside, hash.as_slice())
-        }
-    }
-}
-
-/// A chunk's way up to the first verified node.
-///
-/// Too large to be moved for every chunk: filled in place.
-type Steps<'e> = ArrayVec<Step<'e>, MAX_PROOF>;
-
-/// The hashes beside that way, which are proven with it.
-type Used = ArrayVec<Ticket, MAX_PROOF>;
-
-/// The hashes of the bins on that way.
-type Path = ArrayVec<Hash, MAX_PROOF>;
-
 /// Verifies the chunks of one content against its root (RFC 7574 §5.2), and keeps what is proven.
 ///
 /// Nodes from the group level up live in a [`Tree`]; below, in the groups that are open. A chunk received in order
 /// costs about one leaf hash and one node hash.
 #[derive(Clone, Debug)]
 pub struct Verifier {
-    tree: Tree,
-    open: GroupMap<OpenGroup>,
+    pub(super) tree: Tree,
+    pub(super) open: GroupMap<OpenGroup>,
     /// Positions of the groups that are verified whole.
     closed: RangeSet,
     max_open_groups: usize,
@@ -166,19 +127,8 @@ impl Verifier {
         if let Some(verdict) = self.screen(chunk, payload.len()) {
             return verdict;
         }
-        self.check_with(chunk, payload.len(), early, &mut Used::new(), |params| params.function.leaf(payload))
-    }
-
-    /// [`Verifier::check`] for a payload of `len` bytes that was hashed already, as together with others by
-    /// [`HashFunction::digest_many`](super::HashFunction::digest_many), and whose place and length
-    /// [`Verifier::screen`] found nothing against. The hashes that it used are dropped.
-    pub fn check_hashed(&mut self, chunk: ChunkIndex, len: usize, leaf: &Hash, early: &mut EarlyHashes) -> Verdict {
-        let mut used = Used::new();
-        let verdict = self.check_with(chunk, len, early, &mut used, |_| *leaf);
-        if !used.is_empty() {
-            early.take_out(&used);
-        }
-        verdict
+        let leaf = |params: TreeParams| params.function.leaf(payload);
+        self.check_with(chunk, payload.len(), Along::NONE, early, &mut Used::new(), leaf)
     }
 
     /// Everything that can be said of a chunk without looking at its bytes; `None` means that its hash decides.
@@ -205,163 +155,11 @@ impl Verifier {
 
     /// Why no chunk of `group`, which is not open, is taken in.
     #[inline(never)]
-    fn screen_group(&self, group: GroupIndex) -> Option<Verdict> {
+    pub(super) fn screen_group(&self, group: GroupIndex) -> Option<Verdict> {
         if self.closed.contains(ChunkIndex::new(group.value())) {
             return Some(Verdict::AlreadyHave);
         }
         self.is_full().then_some(Verdict::TooManyOpenGroups)
-    }
-
-    /// Judges a chunk that is within the content and as long as it must be.
-    fn check_with(
-        &mut self,
-        chunk: ChunkIndex,
-        len: usize,
-        early: &EarlyHashes,
-        used: &mut Used,
-        leaf: impl Fn(TreeParams) -> Hash,
-    ) -> Verdict {
-        let Some(geometry) = self.tree.geometry() else { return Verdict::NeedsGeometry };
-        if let Some(verdict) = self.check_known(&geometry, chunk, len, &leaf) {
-            return verdict;
-        }
-        if self.tree.peaks().is_empty() {
-            self.learn_peaks(&geometry, early);
-        }
-        // The hashes come first: a chunk that cannot be judged yet is not worth hashing.
-        let mut steps = Steps::new();
-        let Some(anchor) = self.collect(&geometry, chunk, early, &mut steps) else { return Verdict::Missing };
-        if !self.prove(&geometry, chunk, &leaf(self.tree.params()), &steps, &anchor) {
-            return Verdict::Wrong;
-        }
-        if chunk == geometry.last_chunk() {
-            self.tree.set_last_len(len as u32);
-        }
-        // As many places as steps.
-        used.extend(steps.iter().filter_map(|step| step.ticket));
-        Verdict::Verified
-    }
-
-    /// Judges a chunk without any proof: that was verified before, or whose hash was proven along with another, as that
-    /// of every other chunk is. `None` if it takes a proof.
-    #[inline]
-    fn check_known(
-        &mut self,
-        geometry: &Geometry,
-        chunk: ChunkIndex,
-        len: usize,
-        leaf: impl Fn(TreeParams) -> Hash,
-    ) -> Option<Verdict> {
-        let group = geometry.group_of(chunk);
-        let Some(open) = self.open.get_mut(group) else { return self.screen_group(group) };
-        let bit = mask_of(open, chunk);
-        if open.have & bit != 0 {
-            return Some(Verdict::AlreadyHave);
-        }
-        let known = open.nodes.get(Bin::leaf(chunk)?)?;
-        if leaf(self.tree.params()).as_slice() != known {
-            return Some(Verdict::Wrong);
-        }
-        open.have |= bit;
-        if chunk == geometry.last_chunk() {
-            self.tree.set_last_len(len as u32);
-        }
-        Some(Verdict::Verified)
-    }
-
-    /// RFC 7574 §5.6.2: the peaks come ahead of the first chunk's hashes.
-    fn learn_peaks(&mut self, geometry: &Geometry, early: &EarlyHashes) {
-        let find = |bin| Some((bin, self.tree.node(bin).or_else(|| early.get(bin)).and_then(Hash::from_slice)?));
-        let peaks: Option<ArrayVec<_, MAX_PROOF>> = geometry.peaks().map(find).collect();
-        if let Some(peaks) = peaks {
-            // Peaks that do not fit the root are no more than hashes that prove nothing.
-            let _ = self.tree.set_geometry(*geometry, &peaks);
-        }
-    }
-
-    /// Collects the hashes that prove `chunk`; returns the verified hash they lead to, or `None` if one is missing.
-    fn collect<'e>(
-        &self,
-        geometry: &Geometry,
-        chunk: ChunkIndex,
-        early: &'e EarlyHashes,
-        steps: &mut Steps<'e>,
-    ) -> Option<Hash> {
-        let len = self.tree.params().function.len();
-        let group_layer = geometry.group_layer();
-        let group = geometry.group_of(chunk);
-        let nodes = self.open.get(group).map(OpenGroup::nodes);
-        // Below the group level the tree knows peaks alone, in the group that the content's end cuts.
-        let cut = geometry.group_chunks(group).count() < 1 << group_layer;
-        let mut bin = Bin::leaf(chunk)?;
-        let mut layer = 0;
-        loop {
-            let below = layer < group_layer;
-            let known = if below { nodes.and_then(|nodes| nodes.get(bin)) } else { None };
-            if let Some(known) = known.or_else(|| if below && !cut { None } else { self.node_above(bin) }) {
-                return Hash::from_slice(known);
-            }
-            let sibling = bin.sibling()?;
-            let step = if sibling.base_range().start() >= geometry.chunk_count() {
-                Step { bin, sibling, beside: EMPTY_NODE.get(..len)?, ticket: None }
-            } else {
-                // R1: a node with content is never all-zero.
-                let (ticket, beside) =
-                    early.look_up(sibling).filter(|(_, hash)| hash.len() == len && !is_zero(hash))?;
-                Step { bin, sibling, beside, ticket: Some(ticket) }
-            };
-            steps.try_push(step).ok()?;
-            bin = bin.parent()?;
-            layer += 1;
-        }
-    }
-
-    /// The hash of `bin` in the tree. Apart, since most ways end within a group.
-    #[inline(never)]
-    fn node_above(&self, bin: Bin) -> Option<&[u8]> {
-        self.tree.node(bin)
-    }
-
-    /// Hashes the way up along `steps` from `leaf`; if that leads to `anchor`, keeps the chunk and every node on the way
-    /// and beside it, and returns true.
-    fn prove(&mut self, geometry: &Geometry, chunk: ChunkIndex, leaf: &Hash, steps: &Steps<'_>, anchor: &Hash) -> bool {
-        let params = self.tree.params();
-        let group = geometry.group_of(chunk);
-        let mut begun = None;
-        let open = match self.open.get_mut(group) {
-            Some(open) => open,
-            None => begun.insert(OpenGroup::new(params, geometry, group)),
-        };
-        let below = usize::from(geometry.group_layer());
-        // The tree also wants the peaks and the nodes past the end, wherever they lie.
-        let to_tree = if self.tree.peaks().is_empty() { 0 } else { below };
-        let mut path = Path::new();
-        let mut proven = 0;
-        let mut hash = *leaf;
-        for (layer, step) in steps.iter().enumerate() {
-            if layer < below {
-                proven |= open.nodes.propose([(step.bin, hash.as_slice()), (step.sibling, step.beside)]);
-            }
-            if layer >= to_tree {
-                path.push(hash);
-            }
-            hash = step.take(params.function, &hash);
-        }
-        if hash != *anchor {
-            return false;
-        }
-        open.nodes.accept(proven);
-        open.have |= mask_of(open, chunk);
-        if let Some(open) = begun {
-            self.open.get_or_insert_with(group, || open);
-        }
-        for (step, hash) in steps.iter().skip(to_tree).zip(&path) {
-            self.tree.insert(step.bin, hash);
-            if let Some(beside) = Hash::from_slice(step.beside) {
-                self.tree.insert(step.sibling, &beside);
-            }
-        }
-        true
     }
 
     /// Whether `chunk` is verified.
@@ -985,8 +783,8 @@ mod tests {
             let len = content.chunk(index).len();
             let (leaf, other) = (HashFunction::Sha256.leaf(content.chunk(index)), HashFunction::Sha256.leaf(b""));
             assert_eq!(verifier.screen(chunk(index), len), None);
-            assert_eq!(verifier.check_hashed(chunk(index), len, &other, &mut early), Verdict::Wrong);
-            assert_eq!(verifier.check_hashed(chunk(index), len, &leaf, &mut early), Verdict::Verified);
+            assert_eq!(verifier.check_hashed(chunk(index), len, &other, Along::NONE, &mut early), Verdict::Wrong);
+            assert_eq!(verifier.check_hashed(chunk(index), len, &leaf, Along::NONE, &mut early), Verdict::Verified);
             assert!(early.is_empty() || index == 0, "used hashes are dropped, peaks may stay");
             assert_eq!(verifier.screen(chunk(index), len), Some(Verdict::AlreadyHave));
         }

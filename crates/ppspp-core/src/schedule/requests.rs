@@ -27,9 +27,6 @@ struct Asked {
     chunks: u32,
 }
 
-/// Whom which chunks of a group were asked of.
-pub(crate) type Owners = ArrayVec<(PeerSlot, BatchId, u32), MAX_ASKED>;
-
 /// The part of a group that is asked for. Entries overlap in the end game alone.
 #[derive(Debug, Default)]
 struct Record {
@@ -169,22 +166,34 @@ impl Requests {
         true
     }
 
-    /// Settles `chunks` of `group`, which are here: they are neither free nor asked for. Returns whom they were asked of.
-    pub(crate) fn settle(&mut self, geometry: &Geometry, group: GroupIndex, chunks: u32) -> Owners {
-        let mut owners = Owners::new();
+    /// Settles `chunks` of `group`, which are here: they are neither free nor asked for. Tells `on_owner` whom they were
+    /// asked of.
+    #[inline]
+    pub(crate) fn settle(
+        &mut self,
+        geometry: &Geometry,
+        group: GroupIndex,
+        chunks: u32,
+        mut on_owner: impl FnMut(PeerSlot, BatchId, u32),
+    ) {
         let mut unasked = chunks;
-        if let Some(record) = self.records.get_mut(group) {
-            for asked in record.asked.iter_mut().filter(|asked| asked.chunks & chunks != 0) {
-                owners.push((asked.peer, asked.batch, asked.chunks & chunks));
+        if let Some(Record { asked }) = self.records.get_mut(group) {
+            let mut done = false;
+            for asked in asked.iter_mut().filter(|asked| asked.chunks & chunks != 0) {
+                on_owner(asked.peer, asked.batch, asked.chunks & chunks);
                 unasked &= !asked.chunks;
                 asked.chunks &= !chunks;
+                done |= asked.chunks == 0;
             }
-            self.sweep(group);
+            if done {
+                self.sweep(group);
+            }
         }
-        for run in bit_runs(geometry.group_chunks(group).start(), unasked) {
-            self.unwant(geometry, run);
+        if unasked != 0 {
+            for run in bit_runs(geometry.group_chunks(group).start(), unasked) {
+                self.unwant(geometry, run);
+            }
         }
-        owners
     }
 
     /// Takes back what of `range` was asked of `peer`: it is free, unless another is asked for it too. Returns the runs
@@ -315,9 +324,9 @@ mod tests {
         assert!(!requests.has_room(group));
         assert_eq!(requests.ask(&geometry, single(10), 99, BatchId(0)), 0);
         assert!(requests.free().contains(ChunkIndex::new(10)), "it stays free");
-        requests.settle(&geometry, group, 1 << 3);
+        requests.settle(&geometry, group, 1 << 3, |_, _, _| {});
         assert!(!requests.has_room(group), "a run may fall into two batches");
-        requests.settle(&geometry, group, 1 << 4);
+        requests.settle(&geometry, group, 1 << 4, |_, _, _| {});
         assert!(requests.has_room(group));
     }
 
@@ -328,7 +337,7 @@ mod tests {
         requests.want(&geometry, ChunkRange::new(0, 32));
         let version = requests.version();
         requests.ask(&geometry, ChunkRange::new(0, 32), 1, BatchId(0));
-        requests.settle(&geometry, GroupIndex::new(0), 1 << 5);
+        requests.settle(&geometry, GroupIndex::new(0), 1 << 5, |_, _, _| {});
         assert_eq!(requests.version(), version);
         requests.release(&geometry, 1, ChunkRange::new(0, 4));
         assert_ne!(requests.version(), version);

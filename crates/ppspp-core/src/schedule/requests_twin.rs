@@ -141,7 +141,9 @@ impl Pair {
     fn settle(&mut self, range: ChunkRange) {
         let group = self.geometry.group_of(ChunkIndex::new(range.start()));
         let chunks = self.geometry.group_chunks(group);
-        let settled = self.real.settle(&self.geometry, group, mask(chunks, range));
+        let mut settled = Vec::new();
+        let on_owner = |peer, batch, bits| settled.push((peer, batch, bits));
+        self.real.settle(&self.geometry, group, mask(chunks, range), on_owner);
         let names: BTreeSet<Owner> = settled.iter().map(|&(peer, batch, _)| (peer, batch)).collect();
         assert_eq!(names.len(), settled.len(), "an owner is named twice");
         for chunk in chunks.intersection(range).iter().map(ChunkIndex::value) {

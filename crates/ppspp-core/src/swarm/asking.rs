@@ -297,17 +297,16 @@ impl Swarm {
         group: GroupIndex,
         chunks: u32,
     ) {
-        for &(owner, batch, chunks) in &self.requests.settle(geometry, group, chunks) {
-            let Some(peer) = self.peers.get_mut(owner as usize).and_then(|channel| channel.established_mut()) else {
-                continue;
-            };
-            let Some(download) = &mut peer.download else { continue };
+        let (requests, peers, wake) = (&mut self.requests, &mut self.peers, &mut self.wake);
+        requests.settle(geometry, group, chunks, |owner, batch, chunks| {
+            let peer = peers.get_mut(owner as usize).and_then(|channel| channel.established_mut());
+            let Some(download) = peer.and_then(|peer| peer.download.as_deref_mut()) else { return };
             download.on_settled(now, batch, u64::from(chunks.count_ones()), owner == slot);
             if owner != slot {
                 bit_runs(geometry.group_chunks(group).start(), chunks).for_each(|run| download.cancel(run));
-                self.wake.push(owner);
+                wake.push(owner);
             }
-        }
+        });
     }
 
     /// Frees what `slot` was asked for in vain, so that it is asked for again (R16); returns whether there was any.

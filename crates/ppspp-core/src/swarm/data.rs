@@ -3,13 +3,14 @@
 use alloc::vec::Vec;
 
 use crate::channel::{Arrival, Channel, PendingChunk, State};
-use crate::chunk::{ChunkIndex, Geometry};
+use crate::chunk::{Bin, ChunkIndex, Geometry};
 use crate::context::Cx;
 use crate::event::Misbehaviour;
-use crate::integrity::{AdoptError, Hash, PeakClaim, Verdict};
+use crate::integrity::{AdoptError, Along, Hash, PeakClaim, Verdict};
 use crate::schedule::PeerSlot;
 use crate::swarm::Swarm;
-use crate::swarm::gather::Waiting;
+use crate::swarm::gather::{Span, Waiting, free_later};
+use crate::time::Instant;
 
 impl Swarm {
     /// Takes in one chunk. `brought_hashes` tells whether INTEGRITY came in the same datagram.
@@ -56,10 +57,12 @@ impl Swarm {
                 return if brought_hashes { self.retry_pending(cx, slot) } else { Ok(()) };
             }
             if self.content.assembly.stage(cx.now, geometry, arrival.chunk, payload) {
-                self.gather(cx, Waiting { slot, arrival, len: payload.len(), brought_hashes });
+                let along = self.gathered.tie_hashes();
+                self.gather(cx, Waiting { slot, arrival, len: payload.len(), brought_hashes, along });
                 return Ok(());
             }
             // The same chunk waits already: whether it is good decides about this one.
+            self.free_hashes(cx, slot);
             self.judge_gathered(cx);
         }
         Ok(())
@@ -71,58 +74,73 @@ impl Swarm {
     /// again and again while newer requests wait behind it.
     #[inline(never)]
     fn is_expected(&self, geometry: &Geometry, slot: PeerSlot, chunk: ChunkIndex) -> bool {
-        let download = || self.peers[slot as usize].established().and_then(|peer| peer.download.as_deref());
         self.content.verifier.group_have(geometry.group_of(chunk)) != 0
             || chunk.value() >= geometry.chunk_count()
-            || download().is_some_and(|download| download.may_come_late(chunk))
+            || self.download(slot).is_some_and(|download| download.may_come_late(chunk))
     }
 
-    /// Judges chunks from the first of `waiting` on, as long as they are of one group and from one peer and there is
-    /// nothing to do between them. Returns how many were judged, and what the last one tells of the peer.
+    /// Judges chunks from the first of `waiting` on, as long as they are of one group and from one peer and are verified.
+    /// Returns how many were, and what is true of the one after these.
     ///
-    /// Their bytes lie in the assembly and hash to `leaves`.
+    /// Their bytes lie in the assembly and hash to `leaves`; `hashes` are those that came along.
     pub(super) fn judge_staged(
         &mut self,
         cx: &mut Cx<'_>,
         geometry: &Geometry,
-        waiting: &[Waiting],
+        waiting: &mut [Waiting],
         leaves: &[Hash],
-    ) -> (usize, Result<(), Misbehaviour>) {
-        let Some(&Waiting { slot, arrival, .. }) = waiting.first() else { return (0, Ok(())) };
+        hashes: &[(Bin, Hash)],
+    ) -> (usize, Verdict) {
+        let Some(&Waiting { slot, arrival, .. }) = waiting.first() else { return (0, Verdict::Verified) };
         let group = geometry.group_of(arrival.chunk);
-        let peer = self.peers.get_mut(slot as usize).and_then(Channel::established_mut);
-        let Some(download) = peer.and_then(|peer| peer.download.as_mut()) else {
-            // The channel ended meanwhile, and the hashes it brought are gone.
-            self.content.assembly.settle(group, geometry.bit_of(arrival.chunk), false);
-            return (1, Ok(()));
-        };
+        let same = |next: &&Waiting| next.slot == slot && geometry.group_of(next.arrival.chunk) == group;
+        let run = waiting.iter().take_while(same).count();
         let mut good = 0;
         let mut verdict = Verdict::Verified;
-        let pending = download.has_pending();
-        for (next, leaf) in waiting.iter().zip(leaves) {
-            if next.slot != slot || geometry.group_of(next.arrival.chunk) != group {
-                break;
-            }
-            verdict = self.content.verifier.check_hashed(next.arrival.chunk, next.len, leaf, &mut download.early);
-            if verdict != Verdict::Verified {
-                break;
-            }
-            good += 1;
-            if pending && next.brought_hashes {
-                break;
+        while good < run && verdict == Verdict::Verified {
+            let next = waiting[good..run].iter().zip(&leaves[good..]);
+            let next = next.map(|(next, leaf)| (next.arrival.chunk, leaf, next.along.of(hashes)));
+            good += self.content.verifier.check_run(group, next);
+            if good < run {
+                verdict = self.judge_alone(&mut waiting[good..], &leaves[good], hashes);
+                good += usize::from(verdict == Verdict::Verified);
             }
         }
         self.accept(cx, geometry, &waiting[..good]);
-        let judged = if verdict == Verdict::Verified { good } else { good + 1 };
-        let last = waiting[judged - 1];
-        let mut outcome = self.on_staged(cx, geometry, last, verdict);
-        if outcome.is_ok() && last.brought_hashes {
-            outcome = self.retry_pending(cx, slot);
-        }
-        (judged, outcome)
+        (good, verdict)
     }
 
-    /// Draws the conclusions of what was found out about a staged chunk, unless it was verified.
+    /// Judges the first chunk of `waiting` by all hashes there are of its peer.
+    fn judge_alone(&mut self, waiting: &mut [Waiting], leaf: &Hash, hashes: &[(Bin, Hash)]) -> Verdict {
+        let Some(&Waiting { slot, arrival: Arrival { chunk, at, .. }, len, along, .. }) = waiting.first() else {
+            return Verdict::Missing;
+        };
+        let peer = self.peers.get_mut(slot as usize).and_then(Channel::established_mut);
+        let Some(download) = peer.and_then(|peer| peer.download.as_mut()) else { return Verdict::Missing };
+        let (verifier, early) = (&mut self.content.verifier, &mut download.early);
+        let along = Along { hashes: along.of(hashes), at };
+        let verdict = verifier.check_hashed(chunk, len, leaf, along, early);
+        if verdict == Verdict::Missing && free_later(waiting, slot, hashes, early) {
+            return verifier.check_hashed(chunk, len, leaf, Along::NONE, early);
+        }
+        verdict
+    }
+
+    /// Draws the conclusions of what was found out about a staged chunk and what came with it.
+    pub(super) fn conclude(
+        &mut self,
+        cx: &mut Cx<'_>,
+        geometry: &Geometry,
+        waiting: Waiting,
+        verdict: Verdict,
+    ) -> Result<(), Misbehaviour> {
+        if verdict != Verdict::Verified {
+            self.on_staged(cx, geometry, waiting, verdict)?;
+        }
+        if waiting.brought_hashes { self.retry_pending(cx, waiting.slot) } else { Ok(()) }
+    }
+
+    /// Draws the conclusions of what was found out about a staged chunk that was not verified.
     fn on_staged(
         &mut self,
         cx: &Cx<'_>,
@@ -130,9 +148,6 @@ impl Swarm {
         Waiting { slot, arrival, len, .. }: Waiting,
         verdict: Verdict,
     ) -> Result<(), Misbehaviour> {
-        if verdict == Verdict::Verified {
-            return Ok(());
-        }
         let group = geometry.group_of(arrival.chunk);
         if verdict == Verdict::Missing {
             // R17: it is kept aside until its hashes arrive.
@@ -178,16 +193,22 @@ impl Swarm {
     }
 
     /// Takes in chunks of one group and from one peer that were just verified and lie in the assembly.
+    #[inline]
     fn accept(&mut self, cx: &mut Cx<'_>, geometry: &Geometry, verified: &[Waiting]) {
         let Some(&Waiting { slot, arrival, .. }) = verified.first() else { return };
         let group = geometry.group_of(arrival.chunk);
         let chunks = verified.iter().fold(0, |chunks, next| chunks | geometry.bit_of(next.arrival.chunk));
-        let bytes = bytes_of(verified);
-        self.content.on_verified(cx, geometry, self.id, (group, chunks), bytes);
+        self.content.on_verified(cx, geometry, self.id, (group, chunks), bytes_of(verified));
         self.settle_requests(cx.now, slot, geometry, group, chunks);
-        let channel = &mut self.peers[slot as usize];
+    }
+
+    /// Notes what one peer brought: chunks that were verified, in order of arrival.
+    #[inline]
+    pub(super) fn on_arrivals(&mut self, now: Instant, verified: &[Waiting]) {
+        let Some(first) = verified.first() else { return };
+        let Some(channel) = self.peers.get_mut(first.slot as usize) else { return };
         channel.stats.chunks_received += verified.len() as u64;
-        channel.stats.content_bytes_received += bytes;
+        channel.stats.content_bytes_received += bytes_of(verified);
         let State::Established(peer) = &mut channel.state else { return };
         let srtt = peer.srtt();
         let Some(download) = &mut peer.download else { return };
@@ -198,7 +219,7 @@ impl Swarm {
         // R14: the last requested chunk is acknowledged at once, as is every chunk of a draft-10 peer, whose window
         // opens with each ACK.
         let urgent = download.outstanding() == 0 || peer.session.older;
-        download.acks.on_data(cx.now, verified.iter().map(|next| next.arrival), srtt, urgent);
+        download.acks.on_data(now, verified.iter().map(|next| next.arrival), srtt, urgent);
     }
 
     /// Tries the chunks again that were kept for want of hashes (R17).
@@ -262,7 +283,9 @@ impl Swarm {
             Ok(geometry) if geometry.check_addressing(self.metadata.addressing).is_ok() => {
                 self.on_size_known(cx);
                 self.content.assembly.stage(cx.now, &geometry, chunk, payload);
-                self.accept(cx, &geometry, &[Waiting { slot, arrival, len: payload.len(), brought_hashes: false }]);
+                let last = Waiting { slot, arrival, len: payload.len(), brought_hashes: false, along: Span::default() };
+                self.accept(cx, &geometry, &[last]);
+                self.on_arrivals(cx.now, &[last]);
                 self.retry_pending(cx, slot)
             }
             // Without any hashes to claim a size by, one chunk was a guess: the hashes may have been lost on the way.

@@ -38,33 +38,13 @@ impl Swarm {
     /// that hashes were noted and a chunk waits to be judged.
     pub(crate) fn on_messages(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, body: &[u8]) -> bool {
         let mut came = Came::default();
-        let mut brought_hashes = false;
-        let mut messages = Messages::new(body, &self.format);
-        let mut begin = 0;
-        for _ in 0..cx.config.limits.messages_per_datagram {
-            let outcome = match messages.next_content() {
-                Some(ContentMessage::Data(DataMessage { chunk, timestamp, payload })) => {
-                    self.count_received(MessageType::Data, messages.offset() - begin);
-                    let waiting = self.gathered.count();
-                    let outcome =
-                        self.on_data(cx, slot, Arrival { chunk, timestamp, at: cx.now }, payload, brought_hashes);
-                    came.more |= self.gathered.count() <= waiting;
-                    outcome
-                }
-                Some(ContentMessage::Integrity(IntegrityMessage { node, hash })) => {
-                    self.count_received(MessageType::Integrity, messages.offset() - begin);
-                    brought_hashes = true;
-                    self.on_hash(cx, slot, node, hash);
-                    Ok(())
-                }
-                None if messages.is_over() => break,
-                None => self.on_other(cx, slot, &mut messages, &mut came),
-            };
-            begin = messages.offset();
-            if let Err(why) = outcome {
-                self.close_channel(cx, slot, CloseReason::Misbehaved(why));
-                return false;
-            }
+        let outcome = self.read_messages(cx, slot, body, &mut came);
+        if self.gathered.has_loose_hashes() {
+            self.free_hashes(cx, slot);
+        }
+        if let Err(why) = outcome {
+            self.close_channel(cx, slot, CloseReason::Misbehaved(why));
+            return false;
         }
         if !came.more && self.peers.get(slot as usize).is_some_and(|channel| channel.queued) {
             return true;
@@ -83,6 +63,41 @@ impl Swarm {
         }
         self.wake.push(slot);
         false
+    }
+
+    /// Takes in each message of a datagram, up to one that is a reason to close the channel.
+    #[inline]
+    fn read_messages(
+        &mut self,
+        cx: &mut Cx<'_>,
+        slot: PeerSlot,
+        body: &[u8],
+        came: &mut Came,
+    ) -> Result<(), Misbehaviour> {
+        let mut brought_hashes = false;
+        let mut messages = Messages::new(body, &self.format);
+        let mut begin = 0;
+        for _ in 0..cx.config.limits.messages_per_datagram {
+            match messages.next_content() {
+                Some(ContentMessage::Data(DataMessage { chunk, timestamp, payload })) => {
+                    self.count_received(MessageType::Data, messages.offset() - begin);
+                    let waiting = self.gathered.count();
+                    let outcome =
+                        self.on_data(cx, slot, Arrival { chunk, timestamp, at: cx.now }, payload, brought_hashes);
+                    came.more |= self.gathered.count() <= waiting;
+                    outcome?;
+                }
+                Some(ContentMessage::Integrity(IntegrityMessage { node, hash })) => {
+                    self.count_received(MessageType::Integrity, messages.offset() - begin);
+                    brought_hashes = true;
+                    self.on_hash(cx, slot, node, hash);
+                }
+                None if messages.is_over() => break,
+                None => self.on_other(cx, slot, &mut messages, came)?,
+            }
+            begin = messages.offset();
+        }
+        Ok(())
     }
 
     /// Handles a message that carries no content or cannot be read.
@@ -134,8 +149,15 @@ impl Swarm {
     fn on_hash(&mut self, cx: &Cx<'_>, slot: PeerSlot, node: Bin, hash: &[u8]) {
         let Some(channel) = self.peers.get_mut(slot as usize) else { return };
         let State::Established(peer) = &mut channel.state else { return };
-        peer.download_mut(cx).early.insert(node, hash, cx.now);
         channel.stats.integrity_received += 1;
+        let download = peer.download_mut(cx);
+        // It waits with the chunk that follows, most often the only one that needs it. Peaks are for all, a chunk that came
+        // before may wait for it, and it replaces the one that came before.
+        let sized = !self.content.verifier.tree().peaks().is_empty();
+        let alone = !download.has_pending() && download.early.get(node).is_none();
+        if !(sized && alone && self.gathered.keep_hash(node, hash)) {
+            download.early.insert(node, hash, cx.now);
+        }
     }
 
     /// The path to `slot` carries datagrams of `mtu` bytes unfragmented.
@@ -154,6 +176,12 @@ impl Swarm {
 
     fn upload_mut(&mut self, slot: PeerSlot) -> Option<&mut Upload> {
         self.established_mut(slot)?.upload.as_deref_mut()
+    }
+
+    /// The receiving half of a channel that has one.
+    #[inline]
+    pub(super) fn download(&self, slot: PeerSlot) -> Option<&Download> {
+        self.peers.get(slot as usize)?.established()?.download.as_deref()
     }
 
     /// The receiving half of a channel.

@@ -25,16 +25,39 @@ fn asked() -> (Net, usize, Sample, Script, u64) {
     (net, leecher, sample, script, even)
 }
 
-/// R17: a chunk whose hashes come later in the same batch is tried again in it.
+/// R17: a chunk whose hashes come later in the same batch is tried again in it, with the first hashes or after.
 #[test]
 fn hashes_may_come_after_the_chunk() {
-    let (mut net, leecher, sample, script, even) = asked();
-    let batch = [script.data_with(&net, &sample, even + 1, &[]), script.data(&net, &sample, even)];
-    script.say_together(&mut net, &batch);
-    assert_eq!(net.hosts[leecher].stats().chunks_received, 2);
-    net.run_for(RTT);
-    let acked = script.summary(&mut net).acks;
-    assert!(acked.iter().any(|(range, _)| range.covers(ChunkRange::new(even, even + 2))), "{acked:?}");
+    for peaks_are_known in [false, true] {
+        let (mut net, leecher, sample, script, even) = asked();
+        if peaks_are_known {
+            script.gives(&mut net, &sample, even + 16);
+        }
+        let before = net.hosts[leecher].stats().chunks_received;
+        let batch = [script.data_with(&net, &sample, even + 1, &[]), script.data(&net, &sample, even)];
+        script.say_together(&mut net, &batch);
+        assert_eq!(net.hosts[leecher].stats().chunks_received - before, 2);
+        net.run_for(RTT);
+        let acked = script.summary(&mut net).acks;
+        assert!(acked.iter().any(|(range, _)| range.covers(ChunkRange::new(even, even + 2))), "{acked:?}");
+    }
+}
+
+/// RFC 7574 §5.3: hashes that come without the chunk they prove are kept for it.
+#[test]
+fn hashes_may_come_alone_or_with_what_is_not_wanted() {
+    for unwanted in [None, Some(600)] {
+        let (mut net, leecher, sample, script, even) = asked();
+        script.gives(&mut net, &sample, even + 16);
+        let hashes = sample.proof(even);
+        let first = match unwanted {
+            Some(chunk) => script.data_with(&net, &sample, chunk, &hashes),
+            None => script.hashes(&hashes),
+        };
+        let batch = [first, script.data_with(&net, &sample, even, &[])];
+        script.say_together(&mut net, &batch);
+        assert_eq!(net.hosts[leecher].stats().chunks_received, 2, "{unwanted:?}");
+    }
 }
 
 #[test]

@@ -181,6 +181,13 @@ impl Script {
         self.data_with(net, sample, chunk, &hashes)
     }
 
+    /// A datagram with `hashes` alone.
+    pub(crate) fn hashes(&self, hashes: &[(Bin, Hash)]) -> Vec<u8> {
+        let messages: Vec<_> =
+            hashes.iter().map(|(node, hash)| Message::Integrity { node: *node, hash: hash.as_slice() }).collect();
+        self.datagram(self.remote, &messages)
+    }
+
     /// A datagram with `chunk` of `sample` and `hashes`.
     pub(crate) fn data_with(&self, net: &Net, sample: &Sample, chunk: u64, hashes: &[(Bin, Hash)]) -> Vec<u8> {
         let mut messages: Vec<_> =
