@@ -118,50 +118,65 @@ impl Endpoint {
 
 /// A datagram with our channel id. Returns whether all that came of it is that a chunk waits to be judged.
 fn on_channel(swarm: &mut Swarm, cx: &mut Cx<'_>, slot: PeerSlot, remote: SocketAddr, body: &[u8]) -> bool {
-    let Some(channel) = swarm.peers.get_mut(slot as usize) else { return false };
+    let Some(channel) = swarm.peers.get(slot as usize) else { return false };
     // R11: a channel is bound to its address.
     if channel.address != remote {
         cx.stats.dropped.wrong_address += 1;
         return false;
     }
-    let handshake = match body.first() {
-        Some(&HANDSHAKE) => {
-            let Ok(read) = read_handshake(body) else {
-                cx.stats.dropped.bad_handshake += 1;
-                return false;
-            };
-            Some(read)
-        }
-        _ => None,
-    };
-    channel.on_received(cx.now);
-    swarm.traffic.received.on_datagrams(1, CHANNEL_ID_LEN + body.len());
-    swarm.down.on_received(cx.now, (CHANNEL_ID_LEN + body.len()) as u64);
-    if let Some((_, rest)) = &handshake {
-        swarm.traffic.received.on_messages(MessageType::Handshake, 1, body.len() - rest.len());
+    if body.first() == Some(&HANDSHAKE) {
+        return on_handshake(swarm, cx, slot, body);
     }
-    match &channel.state {
-        State::Opening(_) => {
-            // The reply starts with a HANDSHAKE.
-            let Some((handshake, rest)) = handshake else { return false };
+    count(swarm, cx.now, slot, body);
+    match swarm.peers.get(slot as usize).map(|channel| &channel.state) {
+        Some(State::Established(_)) => swarm.on_messages(cx, slot, body),
+        Some(State::HalfOpen(_)) => {
+            swarm.on_proof(cx, slot);
+            swarm.on_messages(cx, slot, body);
+            false
+        }
+        // The reply starts with a HANDSHAKE.
+        _ => false,
+    }
+}
+
+/// Counts a datagram to the channel in `slot`.
+#[inline]
+fn count(swarm: &mut Swarm, now: Instant, slot: PeerSlot, body: &[u8]) {
+    let len = CHANNEL_ID_LEN + body.len();
+    if let Some(channel) = swarm.peers.get_mut(slot as usize) {
+        channel.on_received(now);
+    }
+    swarm.traffic.received.on_datagrams(1, len);
+    swarm.down.on_received(now, len as u64);
+}
+
+/// A datagram with our channel id that starts with a HANDSHAKE.
+#[inline(never)]
+fn on_handshake(swarm: &mut Swarm, cx: &mut Cx<'_>, slot: PeerSlot, body: &[u8]) -> bool {
+    let Ok((handshake, rest)) = read_handshake(body) else {
+        cx.stats.dropped.bad_handshake += 1;
+        return false;
+    };
+    count(swarm, cx.now, slot, body);
+    swarm.traffic.received.on_messages(MessageType::Handshake, 1, body.len() - rest.len());
+    match swarm.peers.get(slot as usize).map(|channel| &channel.state) {
+        Some(State::Opening(_)) => {
             on_reply(swarm, cx, slot, &handshake, rest);
             false
         }
-        State::HalfOpen(half_open) => match handshake {
-            // A refusal, or the reply to our own opening (R9).
-            Some((handshake, rest)) if handshake.is_closing() || half_open.remote != handshake.source => {
-                on_reply(swarm, cx, slot, &handshake, rest);
-                false
-            }
-            _ => {
-                swarm.on_proof(cx, slot);
-                on_established(swarm, cx, slot, handshake, body);
-                false
-            }
-        },
-        State::Established(_) if handshake.is_none() => swarm.on_messages(cx, slot, body),
-        State::Established(_) => on_established(swarm, cx, slot, handshake, body),
-        State::Closing(_) | State::Closed => false,
+        // A refusal, or the reply to our own opening (R9).
+        Some(State::HalfOpen(half_open)) if handshake.is_closing() || half_open.remote != handshake.source => {
+            on_reply(swarm, cx, slot, &handshake, rest);
+            false
+        }
+        Some(State::HalfOpen(_)) => {
+            swarm.on_proof(cx, slot);
+            on_established(swarm, cx, slot, &handshake, rest);
+            false
+        }
+        Some(State::Established(_)) => on_established(swarm, cx, slot, &handshake, rest),
+        Some(State::Closing(_) | State::Closed) | None => false,
     }
 }
 
@@ -171,14 +186,7 @@ fn on_reply(swarm: &mut Swarm, cx: &mut Cx<'_>, slot: PeerSlot, handshake: &Hand
     }
 }
 
-fn on_established(
-    swarm: &mut Swarm,
-    cx: &mut Cx<'_>,
-    slot: PeerSlot,
-    handshake: Option<(Handshake<'_>, &[u8])>,
-    body: &[u8],
-) -> bool {
-    let Some((handshake, rest)) = handshake else { return swarm.on_messages(cx, slot, body) };
+fn on_established(swarm: &mut Swarm, cx: &mut Cx<'_>, slot: PeerSlot, handshake: &Handshake<'_>, rest: &[u8]) -> bool {
     if handshake.is_closing() {
         swarm.judge_gathered(cx);
         swarm.close_channel(cx, slot, CloseReason::ByPeer);

@@ -83,6 +83,12 @@ impl EarlyHashes {
         self.look_up(bin).map(|(_, hash)| hash)
     }
 
+    /// Whether a hash came for `bin`.
+    #[inline]
+    pub fn contains(&self, bin: Bin) -> bool {
+        !self.is_empty() && self.find(bin).is_some()
+    }
+
     /// The hash that came for `bin`, and what [`EarlyHashes::take_out`] knows it by until another is kept.
     #[inline]
     pub(super) fn look_up(&self, bin: Bin) -> Option<(Ticket, &[u8])> {

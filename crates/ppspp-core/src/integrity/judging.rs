@@ -292,7 +292,9 @@ mod tests {
         let mut early = EarlyHashes::new(64);
         let len = verifier.geometry().unwrap().chunk_len(chunk(index)).unwrap() as usize;
         if verifier.tree().peaks().is_empty() {
-            along.iter().for_each(|(bin, hash)| early.insert(*bin, hash.as_slice(), Instant::ZERO));
+            for (bin, hash) in along {
+                early.insert(*bin, hash.as_slice(), Instant::ZERO);
+            }
             return (verifier.check_hashed(chunk(index), len, leaf, Along::NONE, &mut early), false);
         }
         let verdict =

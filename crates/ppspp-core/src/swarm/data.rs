@@ -11,27 +11,35 @@ use crate::schedule::PeerSlot;
 use crate::swarm::Swarm;
 use crate::swarm::gather::{Span, Waiting, free_later};
 use crate::time::Instant;
+use crate::wire::DataMessage;
 
 impl Swarm {
     /// Takes in one chunk. `brought_hashes` tells whether INTEGRITY came in the same datagram.
+    #[inline(never)]
     pub(crate) fn on_data(
         &mut self,
         cx: &mut Cx<'_>,
         slot: PeerSlot,
-        arrival: Arrival,
-        payload: &[u8],
+        DataMessage { chunk, timestamp, payload }: DataMessage<'_>,
         brought_hashes: bool,
     ) -> Result<(), Misbehaviour> {
         if self.download_mut(cx, slot).is_none() {
             return Ok(());
         }
+        let arrival = Arrival { chunk, timestamp, at: cx.now };
         if self.is_backed_up(cx.config) {
             cx.stats.dropped.backpressure += 1;
             return Ok(());
         }
         let Some(geometry) = self.content.geometry() else { return self.detect_size(cx, slot, arrival, payload) };
-        // The quickest answer first.
-        if self.requests.is_asked(&geometry, arrival.chunk) || self.is_expected(&geometry, slot, arrival.chunk) {
+        let asked = self.requests.is_asked(&geometry, chunk);
+        // What is asked for is not here: its length, and room for its group, are all that is in question.
+        let fits = geometry.chunk_len(chunk).is_some_and(|due| payload.len() == due as usize);
+        let quick = asked && fits && !self.content.verifier.is_full();
+        if quick && self.stage(cx, &geometry, slot, arrival, payload, brought_hashes) {
+            return Ok(());
+        }
+        if asked || self.is_expected(&geometry, slot, chunk) {
             return self.screen(cx, &geometry, slot, arrival, payload, brought_hashes);
         }
         cx.stats.dropped.unrequested += 1;
@@ -41,7 +49,28 @@ impl Swarm {
         if brought_hashes { self.retry_pending(cx, slot) } else { Ok(()) }
     }
 
+    /// Lets a chunk wait to be judged with others, with the hashes that came along; false if it waits already.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the usual way of a chunk, which is not to pay for the other")]
+    fn stage(
+        &mut self,
+        cx: &mut Cx<'_>,
+        geometry: &Geometry,
+        slot: PeerSlot,
+        arrival: Arrival,
+        payload: &[u8],
+        brought_hashes: bool,
+    ) -> bool {
+        let staged = self.content.assembly.stage(cx.now, geometry, arrival.chunk, payload);
+        if staged {
+            let along = self.gathered.tie_hashes();
+            self.gather(cx, Waiting { slot, arrival, len: payload.len(), brought_hashes, along });
+        }
+        staged
+    }
+
     /// Lets a chunk of a content whose size is known wait to be judged with others, unless that needs no hash.
+    #[inline(never)]
     fn screen(
         &mut self,
         cx: &mut Cx<'_>,
@@ -56,9 +85,7 @@ impl Swarm {
                 self.on_verdict(cx, slot, arrival, payload.len(), verdict)?;
                 return if brought_hashes { self.retry_pending(cx, slot) } else { Ok(()) };
             }
-            if self.content.assembly.stage(cx.now, geometry, arrival.chunk, payload) {
-                let along = self.gathered.tie_hashes();
-                self.gather(cx, Waiting { slot, arrival, len: payload.len(), brought_hashes, along });
+            if self.stage(cx, geometry, slot, arrival, payload, brought_hashes) {
                 return Ok(());
             }
             // The same chunk waits already: whether it is good decides about this one.

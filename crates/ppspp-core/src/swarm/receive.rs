@@ -2,15 +2,13 @@
 
 use alloc::boxed::Box;
 
-use crate::channel::{Arrival, Download, Established, Repeat, State, Upload};
+use crate::channel::{Download, Established, Repeat, State, Upload};
 use crate::chunk::{Bin, ChunkIndex, ChunkRange, Geometry};
 use crate::context::Cx;
 use crate::event::{CloseReason, Misbehaviour};
 use crate::schedule::PeerSlot;
 use crate::swarm::Swarm;
-use crate::wire::{
-    CHANNEL_ID_LEN, ContentMessage, DataMessage, Format, IntegrityMessage, Message, MessageType, Messages, WireError,
-};
+use crate::wire::{CHANNEL_ID_LEN, DataMessage, Format, IntegrityMessage, Message, MessageType, Messages, WireError};
 
 /// Datagrams with undecodable messages that a peer may send before it is closed.
 const MAX_UNDECODABLE: u32 = 16;
@@ -75,27 +73,28 @@ impl Swarm {
         came: &mut Came,
     ) -> Result<(), Misbehaviour> {
         let mut brought_hashes = false;
-        let mut messages = Messages::new(body, &self.format);
-        let mut begin = 0;
+        let mut rest = body;
         for _ in 0..cx.config.limits.messages_per_datagram {
-            match messages.next_content() {
-                Some(ContentMessage::Data(DataMessage { chunk, timestamp, payload })) => {
-                    self.count_received(MessageType::Data, messages.offset() - begin);
-                    let waiting = self.gathered.count();
-                    let outcome =
-                        self.on_data(cx, slot, Arrival { chunk, timestamp, at: cx.now }, payload, brought_hashes);
-                    came.more |= self.gathered.count() <= waiting;
-                    outcome?;
-                }
-                Some(ContentMessage::Integrity(IntegrityMessage { node, hash })) => {
-                    self.count_received(MessageType::Integrity, messages.offset() - begin);
-                    brought_hashes = true;
-                    self.on_hash(cx, slot, node, hash);
-                }
-                None if messages.is_over() => break,
-                None => self.on_other(cx, slot, &mut messages, came)?,
+            if rest.is_empty() {
+                break;
             }
-            begin = messages.offset();
+            if let Some((IntegrityMessage { node, hash }, after)) = IntegrityMessage::read(rest, &self.format) {
+                self.count_received(MessageType::Integrity, rest.len() - after.len());
+                brought_hashes = true;
+                self.on_hash(cx, slot, node, hash);
+                rest = after;
+            } else if let Some((data, after)) = DataMessage::read(rest, &self.format) {
+                self.count_received(MessageType::Data, rest.len() - after.len());
+                let waiting = self.gathered.count();
+                let outcome = self.on_data(cx, slot, data, brought_hashes);
+                came.more |= self.gathered.count() <= waiting;
+                outcome?;
+                rest = after;
+            } else {
+                let mut messages = Messages::from_offset(body, body.len() - rest.len(), &self.format);
+                self.on_other(cx, slot, &mut messages, came)?;
+                rest = messages.rest();
+            }
         }
         Ok(())
     }
@@ -154,7 +153,7 @@ impl Swarm {
         // It waits with the chunk that follows, most often the only one that needs it. Peaks are for all, a chunk that came
         // before may wait for it, and it replaces the one that came before.
         let sized = !self.content.verifier.tree().peaks().is_empty();
-        let alone = !download.has_pending() && download.early.get(node).is_none();
+        let alone = !download.has_pending() && !download.early.contains(node);
         if !(sized && alone && self.gathered.keep_hash(node, hash)) {
             download.early.insert(node, hash, cx.now);
         }

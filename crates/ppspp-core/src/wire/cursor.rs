@@ -17,6 +17,16 @@ impl<'a> Cursor<'a> {
         Self { rest: body, body_len: body.len(), message: None }
     }
 
+    /// What follows the first `offset` bytes of `body`.
+    #[inline]
+    pub(super) const fn from_offset(body: &'a [u8], offset: usize) -> Self {
+        let rest = match body.split_at_checked(offset) {
+            Some((_, rest)) => rest,
+            None => &[],
+        };
+        Self { rest, body_len: body.len(), message: None }
+    }
+
     /// Names the message whose fields are read from here on.
     #[inline]
     pub(super) const fn begin(&mut self, message: Option<MessageType>) {

@@ -29,32 +29,16 @@ impl<'a> Messages<'a> {
         Self { cursor: Cursor::new(body), format: *format, failed: false }
     }
 
-    /// The next message if it carries content and can be read: to be called before [`Iterator::next`], which reads any
-    /// and says what is wrong with it.
-    ///
-    /// Nearly all messages do, and [`Message`] is as long as the longest, which costs more than reading the shortest.
+    /// The messages of `body` from `offset` on.
     #[inline]
-    pub(crate) fn next_content(&mut self) -> Option<ContentMessage<'a>> {
-        if self.failed {
-            return None;
-        }
-        let at = self.cursor.offset();
-        let mut cursor = self.cursor.clone();
-        let content = match MessageType::from_code(*cursor.at_most(CODE_LEN).first()?)? {
-            MessageType::Data => ContentMessage::Data(DataMessage::decode(&mut cursor, &self.format).ok()?),
-            MessageType::Integrity => {
-                ContentMessage::Integrity(IntegrityMessage::decode(&mut cursor, &self.format, at).ok()?)
-            }
-            _ => return None,
-        };
-        self.cursor = cursor;
-        Some(content)
+    pub(crate) const fn from_offset(body: &'a [u8], offset: usize, format: &Format) -> Self {
+        Self { cursor: Cursor::from_offset(body, offset), format: *format, failed: false }
     }
 
-    /// Whether nothing is left to be read.
+    /// What is left to be read: nothing after an error.
     #[inline]
-    pub(crate) const fn is_over(&self) -> bool {
-        self.failed || self.cursor.is_empty()
+    pub(crate) const fn rest(&self) -> &'a [u8] {
+        if self.failed { &[] } else { self.cursor.rest() }
     }
 
     /// The next message if it is an ACK that can be read, as its run and delay sample: many come together, and a [`Message`]
@@ -81,7 +65,7 @@ impl<'a> Iterator for Messages<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.is_over() {
+        if self.rest().is_empty() {
             return None;
         }
         let first = self.cursor.offset() == 0;
@@ -92,15 +76,6 @@ impl<'a> Iterator for Messages<'a> {
 }
 
 impl FusedIterator for Messages<'_> {}
-
-/// A message that carries content or the hash of some.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum ContentMessage<'a> {
-    /// DATA.
-    Data(DataMessage<'a>),
-    /// INTEGRITY.
-    Integrity(IntegrityMessage<'a>),
-}
 
 /// A message that is nothing but a run of chunks, for [`DatagramBuilder::push_range`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -183,6 +183,13 @@ pub enum Message<'a> {
     PexResCert(&'a [u8]),
 }
 
+/// What follows the type octet at the start of `rest`, if that is of `message`.
+#[inline]
+fn fields_of(message: MessageType, rest: &[u8]) -> Option<&[u8]> {
+    let (code, fields) = rest.split_first()?;
+    (*code == message.code()).then_some(fields)
+}
+
 /// The fields of DATA.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DataMessage<'a> {
@@ -192,6 +199,17 @@ pub(crate) struct DataMessage<'a> {
 }
 
 impl<'a> DataMessage<'a> {
+    /// The message at the start of `rest`, and what follows it, if it is DATA and can be read. [`Messages`](super::Messages)
+    /// reads any, and says what is wrong with it.
+    ///
+    /// Nearly all messages carry content, and [`Message`] is as long as the longest, which costs more than reading these.
+    #[inline]
+    pub(crate) fn read(rest: &'a [u8], format: &Format) -> Option<(Self, &'a [u8])> {
+        let mut cursor = Cursor::new(fields_of(MessageType::Data, rest)?);
+        let message = Self::decode(&mut cursor, format).ok()?;
+        Some((message, cursor.rest()))
+    }
+
     /// Reads them at the cursor, behind the type octet.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "where the error is not wanted, nothing is left of it")]
@@ -241,6 +259,14 @@ pub(crate) struct IntegrityMessage<'a> {
 }
 
 impl<'a> IntegrityMessage<'a> {
+    /// The message at the start of `rest`, and what follows it, if it is INTEGRITY and can be read.
+    #[inline]
+    pub(crate) fn read(rest: &'a [u8], format: &Format) -> Option<(Self, &'a [u8])> {
+        let mut cursor = Cursor::new(fields_of(MessageType::Integrity, rest)?);
+        let message = Self::decode(&mut cursor, format, 0).ok()?;
+        Some((message, cursor.rest()))
+    }
+
     /// Reads them at the cursor, behind the type octet, which is at `at`.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "where the error is not wanted, nothing is left of it")]

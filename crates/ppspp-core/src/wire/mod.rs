@@ -20,7 +20,7 @@ mod message_set;
 #[cfg(test)]
 mod properties;
 
-pub(crate) use datagram::{ContentMessage, write_data_datagram};
+pub(crate) use datagram::write_data_datagram;
 pub use datagram::{DatagramBuilder, Messages, PushError, RangeMessage};
 pub use error::{EncodeError, WireError, WireErrorKind};
 pub use handshake::{Handshake, HandshakeOption, PROTOCOL_VERSION, read_handshake};
