@@ -165,10 +165,17 @@ impl Traffic {
         self.messages.add(message, count, bytes as u64);
     }
 
-    /// Counts the messages of one datagram by reading it. For the few that carry no content.
+    /// Counts the messages of one datagram that was written here, by reading it. For the few that carry no content: nearly
+    /// all of what is in them needs no more than its type to be read.
     pub(crate) fn on_control(&mut self, datagram: &[u8], format: &Format) {
-        let body = datagram.get(CHANNEL_ID_LEN..).unwrap_or_default();
-        for message in Messages::new(body, format).map_while(Result::ok) {
+        let mut rest = datagram.get(CHANNEL_ID_LEN..).unwrap_or_default();
+        while let Some((message, len)) = control_at(rest, format) {
+            let alike = |next: &&[u8]| next.first() == Some(&message.code());
+            let count = rest.chunks_exact(len).take_while(alike).count();
+            self.messages.add(message, count as u64, (count * len) as u64);
+            rest = rest.get(count * len..).unwrap_or_default();
+        }
+        for message in Messages::new(rest, format).map_while(Result::ok) {
             self.on_message(&message, format);
         }
     }
@@ -178,6 +185,12 @@ impl Traffic {
         self.messages.add(MessageType::Data, chunks, content + chunks * format.data_overhead() as u64);
         self.messages.add(MessageType::Integrity, hashes, hashes * format.integrity_len() as u64);
     }
+}
+
+/// The type of the message at the start of `rest` and its length, if the type tells that and all of it is there.
+fn control_at(rest: &[u8], format: &Format) -> Option<(MessageType, usize)> {
+    let message = MessageType::from_code(*rest.first()?)?;
+    Some((message, format.control_len(message).filter(|len| *len <= rest.len())?))
 }
 
 #[cfg(test)]
@@ -197,6 +210,8 @@ mod tests {
             Message::Have(ChunkRange::new(0, 2)),
             Message::Have(ChunkRange::new(4, 6)),
             Message::Choke,
+            Message::PexResV4("10.0.0.1:80".parse().unwrap()),
+            Message::Have(ChunkRange::new(8, 9)),
             Message::Data { chunk: ChunkIndex::new(9), timestamp: 1, payload: &[7; 100] },
         ] {
             datagram.push(&message).unwrap();
@@ -205,7 +220,7 @@ mod tests {
         let mut traffic = Traffic::default();
         traffic.on_datagrams(1, bytes.len());
         traffic.on_control(&bytes, &format);
-        assert_eq!(traffic.messages.of(MessageType::Have), MessageCount { count: 2, bytes: 18 });
+        assert_eq!(traffic.messages.of(MessageType::Have), MessageCount { count: 3, bytes: 27 });
         assert_eq!(traffic.messages.of(MessageType::Choke), MessageCount { count: 1, bytes: 1 });
         assert_eq!(traffic.messages.of(MessageType::Data), MessageCount { count: 1, bytes: 117 });
         assert_eq!(traffic.messages.bytes() + CHANNEL_ID_LEN as u64, traffic.bytes);

@@ -82,31 +82,39 @@ impl RangeSet {
         Ok(added)
     }
 
-    /// Adds `ranges`, which ascend, in one pass over the part of the set that they span; returns how many chunks were new.
-    /// Many at once cost little more than one.
-    pub(crate) fn merge(&mut self, ranges: impl ExactSizeIterator<Item = ChunkRange> + Clone) -> u64 {
-        let start = ranges.clone().next().map(ChunkRange::start);
-        let (Some(start), Some(end)) = (start, ranges.clone().map(ChunkRange::end).max()) else { return 0 };
-        let from = self.runs.partition_point(|run| run.end() < start);
+    /// Adds `ranges`, which ascend and of which none is empty, in one pass over the part of the set that they span; returns
+    /// how many chunks were new. Many at once cost little more than one.
+    pub(crate) fn merge(&mut self, ranges: &[ChunkRange]) -> u64 {
+        let (Some(first), Some(end)) = (ranges.first(), ranges.iter().map(|range| range.end()).max()) else { return 0 };
+        let from = self.runs.partition_point(|run| run.end() < first.start());
         let to = from + self.runs[from..].partition_point(|run| run.start() <= end);
-        let ours = &self.runs[from..to];
-        let before = ours.iter().map(|run| run.count()).sum::<u64>();
-        let mut merged: Vec<ChunkRange> = Vec::with_capacity(ours.len() + ranges.len());
-        let mut ours = ours.iter().copied().peekable();
-        let mut add = |run: ChunkRange| match merged.last_mut() {
-            Some(last) if run.start() <= last.end() => {
-                *last = ChunkRange::new(last.start(), last.end().max(run.end()));
+        let (mut ours, mut theirs) = (&self.runs[from..to], ranges);
+        let mut merged: Vec<ChunkRange> = Vec::with_capacity(ours.len() + theirs.len());
+        let mut last = ChunkRange::new(first.start(), first.start());
+        let (mut before, mut after) = (0, 0);
+        loop {
+            let run = match (ours, theirs) {
+                ([our, rest @ ..], _) if theirs.first().is_none_or(|their| our.start() < their.start()) => {
+                    before += our.count();
+                    ours = rest;
+                    *our
+                }
+                (_, [their, rest @ ..]) => {
+                    theirs = rest;
+                    *their
+                }
+                _ => break,
+            };
+            if run.start() <= last.end() {
+                last = ChunkRange::new(last.start().min(run.start()), last.end().max(run.end()));
+            } else {
+                after += last.count();
+                merged.push(last);
+                last = run;
             }
-            _ => merged.push(run),
-        };
-        for range in ranges.filter(|range| !range.is_empty()) {
-            while let Some(run) = ours.next_if(|run| run.start() < range.start()) {
-                add(run);
-            }
-            add(range);
         }
-        ours.for_each(add);
-        let added = merged.iter().map(|run| run.count()).sum::<u64>() - before;
+        merged.push(last);
+        let added = after + last.count() - before;
         self.runs.splice(from..to, merged);
         self.count += added;
         added
@@ -198,10 +206,32 @@ impl RangeSet {
         self.runs.last().map_or(0, |run| run.end())
     }
 
+    /// The same, for [`RangeSet::merge`].
+    pub(crate) fn as_slice(&self) -> &[ChunkRange] {
+        &self.runs
+    }
+
     /// The whole run that holds `chunk`: the biggest complete interval around it (RFC 7574 §4.3.1).
     pub fn run_at(&self, chunk: ChunkIndex) -> Option<ChunkRange> {
         let after = self.runs.partition_point(|run| run.start() <= chunk.value());
         self.runs[..after].last().copied().filter(|run| run.contains(chunk))
+    }
+
+    /// The runs that hold a chunk of `parts`, each once, ascending.
+    pub(crate) fn runs_around(&self, parts: &Self) -> impl Iterator<Item = ChunkRange> {
+        let (mut at, mut after) = (0, 0);
+        parts.runs.iter().filter_map(move |part| {
+            let before = |run: &ChunkRange| run.end() <= part.start();
+            // Most often it is the next one.
+            at += usize::from(before(self.runs.get(at)?));
+            if before(self.runs.get(at)?) {
+                at += self.runs[at..].partition_point(before);
+            }
+            let run = *self.runs.get(at)?;
+            let found = at >= after && run.intersects(*part);
+            after = if found { at + 1 } else { after };
+            found.then_some(run)
+        })
     }
 
     /// The lowest position from `position` on that is not in the set.
@@ -320,6 +350,18 @@ mod tests {
     }
 
     #[test]
+    fn the_runs_around_others() {
+        let all = set([(0, 10), (20, 30), (40, 50), (60, 70), (80, 90)]);
+        let around = |parts: &RangeSet| all.runs_around(parts).map(ChunkRange::start).collect::<Vec<_>>();
+        assert_eq!(around(&set([(3, 4), (6, 8), (45, 46), (47, 48), (85, 90)])), [0, 40, 80]);
+        assert_eq!(around(&set([(65, 66)])), [60]);
+        assert_eq!(around(&set([(10, 20), (30, 35), (90, 99)])), []);
+        assert_eq!(around(&set([(15, 21), (22, 23)])), [20]);
+        assert_eq!(around(&RangeSet::new()), []);
+        assert_eq!(around(&all), [0, 20, 40, 60, 80]);
+    }
+
+    #[test]
     fn removes_and_splits() {
         let mut set = set([(0, 10), (20, 30), (40, 50)]);
         assert_eq!(set.remove(run(4, 6)), 2);
@@ -418,6 +460,7 @@ mod tests {
             8 => ranges().prop_map(Change::Insert),
             4 => (ranges(), 0usize..8).prop_map(|(range, max)| Change::InsertBounded(range, max)),
             4 => prop::collection::vec(ranges(), 0..20).prop_map(|mut ranges| {
+                ranges.retain(|range| !range.is_empty());
                 ranges.sort_unstable();
                 Change::Merge(ranges)
             }),
@@ -463,7 +506,7 @@ mod tests {
                 let changed = match change {
                     Change::Insert(range) => Some(set.insert(*range)),
                     Change::InsertBounded(range, max) => set.insert_bounded(*range, *max).ok(),
-                    Change::Merge(ranges) => Some(set.merge(ranges.iter().copied())),
+                    Change::Merge(ranges) => Some(set.merge(ranges)),
                     Change::Remove(range) => Some(set.remove(*range)),
                     Change::ClipTo(range) => Some(set.clip_to(*range)),
                     Change::Clear => {

@@ -303,7 +303,7 @@ fn write_acks(
 ) {
     let delay = download.acks.delay();
     let pending = download.acks.pending();
-    acknowledged.merge(pending.runs());
+    acknowledged.merge(pending.as_slice());
     if singly {
         let unfit = pending
             .runs()
@@ -312,20 +312,10 @@ fn write_acks(
         download.acks.on_sent(unfit.map_or(u64::MAX, ChunkIndex::value));
         return;
     }
-    let mut done = 0;
-    let mut fits = true;
-    for run in pending.runs() {
-        if run.end() <= done {
-            continue;
-        }
-        let interval = acknowledged.run_at(ChunkIndex::new(run.start())).unwrap_or(run);
-        fits = datagram.push_range(RangeMessage::Ack { delay }, interval).is_empty();
-        done = if fits { interval.end() } else { run.start() };
-        if !fits {
-            break;
-        }
-    }
-    download.acks.on_sent(if fits { u64::MAX } else { done });
+    let unfit = acknowledged
+        .runs_around(pending)
+        .find(|&interval| !datagram.push_range(RangeMessage::Ack { delay }, interval).is_empty());
+    download.acks.on_sent(unfit.map_or(u64::MAX, ChunkRange::start));
 }
 
 /// Announces what is stored, each run as part of the biggest interval around it (RFC 7574 §4.3.1).

@@ -5,7 +5,7 @@ use core::iter::FusedIterator;
 
 use thiserror::Error;
 
-use super::chunk_spec::read_range;
+use super::chunk_spec::{read_range, write_range};
 use super::cursor::Cursor;
 use super::error::WireError;
 use super::message::{DataMessage, IntegrityMessage, Message, MessageType};
@@ -95,13 +95,18 @@ pub enum RangeMessage {
 }
 
 impl RangeMessage {
-    const fn over(self, range: ChunkRange) -> Message<'static> {
+    const fn message_type(self) -> MessageType {
         match self {
-            Self::Have => Message::Have(range),
-            Self::Ack { delay } => Message::Ack { range, delay },
-            Self::Request => Message::Request(range),
-            Self::Cancel => Message::Cancel(range),
+            Self::Have => MessageType::Have,
+            Self::Ack { .. } => MessageType::Ack,
+            Self::Request => MessageType::Request,
+            Self::Cancel => MessageType::Cancel,
         }
+    }
+
+    /// Bytes with one chunk specification.
+    const fn len(self, format: &Format) -> usize {
+        if let Self::Ack { .. } = self { format.ack_len() } else { format.have_len() }
     }
 }
 
@@ -202,13 +207,34 @@ impl<'b> DatagramBuilder<'b> {
                 }
                 _ => rest,
             };
-            match self.push(&message.over(part)) {
+            match self.push_run(message, part) {
                 Ok(()) => rest = ChunkRange::new(part.end(), rest.end()),
                 Err(PushError::Unrepresentable) => break,
                 Err(_) => return rest,
             }
         }
         ChunkRange::EMPTY
+    }
+
+    /// Adds a message over `run`, which is one chunk specification.
+    #[inline]
+    fn push_run(&mut self, message: RangeMessage, run: ChunkRange) -> Result<(), PushError> {
+        if self.sealed {
+            return Err(PushError::AfterData);
+        }
+        if message.len(&self.format) > self.remaining() {
+            return Err(PushError::Full);
+        }
+        let before = self.buf.len();
+        self.buf.push(message.message_type().code());
+        if write_range(run, &self.format, self.buf).is_err() {
+            self.buf.truncate(before);
+            return Err(PushError::Unrepresentable);
+        }
+        if let RangeMessage::Ack { delay } = message {
+            self.buf.extend_from_slice(&delay.to_be_bytes());
+        }
+        Ok(())
     }
 
     /// Adds a DATA message with the INTEGRITY messages it needs before it, or nothing (RFC 7574 §5.3).

@@ -153,6 +153,16 @@ impl Format {
         self.have_len().saturating_add(TIMESTAMP_LEN).saturating_add(self.signature_len)
     }
 
+    /// Bytes of a message of this type without content, hash or signature, if all are as long.
+    pub(crate) const fn control_len(&self, message: MessageType) -> Option<usize> {
+        match message {
+            MessageType::Ack => Some(self.ack_len()),
+            MessageType::Have | MessageType::Request | MessageType::Cancel => Some(self.have_len()),
+            MessageType::Choke | MessageType::Unchoke | MessageType::PexReq => Some(CODE_LEN),
+            _ => None,
+        }
+    }
+
     /// How many chunks, counted from the first, a chunk specification can name (ruling R3).
     pub fn max_chunks(&self) -> u64 {
         match self.addressing {
