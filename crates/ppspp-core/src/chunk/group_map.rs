@@ -1,7 +1,7 @@
 //! Values by group, for the groups being worked on.
 
-use alloc::collections::BTreeMap;
-use alloc::collections::btree_map::Entry;
+use alloc::collections::VecDeque;
+use core::ops::Range;
 
 use slab::Slab;
 
@@ -12,10 +12,14 @@ const RECENT: usize = 16;
 
 /// A map from groups to values that finds those in use without a search: chunks arrive and leave in an order that
 /// goes to and fro among a few groups.
+///
+/// Groups are few (a limit bounds them wherever they are kept), and begin and end near the ends of those there are: in
+/// order, they are found and moved faster in one piece than in a tree.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupMap<T> {
     values: Slab<T>,
-    places: BTreeMap<GroupIndex, usize>,
+    /// In order of the groups.
+    places: VecDeque<(GroupIndex, usize)>,
     /// Places looked for lately, by the low bits of the group's index; [`NOWHERE`] for a group without a value.
     recent: [(GroupIndex, usize); RECENT],
 }
@@ -33,7 +37,7 @@ impl<T> Default for GroupMap<T> {
 
 impl<T> GroupMap<T> {
     pub(crate) const fn new() -> Self {
-        Self { values: Slab::new(), places: BTreeMap::new(), recent: NONE_RECENT }
+        Self { values: Slab::new(), places: VecDeque::new(), recent: NONE_RECENT }
     }
 
     const fn slot(group: GroupIndex) -> usize {
@@ -49,7 +53,16 @@ impl<T> GroupMap<T> {
     /// Apart, so that what is found at once is found in place.
     #[inline(never)]
     fn search(&self, group: GroupIndex) -> Option<usize> {
-        self.places.get(&group).copied()
+        self.find(group).ok().map(|at| self.places[at].1)
+    }
+
+    /// Where `group` stands among the places, or would stand.
+    #[inline]
+    fn find(&self, group: GroupIndex) -> Result<usize, usize> {
+        match self.places.back() {
+            Some((last, _)) if *last < group => Err(self.places.len()),
+            _ => self.places.binary_search_by_key(&group, |(group, _)| *group),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -84,16 +97,28 @@ impl<T> GroupMap<T> {
 
     #[inline(never)]
     fn add(&mut self, group: GroupIndex, value: T) -> usize {
-        let place = self.values.insert(value);
-        self.places.insert(group, place);
-        place
+        match self.find(group) {
+            Ok(at) => self.places[at].1,
+            Err(at) => {
+                let place = self.values.insert(value);
+                self.places.insert(at, (group, place));
+                place
+            }
+        }
     }
 
     /// Makes `value` that of `group`, which is found faster from now on; returns the one before.
     pub(crate) fn insert(&mut self, group: GroupIndex, value: T) -> Option<T> {
-        let (place, before) = match self.places.entry(group) {
-            Entry::Occupied(held) => (*held.get(), Some(core::mem::replace(&mut self.values[*held.get()], value))),
-            Entry::Vacant(free) => (*free.insert(self.values.insert(value)), None),
+        let (place, before) = match self.find(group) {
+            Ok(at) => {
+                let place = self.places[at].1;
+                (place, Some(core::mem::replace(&mut self.values[place], value)))
+            }
+            Err(at) => {
+                let place = self.values.insert(value);
+                self.places.insert(at, (group, place));
+                (place, None)
+            }
         };
         self.recent[Self::slot(group)] = (group, place);
         before
@@ -101,18 +126,18 @@ impl<T> GroupMap<T> {
 
     /// Removes the value of `group` if `leaves` says so.
     pub(crate) fn remove_if(&mut self, group: GroupIndex, leaves: impl FnOnce(&mut T) -> bool) -> Option<T> {
-        let Entry::Occupied(held) = self.places.entry(group) else { return None };
-        let value = self.values.get_mut(*held.get())?;
-        if !leaves(value) {
+        let at = self.find(group).ok()?;
+        let (_, place) = self.places[at];
+        if !leaves(self.values.get_mut(place)?) {
             return None;
         }
-        let place = held.remove();
+        self.places.remove(at);
         self.recent[Self::slot(group)] = (group, NOWHERE);
         self.values.try_remove(place)
     }
 
     pub(crate) fn remove(&mut self, group: GroupIndex) -> Option<T> {
-        let place = self.places.remove(&group)?;
+        let (_, place) = self.places.remove(self.find(group).ok()?)?;
         self.recent[Self::slot(group)] = (group, NOWHERE);
         self.values.try_remove(place)
     }
@@ -125,19 +150,25 @@ impl<T> GroupMap<T> {
 
     /// Every value, in order of the groups.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (GroupIndex, &T)> {
-        self.places.iter().map(|(&group, &place)| (group, &self.values[place]))
+        self.places.iter().map(|&(group, place)| (group, &self.values[place]))
     }
 
     /// The groups from `first` up to and without `end` that have a value, in order.
     pub(crate) fn groups_in(&self, first: GroupIndex, end: GroupIndex) -> impl Iterator<Item = GroupIndex> {
-        self.places.range(first..end).map(|(&group, _)| group)
+        self.places.range(self.span(first, end)).map(|&(group, _)| group)
     }
 
     /// Changes the values from group `first` up to and without `end`.
     pub(crate) fn for_each_in(&mut self, first: GroupIndex, end: GroupIndex, mut change: impl FnMut(&mut T)) {
-        for (_, &place) in self.places.range(first..end) {
+        for &(_, place) in self.places.range(self.span(first, end)) {
             change(&mut self.values[place]);
         }
+    }
+
+    /// Where the groups from `first` up to and without `end` stand among the places.
+    fn span(&self, first: GroupIndex, end: GroupIndex) -> Range<usize> {
+        let [from, to] = [first, end].map(|group| self.find(group).unwrap_or_else(|at| at));
+        from..to.max(from)
     }
 }
 

@@ -2,13 +2,15 @@
 
 use core::net::SocketAddr;
 
-use crate::channel::State;
+use crate::channel::{Channel, State};
 use crate::config::PeerSource;
 use crate::context::Cx;
 use crate::endpoint::{Endpoint, cx};
 use crate::event::CloseReason;
 use crate::io::DatagramMeta;
+use crate::policy::Intake;
 use crate::schedule::PeerSlot;
+use crate::stats::TrafficStats;
 use crate::swarm::{Admission, Swarm};
 use crate::time::Instant;
 use crate::wire::{CHANNEL_ID_LEN, ChannelId, Handshake, MessageType, read_handshake, split_channel};
@@ -118,7 +120,7 @@ impl Endpoint {
 
 /// A datagram with our channel id. Returns whether all that came of it is that a chunk waits to be judged.
 fn on_channel(swarm: &mut Swarm, cx: &mut Cx<'_>, slot: PeerSlot, remote: SocketAddr, body: &[u8]) -> bool {
-    let Some(channel) = swarm.peers.get(slot as usize) else { return false };
+    let Some(channel) = swarm.peers.get_mut(slot as usize) else { return false };
     // R11: a channel is bound to its address.
     if channel.address != remote {
         cx.stats.dropped.wrong_address += 1;
@@ -127,10 +129,10 @@ fn on_channel(swarm: &mut Swarm, cx: &mut Cx<'_>, slot: PeerSlot, remote: Socket
     if body.first() == Some(&HANDSHAKE) {
         return on_handshake(swarm, cx, slot, body);
     }
-    count(swarm, cx.now, slot, body);
-    match swarm.peers.get(slot as usize).map(|channel| &channel.state) {
-        Some(State::Established(_)) => swarm.on_messages(cx, slot, body),
-        Some(State::HalfOpen(_)) => {
+    count(channel, &mut swarm.traffic, &mut swarm.down, cx.now, body);
+    match &channel.state {
+        State::Established(_) => swarm.on_messages(cx, slot, body),
+        State::HalfOpen(_) => {
             swarm.on_proof(cx, slot);
             swarm.on_messages(cx, slot, body);
             false
@@ -140,15 +142,13 @@ fn on_channel(swarm: &mut Swarm, cx: &mut Cx<'_>, slot: PeerSlot, remote: Socket
     }
 }
 
-/// Counts a datagram to the channel in `slot`.
+/// Counts a datagram to `channel`.
 #[inline]
-fn count(swarm: &mut Swarm, now: Instant, slot: PeerSlot, body: &[u8]) {
+fn count(channel: &mut Channel, traffic: &mut TrafficStats, down: &mut Intake, now: Instant, body: &[u8]) {
     let len = CHANNEL_ID_LEN + body.len();
-    if let Some(channel) = swarm.peers.get_mut(slot as usize) {
-        channel.on_received(now);
-    }
-    swarm.traffic.received.on_datagrams(1, len);
-    swarm.down.on_received(now, len as u64);
+    channel.on_received(now);
+    traffic.received.on_datagrams(1, len);
+    down.on_received(now, len as u64);
 }
 
 /// A datagram with our channel id that starts with a HANDSHAKE.
@@ -158,25 +158,26 @@ fn on_handshake(swarm: &mut Swarm, cx: &mut Cx<'_>, slot: PeerSlot, body: &[u8])
         cx.stats.dropped.bad_handshake += 1;
         return false;
     };
-    count(swarm, cx.now, slot, body);
+    let Some(channel) = swarm.peers.get_mut(slot as usize) else { return false };
+    count(channel, &mut swarm.traffic, &mut swarm.down, cx.now, body);
     swarm.traffic.received.on_messages(MessageType::Handshake, 1, body.len() - rest.len());
-    match swarm.peers.get(slot as usize).map(|channel| &channel.state) {
-        Some(State::Opening(_)) => {
+    match &channel.state {
+        State::Opening(_) => {
             on_reply(swarm, cx, slot, &handshake, rest);
             false
         }
         // A refusal, or the reply to our own opening (R9).
-        Some(State::HalfOpen(half_open)) if handshake.is_closing() || half_open.remote != handshake.source => {
+        State::HalfOpen(half_open) if handshake.is_closing() || half_open.remote != handshake.source => {
             on_reply(swarm, cx, slot, &handshake, rest);
             false
         }
-        Some(State::HalfOpen(_)) => {
+        State::HalfOpen(_) => {
             swarm.on_proof(cx, slot);
             on_established(swarm, cx, slot, &handshake, rest);
             false
         }
-        Some(State::Established(_)) => on_established(swarm, cx, slot, &handshake, rest),
-        Some(State::Closing(_) | State::Closed) | None => false,
+        State::Established(_) => on_established(swarm, cx, slot, &handshake, rest),
+        State::Closing(_) | State::Closed => false,
     }
 }
 

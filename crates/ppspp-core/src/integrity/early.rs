@@ -41,7 +41,7 @@ struct Entry {
 }
 
 /// Names a hash that was looked up: its serial number.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Ticket(u32);
 
 /// Most hashes kept, whatever is asked for.

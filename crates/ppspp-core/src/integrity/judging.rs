@@ -37,8 +37,18 @@ struct Step<'e> {
     sibling: Bin,
     /// The hash of the sibling.
     beside: &'e [u8],
-    /// What it is known by among the early hashes, if it comes from there.
-    ticket: Option<Ticket>,
+    source: Source,
+}
+
+/// Where the hash of a sibling comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// It came along with the chunk.
+    Along,
+    /// It came before and is known by this.
+    Early(Ticket),
+    /// It lies past the content's end.
+    Padding,
 }
 
 impl Step<'_> {
@@ -59,7 +69,12 @@ impl Step<'_> {
 type Steps<'e> = ArrayVec<Step<'e>, MAX_PROOF>;
 
 /// The hashes beside that way, which are proven with it.
-pub(super) type Used = ArrayVec<Ticket, MAX_PROOF>;
+#[derive(Default)]
+pub(super) struct Used {
+    early: ArrayVec<Ticket, MAX_PROOF>,
+    /// How many came along.
+    along: usize,
+}
 
 /// The hashes of the bins on that way.
 type Path = ArrayVec<Hash, MAX_PROOF>;
@@ -93,11 +108,11 @@ impl Verifier {
         along: Along<'_>,
         early: &mut EarlyHashes,
     ) -> Verdict {
-        let mut used = Used::new();
+        let mut used = Used::default();
         let verdict = self.check_with(chunk, len, along, early, &mut used, |_| *leaf);
-        early.take_out(&used);
-        for (bin, hash) in along.hashes {
-            if self.node(*bin).is_none() {
+        early.take_out(&used.early);
+        if used.along < along.hashes.len() {
+            for (bin, hash) in along.hashes.iter().filter(|(bin, _)| self.node(*bin).is_none()) {
                 early.insert(*bin, hash.as_slice(), along.at);
             }
         }
@@ -130,8 +145,14 @@ impl Verifier {
         if chunk == geometry.last_chunk() {
             self.tree.set_last_len(len as u32);
         }
-        // As many places as steps.
-        used.extend(steps.iter().filter_map(|step| step.ticket));
+        for step in &steps {
+            match step.source {
+                Source::Along => used.along += 1,
+                // As many places as steps.
+                Source::Early(ticket) => used.early.extend([ticket]),
+                Source::Padding => {}
+            }
+        }
         Verdict::Verified
     }
 
@@ -197,15 +218,15 @@ impl Verifier {
             }
             let sibling = bin.sibling()?;
             let step = if sibling.base_range().start() >= geometry.chunk_count() {
-                Step { bin, sibling, beside: EMPTY_NODE.get(..len)?, ticket: None }
+                Step { bin, sibling, beside: EMPTY_NODE.get(..len)?, source: Source::Padding }
             } else {
                 let came = match along.get(sibling) {
-                    Some(beside) => (None, beside),
-                    None => early.look_up(sibling).map(|(ticket, beside)| (Some(ticket), beside))?,
+                    Some(beside) => (Source::Along, beside),
+                    None => early.look_up(sibling).map(|(ticket, beside)| (Source::Early(ticket), beside))?,
                 };
                 // R1: a node with content is never all-zero.
-                let (ticket, beside) = Some(came).filter(|(_, hash)| hash.len() == len && !is_zero(hash))?;
-                Step { bin, sibling, beside, ticket }
+                let (source, beside) = Some(came).filter(|(_, hash)| hash.len() == len && !is_zero(hash))?;
+                Step { bin, sibling, beside, source }
             };
             steps.try_push(step).ok()?;
             bin = bin.parent()?;

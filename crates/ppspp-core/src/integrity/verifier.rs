@@ -128,7 +128,7 @@ impl Verifier {
             return verdict;
         }
         let leaf = |params: TreeParams| params.function.leaf(payload);
-        self.check_with(chunk, payload.len(), Along::NONE, early, &mut Used::new(), leaf)
+        self.check_with(chunk, payload.len(), Along::NONE, early, &mut Used::default(), leaf)
     }
 
     /// Everything that can be said of a chunk without looking at its bytes; `None` means that its hash decides.
@@ -192,6 +192,7 @@ impl Verifier {
     }
 
     /// Whether every chunk of `group` is verified.
+    #[inline]
     pub fn is_group_complete(&self, group: GroupIndex) -> bool {
         match self.open.get(group) {
             Some(open) => open.is_complete(),
