@@ -88,7 +88,8 @@ impl<T> GroupMap<T> {
     }
 
     /// The value of `group`, made by `make` if there is none.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "every chunk passes here")]
     pub(crate) fn get_or_insert_with(&mut self, group: GroupIndex, make: impl FnOnce() -> T) -> &mut T {
         let place = self.place(group).unwrap_or_else(|| self.add(group, make()));
         self.recent[Self::slot(group)] = (group, place);

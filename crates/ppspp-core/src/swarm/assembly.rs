@@ -60,6 +60,8 @@ impl Assembly {
     }
 
     /// Puts a chunk that is yet to be judged into its place; false if one waits there already, or it does not fit.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "every chunk passes here")]
     pub(crate) fn stage(&mut self, now: Instant, geometry: &Geometry, chunk: ChunkIndex, payload: &[u8]) -> bool {
         let group = geometry.group_of(chunk);
         let begun = &mut self.begun;

@@ -100,6 +100,8 @@ impl Swarm {
     }
 
     /// Lets a chunk wait whose bytes were put into the assembly; judges all that wait when they are many.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "every chunk passes here")]
     pub(super) fn gather(&mut self, cx: &mut Cx<'_>, waiting: Waiting) {
         self.gathered.bytes += waiting.len;
         self.gathered.waiting.push(waiting);
