@@ -1,6 +1,7 @@
 //! The nodes of one group, from its chunks up to the group hash.
 
 use alloc::vec::Vec;
+use core::slice;
 
 use arrayvec::ArrayVec;
 
@@ -42,6 +43,37 @@ impl GroupNodes {
         nodes.refill(geometry, group, data).then_some(nodes)
     }
 
+    /// The same of every group that lies whole in `range`, of which `data` are the bytes, in order: they are hashed
+    /// together, which takes less time.
+    pub(crate) fn of_whole_groups(
+        function: HashFunction,
+        geometry: &Geometry,
+        range: ChunkRange,
+        data: &[u8],
+    ) -> Vec<Self> {
+        let bytes = geometry.byte_range(range);
+        if bytes.end - bytes.start != data.len() as u64 {
+            return Vec::new();
+        }
+        let whole = geometry.groups_touching(range).map(|group| geometry.group_chunks(group));
+        let mut nodes: Vec<Self> = whole
+            .filter(|chunks| range.covers(*chunks))
+            .map(|chunks| Self { function, chunks, known: 0, hashes: Vec::new() })
+            .collect();
+        // The content's end may cut the last one: its layers have an odd node that is not to be paired with the next.
+        let cut = nodes.last().is_some_and(|last| !last.chunks.count().is_power_of_two());
+        let even = nodes.len() - usize::from(cut);
+        let (even, odd) = nodes.split_at_mut(even);
+        for groups in [even, odd] {
+            if let [first, ..] = groups {
+                let start = geometry.byte_range(first.chunks).start - bytes.start;
+                let data = data.get(start as usize..).unwrap_or_default();
+                Self::fill(groups, geometry.chunk_size().bytes() as usize, data);
+            }
+        }
+        nodes
+    }
+
     /// [`GroupNodes::from_data`] that reuses the memory; false, with no node known, if `data` does not fit.
     pub(super) fn refill(&mut self, geometry: &Geometry, group: GroupIndex, data: &[u8]) -> bool {
         self.known = 0;
@@ -51,38 +83,45 @@ impl GroupNodes {
             self.chunks = ChunkRange::EMPTY;
             return false;
         }
-        let size = geometry.chunk_size().bytes() as usize;
-        let chunks: ArrayVec<&[u8], MAX_CHUNKS> = data.chunks(size).take(MAX_CHUNKS).collect();
-        let mut hashes = [Hash::zero(self.function); MAX_CHUNKS];
-        self.function.digest_many(&chunks, &mut hashes);
-        self.hashes.resize(self.node_count() * self.function.len(), 0);
-        self.put_layer(0, &hashes[..chunks.len()]);
-        for layer in 1..=chunks.len().ilog2() {
-            self.fill_layer(layer, &mut hashes);
-        }
+        Self::fill(slice::from_mut(self), geometry.chunk_size().bytes() as usize, data);
         true
     }
 
-    /// Computes the nodes of `layer` inside the group from the layer below, which is known, in the room of `hashes`.
-    fn fill_layer(&mut self, layer: u32, hashes: &mut [Hash]) {
-        let len = self.function.len();
-        let at = |offset: usize| self.hashes.get(place(layer - 1, offset) * len..).and_then(|hash| hash.get(..len));
-        let count = self.chunks.count() as usize >> layer;
-        let pairs: ArrayVec<[&[u8]; 2], { MAX_CHUNKS / 2 }> =
-            (0..count).map_while(|node| Some([at(2 * node)?, at(2 * node + 1)?])).collect();
-        self.function.node_many(&pairs, hashes);
-        let count = pairs.len();
-        drop(pairs);
-        self.put_layer(layer, &hashes[..count]);
+    /// Computes every node of `groups` from their bytes, the start of `data`: one group, or several of a power of two of
+    /// chunks, the same for all but for a last one that is smaller.
+    fn fill(groups: &mut [Self], size: usize, data: &[u8]) {
+        let Some(Self { function, chunks: first, .. }) = groups.first() else { return };
+        let (function, per_group) = (*function, first.count() as usize);
+        let count: usize = groups.iter().map(|group| group.chunks.count() as usize).sum();
+        for group in &mut *groups {
+            group.hashes.resize(group.node_count() * function.len(), 0);
+        }
+        let chunks: Vec<&[u8]> = data.chunks(size).take(count).collect();
+        let mut layer = Vec::with_capacity(count * function.len());
+        function.digest_each(&chunks, |leaf| layer.extend_from_slice(leaf));
+        for height in 0..=per_group.ilog2() {
+            if height > 0 {
+                let mut above = Vec::with_capacity(layer.len() / 2);
+                function.parents(&layer, |parent| above.extend_from_slice(parent));
+                layer = above;
+            }
+            let mut rest = layer.as_slice();
+            for group in &mut *groups {
+                let count = group.chunks.count() as usize >> height;
+                let (hashes, others) = rest.split_at(rest.len().min(count * function.len()));
+                group.put_layer(height, hashes);
+                rest = others;
+            }
+        }
     }
 
-    /// Keeps the first nodes of `layer`; there is room for them.
-    fn put_layer(&mut self, layer: u32, hashes: &[Hash]) {
+    /// Keeps the first nodes of `layer`, side by side in `hashes`; there is room for them.
+    fn put_layer(&mut self, layer: u32, hashes: &[u8]) {
         let len = self.function.len();
-        for (offset, hash) in hashes.iter().enumerate() {
+        for (offset, hash) in hashes.chunks_exact(len).enumerate() {
             let index = place(layer, offset);
             if let Some(room) = self.hashes.get_mut(index * len..(index + 1) * len) {
-                copy_hash(room, hash.as_slice());
+                copy_hash(room, hash);
                 self.known |= 1 << index;
             }
         }
@@ -276,6 +315,32 @@ mod tests {
                 for (top, hash) in nodes.tops() {
                     assert_eq!(hash, Some(content.node(top).as_slice()), "{top:?}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn groups_hashed_together_are_like_each_alone() {
+        for function in HashFunction::ALL {
+            for chunks in [1, 8, 15, 16, 17, 24, 32, 39, 64, 71, 80] {
+                let content = Content::new(function, 1024, chunks, 700);
+                let geometry = &content.geometry;
+                for (start, end) in [(0, chunks), (3, chunks), (0, chunks - chunks / 3), (16, 64)] {
+                    let range = ChunkRange::new(start.min(end), end.min(chunks));
+                    let together = GroupNodes::of_whole_groups(function, geometry, range, content.bytes(range));
+                    let whole =
+                        geometry.groups_touching(range).filter(|&group| range.covers(geometry.group_chunks(group)));
+                    let alone: Vec<GroupNodes> = whole
+                        .map(|group| {
+                            let data = content.bytes(geometry.group_chunks(group));
+                            GroupNodes::from_data(function, geometry, group, data).unwrap()
+                        })
+                        .collect();
+                    assert_eq!(together, alone, "{function}, {range:?} of {chunks}");
+                }
+                let all = geometry.all();
+                let short = &content.bytes(all)[1..];
+                assert!(GroupNodes::of_whole_groups(function, geometry, all, short).is_empty());
             }
         }
     }

@@ -102,9 +102,9 @@ impl HashFunction {
             return Hash::zero(self);
         }
         if self == Self::Sha256
-            && let (Ok(left), Ok(right)) = (left.try_into(), right.try_into())
+            && let Some(block) = block_of(left, right)
         {
-            return Hash::of_32(&sha256::digest_pair(left, right));
+            return Hash::of_32(&sha256::digest_pair(&block));
         }
         if left.len() != self.len() || right.len() != self.len() {
             return self.leaf(&[left, right].concat());
@@ -134,18 +134,28 @@ impl HashFunction {
     /// Whoever has several chunks at hand calls this rather than [`HashFunction::leaf`]: with SHA-256, neighbours of one
     /// length that is a multiple of 64 bytes take about half the time.
     pub fn digest_many(self, messages: &[&[u8]], hashes: &mut [Hash]) {
-        let mut at = 0;
-        while let (Some(messages @ [first, ..]), Some(hashes @ [_, ..])) = (messages.get(at..), hashes.get_mut(at..)) {
-            let most = if self == Self::Sha256 && first.len().is_multiple_of(64) { hashes.len().min(LANES) } else { 1 };
+        let mut hashes = hashes.iter_mut();
+        let count = messages.len().min(hashes.len());
+        self.digest_each(&messages[..count], |digest| {
+            if let Some(hash) = hashes.next() {
+                *hash = Hash::of(digest);
+            }
+        });
+    }
+
+    /// Hands the digest of each of `messages` to `put`, in order.
+    pub(super) fn digest_each(self, mut messages: &[&[u8]], mut put: impl FnMut(&[u8])) {
+        while let [first, ..] = messages {
+            let most = if self == Self::Sha256 && first.len().is_multiple_of(64) { LANES } else { 1 };
             let run = messages.iter().take(most).take_while(|message| message.len() == first.len()).count();
             if run > 1 {
                 let blocks: ArrayVec<&[Block], LANES> =
                     messages[..run].iter().map(|bytes| bytes.as_chunks().0).collect();
-                together(&blocks, hashes);
+                sha256::digest(&blocks).iter().for_each(|digest| put(digest));
             } else {
-                hashes[0] = self.leaf(first);
+                put(self.leaf(first).as_slice());
             }
-            at += run.max(1);
+            messages = &messages[run.max(1)..];
         }
     }
 
@@ -154,34 +164,49 @@ impl HashFunction {
     /// What has no partner in the other slice is left out.
     pub fn node_many(self, pairs: &[[&[u8]; 2]], hashes: &mut [Hash]) {
         for (pairs, hashes) in pairs.chunks(LANES).zip(hashes.chunks_mut(LANES)) {
-            let mut blocks = [[0; 64]; LANES];
-            // What `node` treats in a way of its own is not many: it is hashed alone.
-            let plain = self == Self::Sha256
-                && pairs.iter().zip(&mut blocks).all(|([left, right], block)| {
-                    let (Ok(left), Ok(right)) = (<[u8; 32]>::try_from(*left), <[u8; 32]>::try_from(*right)) else {
-                        return false;
-                    };
-                    block[..32].copy_from_slice(&left);
-                    block[32..].copy_from_slice(&right);
-                    !is_zero(block)
-                });
-            let count = pairs.len().min(hashes.len());
-            if plain && count > 1 {
-                let blocks: ArrayVec<&[Block], LANES> = blocks[..count].iter().map(slice::from_ref).collect();
-                together(&blocks, hashes);
-            } else {
-                pairs.iter().zip(hashes).for_each(|([left, right], hash)| *hash = self.node(left, right));
+            let layer: Option<ArrayVec<Block, LANES>> =
+                pairs.iter().map(|[left, right]| block_of(left, right)).collect();
+            match layer.filter(|_| self == Self::Sha256) {
+                Some(layer) => {
+                    let mut hashes = hashes.iter_mut();
+                    self.parents(layer.as_flattened(), |parent| {
+                        if let Some(hash) = hashes.next() {
+                            *hash = Hash::of(parent);
+                        }
+                    });
+                }
+                None => pairs.iter().zip(hashes).for_each(|([left, right], hash)| *hash = self.node(left, right)),
             }
+        }
+    }
+
+    /// Hands the hashes of the nodes over a layer to `put`: over its first two hashes, the next two, and so on. Those of
+    /// the layer lie side by side, each [`HashFunction::len`] long; a last one without a partner has no node.
+    pub(super) fn parents(self, layer: &[u8], mut put: impl FnMut(&[u8])) {
+        let (blocks, _) = layer.as_chunks();
+        // What `node` treats in a way of its own is hashed alone.
+        if self != Self::Sha256 || blocks.iter().any(|block: &Block| is_zero(block)) {
+            let pairs = layer.chunks_exact(2 * self.len()).map(|pair| pair.split_at(self.len()));
+            return pairs.for_each(|(left, right)| put(self.node(left, right).as_slice()));
+        }
+        for blocks in blocks.chunks(LANES) {
+            if let [block] = blocks {
+                put(&sha256::digest_pair(block));
+                continue;
+            }
+            let messages: ArrayVec<&[Block], LANES> = blocks.iter().map(slice::from_ref).collect();
+            sha256::digest(&messages).iter().for_each(|digest| put(digest));
         }
     }
 }
 
-/// Hashes messages at once with SHA-256 into the first places of `hashes`.
+/// Two hashes of 32 bytes as one block.
 #[inline]
-fn together(messages: &[&[Block]], hashes: &mut [Hash]) {
-    for (hash, digest) in hashes.iter_mut().zip(sha256::digest(messages)) {
-        *hash = Hash::of_32(&digest);
-    }
+fn block_of(left: &[u8], right: &[u8]) -> Option<Block> {
+    let mut block = [0; 64];
+    block[..32].copy_from_slice(<&[u8; 32]>::try_from(left).ok()?);
+    block[32..].copy_from_slice(<&[u8; 32]>::try_from(right).ok()?);
+    Some(block)
 }
 
 impl fmt::Display for HashFunction {
@@ -313,6 +338,9 @@ impl Hash {
     /// A digest; no digest of RFC 7574 is longer than 64 bytes.
     #[inline]
     fn of(digest: &[u8]) -> Self {
+        if let Ok(digest) = digest.try_into() {
+            return Self::of_32(digest);
+        }
         let len = digest.len().min(MAX_HASH_LEN);
         let mut bytes = [0; MAX_HASH_LEN];
         copy_hash(&mut bytes[..len], &digest[..len]);

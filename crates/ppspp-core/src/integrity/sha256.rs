@@ -119,15 +119,11 @@ fn bytes_of(state: State) -> [u8; 32] {
     digest
 }
 
-/// The digest of two hashes together: one block, and one that is always the same.
+/// The digest of two hashes together, which fill one block; the next is always the same.
 #[inline]
-pub(super) fn digest_pair(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
-    let mut blocks = [[0; 64], LAST_OF_PAIR];
-    let [block, _] = &mut blocks;
-    block[..32].copy_from_slice(left);
-    block[32..].copy_from_slice(right);
+pub(super) fn digest_pair(pair: &Block) -> [u8; 32] {
     let mut state = IV;
-    compress256(&mut state, &blocks);
+    compress256(&mut state, &[*pair, LAST_OF_PAIR]);
     bytes_of(state)
 }
 

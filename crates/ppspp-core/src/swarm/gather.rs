@@ -16,7 +16,7 @@ use crate::swarm::Swarm;
 /// Most chunks that wait.
 const MAX_CHUNKS: usize = 64;
 /// Most bytes that wait, one chunk aside.
-const MAX_BYTES: usize = 64 * 1024;
+const MAX_BYTES: usize = 128 * 1024;
 /// Most hashes that wait with one chunk, as many as prove one, and with all chunks.
 const MAX_ALONG: usize = MAX_PROOF;
 const MAX_HASHES: usize = 1024;

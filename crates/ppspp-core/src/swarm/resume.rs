@@ -34,15 +34,21 @@ impl Swarm {
         let Some(geometry) = self.content.geometry() else { return };
         let bytes = geometry.byte_range(range);
         let data = data.ok().filter(|data| data.len() as u64 == bytes.end - bytes.start);
+        let mut whole = data
+            .as_ref()
+            .map(|data| GroupNodes::of_whole_groups(self.metadata.function, &geometry, range, data))
+            .into_iter()
+            .flatten();
         for group in geometry.groups_touching(range) {
             let part = range.intersection(geometry.group_chunks(group));
             let inside = geometry.byte_range(part);
             let piece = data
                 .as_ref()
                 .map(|data| data.slice((inside.start - bytes.start) as usize..(inside.end - bytes.start) as usize));
+            let nodes = if part == geometry.group_chunks(group) { whole.next() } else { None };
             let good = piece.is_some_and(|piece| match purpose {
-                Purpose::Serve => self.take_served(cx, &geometry, group, part, piece),
-                Purpose::Check => self.take_checked(&geometry, group, part, &piece),
+                Purpose::Serve => self.take_served(cx, &geometry, group, part, piece, nodes),
+                Purpose::Check => self.take_checked(&geometry, group, part, &piece, nodes),
             });
             if !good {
                 self.on_changed(cx, part, purpose);
@@ -67,7 +73,7 @@ impl Swarm {
         }
     }
 
-    /// Keeps bytes to be sent if they match the tree: what does not is never sent.
+    /// Keeps bytes to be sent if they match the tree: what does not is never sent. `nodes` are those of a whole group.
     fn take_served(
         &mut self,
         cx: &mut Cx<'_>,
@@ -75,11 +81,11 @@ impl Swarm {
         group: GroupIndex,
         part: ChunkRange,
         piece: Bytes,
+        nodes: Option<GroupNodes>,
     ) -> bool {
         let limit = cx.config.limits.cached_groups;
         let function = self.metadata.function;
-        if part == geometry.group_chunks(group) && self.content.has_group(group) {
-            let Some(nodes) = GroupNodes::from_data(function, geometry, group, &piece) else { return false };
+        if let Some(nodes) = nodes.filter(|_| self.content.has_group(group)) {
             if !self.content.verifier.verify_group(group, &nodes) {
                 return false;
             }
@@ -108,11 +114,18 @@ impl Swarm {
         true
     }
 
-    /// Counts bytes that an earlier run stored as verified if they match the tree (R22).
-    fn take_checked(&mut self, geometry: &Geometry, group: GroupIndex, part: ChunkRange, piece: &Bytes) -> bool {
-        if part == geometry.group_chunks(group) {
-            let nodes = GroupNodes::from_data(self.metadata.function, geometry, group, piece);
-            let good = nodes.is_some_and(|nodes| self.content.verifier.verify_group(group, &nodes));
+    /// Counts bytes that an earlier run stored as verified if they match the tree (R22). `nodes` are those of a whole
+    /// group.
+    fn take_checked(
+        &mut self,
+        geometry: &Geometry,
+        group: GroupIndex,
+        part: ChunkRange,
+        piece: &Bytes,
+        nodes: Option<GroupNodes>,
+    ) -> bool {
+        if let Some(nodes) = nodes {
+            let good = self.content.verifier.verify_group(group, &nodes);
             if good {
                 self.content.verifier.mark_complete(group);
             }
