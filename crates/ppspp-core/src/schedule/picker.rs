@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use arrayvec::ArrayVec;
 use rand_core::Rng;
 
 use crate::availability::{PeerMap, Rarity};
@@ -15,7 +16,9 @@ const RUN_BYTES: u64 = 128 * 1024;
 /// How long a run may take to arrive: until it is whole, others do not know that it is on its way.
 const RUN_TIME: Duration = Duration::from_millis(100);
 /// Runs looked at in a search for the rarest: in a larger or more scattered content, a random part of it.
-const MAX_STEPS: usize = 4096;
+const MAX_STEPS: usize = 1024;
+/// Equally rare runs to choose from at random: more are not looked for if none can be rarer.
+const MAX_EQUALS: usize = 256;
 /// Groups begun and not finished that are looked at before anything else.
 const MAX_TORN: usize = 256;
 
@@ -161,7 +164,8 @@ impl<R: Rng> Picker<'_, R> {
         (piece.start() == position).then_some(piece)
     }
 
-    /// A run of equally rare chunks, none rarer; each with the chance of its length.
+    /// A run of equally rare chunks, none rarer; each of those found first, from a random place on, with the chance of its
+    /// length.
     fn search(&mut self, within: &RangeSet) -> Option<ChunkRange> {
         let layer = self.geometry.group_layer();
         let all = self.geometry.all();
@@ -179,19 +183,26 @@ impl<R: Rng> Picker<'_, R> {
                 })
             })
             .take(MAX_STEPS);
-        let mut best: Option<(u32, ChunkRange)> = None;
-        let mut equals = 0;
+        // A leecher has what it has.
+        let least = rarity.complete() + u32::from(!self.have.is_complete(all.count()));
+        let mut fewest = u32::MAX;
+        let mut equals: ArrayVec<ChunkRange, MAX_EQUALS> = ArrayVec::new();
         for (piece, count) in found {
-            let fewest = best.map_or(u32::MAX, |(fewest, _)| fewest);
-            if best.is_some() && count > fewest {
-                continue;
+            if count < fewest {
+                fewest = count;
+                equals.clear();
             }
-            equals = if count < fewest { 0 } else { equals } + piece.count();
-            if best.is_none() || count < fewest || below(self.rng, equals) < piece.count() {
-                best = Some((count, piece));
+            if count == fewest && equals.try_push(piece).is_err() && fewest <= least {
+                break;
             }
         }
-        best.map(|(_, piece)| piece)
+        let total = equals.iter().map(|piece| piece.count()).sum();
+        let mut left = below(self.rng, total);
+        equals.into_iter().find(|piece| {
+            let found = left < piece.count();
+            left = left.saturating_sub(piece.count());
+            found
+        })
     }
 
     /// Near chunks by deadline, from peers that can meet it; then the rarest of the others; then what is late.
