@@ -255,6 +255,10 @@ impl Download {
     /// Notes that the peer sends `chunk`, of `count`, for which it is not asked: it may have missed a CANCEL, and would
     /// send everything before what is asked for now. It is told to leave out all up to the next things asked for.
     pub(crate) fn cancel_around(&mut self, chunk: ChunkIndex, count: u64) {
+        // Looked for once, not for each of many that come together.
+        if self.cancels.contains(chunk) || self.cancels.runs().len() >= MAX_CANCELS {
+            return;
+        }
         let chunk = chunk.value();
         let (mut start, mut end) = (0, count);
         for asked in self.batches.iter().filter(|batch| batch.left > 0).map(|batch| batch.range) {
