@@ -198,7 +198,7 @@ impl GroupNodes {
             let named = bin.number() == (self.chunks.start() << 1) + sibling as u64 && sibling < self.node_count();
             // R1: a node with content is never all-zero.
             let sound = beside.len() == len && hash.len() == len && !is_zero(beside);
-            if !named || !sound || self.known >> index & 1 != 0 {
+            if !named || !sound || (self.known >> index | self.known >> sibling) & 1 != 0 {
                 return None;
             }
             copy_hash(self.hashes.get_mut(index * len..(index + 1) * len)?, hash);
@@ -343,6 +343,22 @@ mod tests {
                 assert!(GroupNodes::of_whole_groups(function, geometry, all, short).is_empty());
             }
         }
+    }
+
+    /// In a group that the content's end cuts, the way up passes places beside known nodes that are not below a known one.
+    #[test]
+    fn hashes_that_come_along_replace_no_known_node() {
+        let content = Content::new(HashFunction::Sha256, 1024, 15, 1024);
+        let bin = |number| Bin::from_number(number).unwrap();
+        let node = |number| content.node(bin(number));
+        let mut nodes = GroupNodes::empty(HashFunction::Sha256, content.geometry.all());
+        nodes.set(bin(7), node(7).as_slice());
+        let other = HashFunction::Sha256.leaf(b"other");
+        let along = [(bin(7), other), (bin(27), other), (bin(21), node(21)), (bin(18), node(18))];
+        assert_eq!(nodes.prove(8, &node(16), &along), None);
+        assert_eq!(nodes.iter().collect::<Vec<_>>(), [(bin(7), node(7).as_slice())]);
+        nodes.set(bin(19), node(19).as_slice());
+        assert_eq!(nodes.prove(8, &node(16), &along[2..]), Some(true));
     }
 
     #[test]
