@@ -118,6 +118,10 @@ impl Upload {
     pub(crate) fn on_request(&mut self, range: ChunkRange, limit: usize) -> bool {
         let mut room = true;
         self.cancelled.remove(range);
+        if self.cancelled.runs().len() > MAX_FIRST {
+            // Requests that tear it apart.
+            self.cancelled.clear();
+        }
         let mut fresh = RangeSet::new();
         fresh.insert(range);
         for &queued in &self.queue {
@@ -528,6 +532,28 @@ impl Upload {
             if let Some(lost) = self.in_flight.take_newest() {
                 self.repair(now, &[lost]);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::EndpointConfig;
+
+    #[test]
+    fn what_is_remembered_of_cancels_is_bounded() {
+        let now = Instant::from_micros(1);
+        let mut upload = Upload::new(Flow::new(&EndpointConfig::default(), 1200, None, now));
+        upload.in_flight.on_sent(ChunkIndex::new(20_000), 1100, now, None, false);
+        upload.cancel(ChunkRange::new(0, 10_000), 64);
+        for chunk in (0..5000).rev() {
+            upload.on_request(ChunkRange::single(ChunkIndex::new(2 * chunk)), 64);
+            assert!(upload.cancelled.runs().len() <= MAX_FIRST + 1);
+        }
+        for chunk in 0..5000 {
+            upload.cancel(ChunkRange::single(ChunkIndex::new(2 * chunk)), 64);
+            assert!(upload.cancelled.runs().len() <= MAX_FIRST + 1);
         }
     }
 }
