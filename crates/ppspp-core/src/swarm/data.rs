@@ -257,15 +257,19 @@ impl Swarm {
         }
         let pending = download.take_pending();
         let Some(geometry) = self.content.geometry() else { return Ok(()) };
+        let mut outcome = Ok(());
         for PendingChunk { arrival, payload } in pending {
             if self.is_backed_up(cx.config) {
                 cx.stats.dropped.backpressure += 1;
                 continue;
             }
-            self.screen(cx, &geometry, slot, arrival, &payload, false)?;
+            outcome = self.screen(cx, &geometry, slot, arrival, &payload, false);
+            if outcome.is_err() {
+                break;
+            }
         }
         self.judge_gathered(cx);
-        Ok(())
+        outcome
     }
 
     /// Learns the size from a peer's peaks and last chunk (RFC 7574 §5.6).
