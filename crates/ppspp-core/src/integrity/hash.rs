@@ -1,5 +1,6 @@
 //! The hash functions of RFC 7574 §7.6, for leaves and for interior nodes.
 
+use alloc::vec::Vec;
 use core::fmt;
 use core::slice;
 use core::str::FromStr;
@@ -157,6 +158,19 @@ impl HashFunction {
             }
             messages = &messages[run.max(1)..];
         }
+    }
+
+    /// Hands the hash of the node over each aligned run of `messages` to `put`, in order: of runs of 2 to the power of
+    /// `layers`. One that is not whole is left out.
+    pub(crate) fn roots(self, messages: &[&[u8]], layers: u8, put: impl FnMut(&[u8])) {
+        let mut layer = Vec::with_capacity(messages.len() * self.len());
+        self.digest_each(messages, |leaf| layer.extend_from_slice(leaf));
+        for _ in 0..layers {
+            let mut above = Vec::with_capacity(layer.len() / 2);
+            self.parents(&layer, |parent| above.extend_from_slice(parent));
+            layer = above;
+        }
+        layer.chunks_exact(self.len()).for_each(put);
     }
 
     /// Hashes the node over each of `pairs` into its place in `hashes`, as [`HashFunction::node`] does with one.

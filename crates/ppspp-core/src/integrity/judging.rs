@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 
 use super::early::Ticket;
 use super::hash::is_zero;
-use super::open_group::{OpenGroup, mask_of};
+use super::open_group::{OpenGroup, full_mask, mask_of};
 use super::{EarlyHashes, Hash, HashFunction, MAX_HASH_LEN, MAX_PROOF, TreeParams, Verdict, Verifier};
 use crate::chunk::{Bin, ChunkIndex, Geometry, GroupIndex};
 use crate::time::Instant;
@@ -76,6 +76,19 @@ pub(super) struct Used {
     along: usize,
 }
 
+impl Used {
+    fn note(&mut self, steps: &Steps<'_>) {
+        for step in steps {
+            match step.source {
+                Source::Along => self.along += 1,
+                // As many places as steps.
+                Source::Early(ticket) => self.early.extend([ticket]),
+                Source::Padding => {}
+            }
+        }
+    }
+}
+
 /// The hashes of the bins on that way.
 type Path = ArrayVec<Hash, MAX_PROOF>;
 
@@ -138,22 +151,67 @@ impl Verifier {
         }
         // The hashes come first: a chunk that cannot be judged yet is not worth hashing.
         let mut steps = Steps::new();
-        let Some(anchor) = self.collect(&geometry, chunk, along, early, &mut steps) else { return Verdict::Missing };
+        let Some(leaf_bin) = Bin::leaf(chunk) else { return Verdict::OutOfRange };
+        let Some(anchor) = self.collect(&geometry, leaf_bin, along, early, &mut steps) else { return Verdict::Missing };
         if !self.prove(&geometry, chunk, &leaf(self.tree.params()), &steps, &anchor) {
             return Verdict::Wrong;
         }
         if chunk == geometry.last_chunk() {
             self.tree.set_last_len(len as u32);
         }
-        for step in &steps {
-            match step.source {
-                Source::Along => used.along += 1,
-                // As many places as steps.
-                Source::Early(ticket) => used.early.extend([ticket]),
-                Source::Padding => {}
-            }
-        }
+        used.note(&steps);
         Verdict::Verified
+    }
+
+    /// Takes in every chunk of a `group` that is not begun, together: they hash to `top`, and their lengths are right.
+    /// Returns whether they are verified by what is known, what came `along` with one of them, and `early`, of which
+    /// what it used is dropped. If not, nothing has changed, and each chunk is to be judged by itself.
+    ///
+    /// Not for the groups that the content's end cuts or whose last chunk is the content's.
+    pub fn check_group(&mut self, group: GroupIndex, top: &Hash, along: Along<'_>, early: &mut EarlyHashes) -> bool {
+        let Some(geometry) = self.tree.geometry() else { return false };
+        let chunks = geometry.group_chunks(group);
+        let bin = Bin::at(geometry.group_layer(), group.value()).filter(|bin| bin.base_range() == chunks);
+        let sized = !self.tree.peaks().is_empty() && !chunks.contains(geometry.last_chunk());
+        let Some(bin) = bin.filter(|_| sized && !self.open.contains(group) && self.screen_group(group).is_none())
+        else {
+            return false;
+        };
+        let mut used = Used::default();
+        if !self.check_node(&geometry, bin, top, along, early, &mut used) {
+            return false;
+        }
+        early.take_out(&used.early);
+        let params = self.tree.params();
+        let open = self.open.get_or_insert_with(group, || OpenGroup::new(params, &geometry, group));
+        open.have = full_mask(chunks);
+        true
+    }
+
+    /// Whether `bin`, of a group or above, hashes to `top`; if so, every node on its way up and beside that is known.
+    fn check_node(
+        &mut self,
+        geometry: &Geometry,
+        bin: Bin,
+        top: &Hash,
+        along: Along<'_>,
+        early: &EarlyHashes,
+        used: &mut Used,
+    ) -> bool {
+        let mut steps = Steps::new();
+        let Some(anchor) = self.collect(geometry, bin, along, early, &mut steps) else { return false };
+        let mut path = Path::new();
+        let mut hash = *top;
+        for step in &steps {
+            path.push(hash);
+            hash = step.take(self.tree.params().function, &hash);
+        }
+        if hash != anchor {
+            return false;
+        }
+        used.note(&steps);
+        self.keep(&steps, &path);
+        true
     }
 
     /// Judges a chunk without any proof: that was verified before, or whose hash was proven along with another, as that
@@ -193,23 +251,22 @@ impl Verifier {
         }
     }
 
-    /// Collects the hashes that prove `chunk`; returns the verified hash they lead to, or `None` if one is missing.
+    /// Collects the hashes that prove the node `bin`, of a chunk or a whole group; returns the verified hash they lead to, or `None` if one is missing.
     fn collect<'e>(
         &self,
         geometry: &Geometry,
-        chunk: ChunkIndex,
+        mut bin: Bin,
         along: Along<'e>,
         early: &'e EarlyHashes,
         steps: &mut Steps<'e>,
     ) -> Option<Hash> {
         let len = self.tree.params().function.len();
         let group_layer = geometry.group_layer();
-        let group = geometry.group_of(chunk);
+        let group = geometry.group_of(ChunkIndex::new(bin.base_range().start()));
         let nodes = self.open.get(group).map(OpenGroup::nodes);
         // Below the group level the tree knows peaks alone, in the group that the content's end cuts.
         let cut = geometry.group_chunks(group).count() < 1 << group_layer;
-        let mut bin = Bin::leaf(chunk)?;
-        let mut layer = 0;
+        let mut layer = bin.layer();
         loop {
             let below = layer < group_layer;
             let known = if below { nodes.and_then(|nodes| nodes.get(bin)) } else { None };
@@ -273,13 +330,18 @@ impl Verifier {
         if let Some(open) = begun {
             self.open.get_or_insert_with(group, || open);
         }
-        for (step, hash) in steps.iter().skip(to_tree).zip(&path) {
+        self.keep(steps.get(to_tree..).unwrap_or_default(), &path);
+        true
+    }
+
+    /// Puts what was proven into the tree: the nodes that `steps` start from, with their hashes, and those beside them.
+    fn keep(&mut self, steps: &[Step<'_>], hashes: &[Hash]) {
+        for (step, hash) in steps.iter().zip(hashes) {
             self.tree.insert(step.bin, hash);
             if let Some(beside) = Hash::from_slice(step.beside) {
                 self.tree.insert(step.sibling, &beside);
             }
         }
-        true
     }
 }
 
@@ -288,6 +350,7 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
+    use crate::chunk::ChunkRange;
     use crate::integrity::reference::Content;
     use crate::integrity::{peaks_needed, uncles};
 
@@ -299,7 +362,7 @@ mod tests {
 
     /// What an honest sender sends along with a chunk.
     fn along_with(content: &Content, verifier: &Verifier, index: u64) -> Vec<(Bin, Hash)> {
-        let knows = |range: crate::chunk::ChunkRange| range.iter().any(|chunk| verifier.has(chunk));
+        let knows = |range: ChunkRange| range.iter().any(|chunk| verifier.has(chunk));
         let peaks = peaks_needed(&content.geometry, knows(content.geometry.all()));
         peaks.chain(uncles(&content.geometry, chunk(index), knows)).map(|bin| (bin, content.node(bin))).collect()
     }
@@ -349,6 +412,45 @@ mod tests {
                     assert!(verifier.node(bin).is_none_or(|known| known == hash.as_slice()), "{bin:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_group_is_proven_by_the_hash_over_its_chunks() {
+        for function in HashFunction::ALL {
+            let content = Content::new(function, 1024, CHUNKS, 1000);
+            let mut verifier = Verifier::new(content.params, content.root(), Some(content.geometry), 2);
+            let mut early = EarlyHashes::new(64);
+            let (first, second, cut) = (GroupIndex::new(0), GroupIndex::new(1), GroupIndex::new(2));
+            let top = |group: GroupIndex| content.node(Bin::at(4, group.value()).unwrap());
+            let along = along_with(&content, &verifier, 0);
+            let along = Along { hashes: &along, at: Instant::ZERO };
+            assert!(!verifier.check_group(first, &top(first), along, &mut early), "the peaks are not known");
+            for (bin, hash) in along.hashes {
+                early.insert(*bin, hash.as_slice(), Instant::ZERO);
+            }
+            assert_eq!(verifier.check(chunk(33), content.chunk(33), &early), Verdict::Missing);
+            let before: Vec<_> = verifier.tree().peaks().to_vec();
+            assert!(!before.is_empty());
+            assert!(!verifier.check_group(first, &top(second), along, &mut early), "another hash");
+            assert!(!verifier.check_group(first, &top(first), Along::NONE, &mut EarlyHashes::new(4)), "no proof");
+            assert!(!verifier.check_group(cut, &top(cut), along, &mut early), "cut by the end");
+            assert_eq!((verifier.open_count(), verifier.tree().peaks()), (0, &*before));
+            // By what came along, or by what came before: that is used up.
+            assert!(verifier.clone().check_group(first, &top(first), along, &mut EarlyHashes::new(4)));
+            assert!(verifier.check_group(first, &top(first), Along::NONE, &mut early));
+            assert!(verifier.is_group_complete(first) && early.get(Bin::at(4, 1).unwrap()).is_none());
+            assert!(!verifier.check_group(first, &top(first), along, &mut early), "it is here");
+            // What proved the first group proves the second, which needs nothing else.
+            assert!(!verifier.check_group(second, &top(first), Along::NONE, &mut early));
+            assert!(verifier.check_group(second, &top(second), Along::NONE, &mut early));
+            verifier.forget(ChunkRange::new(3, 4));
+            assert_eq!((verifier.group_have(first), verifier.group_have(second)), (0xfff7, 0xffff));
+            assert!(!verifier.check_group(first, &top(first), along, &mut early), "it is begun");
+            let mut full = Verifier::new(content.params, content.root(), Some(content.geometry), 1);
+            full.tree = verifier.tree.clone();
+            assert!(full.check_group(second, &top(second), Along::NONE, &mut early));
+            assert!(!full.check_group(first, &top(first), Along::NONE, &mut early), "one group too many");
         }
     }
 

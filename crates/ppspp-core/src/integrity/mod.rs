@@ -32,6 +32,7 @@ pub use group::{GroupNodes, SavedGroup};
 pub use hash::{Hash, HashFunction, MAX_HASH_LEN};
 pub use judging::Along;
 pub use open_group::OpenGroup;
+pub(crate) use open_group::full_mask;
 pub use page::PAGE_NODES;
 pub use peaks::{MAX_CLAIM_CANDIDATES, PeakClaim, PeaksError, root_from_peaks};
 pub(crate) use proof::push_uncles;

@@ -47,7 +47,7 @@ impl OpenGroup {
 }
 
 /// One bit for each chunk of a group.
-pub(super) const fn full_mask(chunks: ChunkRange) -> u32 {
+pub(crate) const fn full_mask(chunks: ChunkRange) -> u32 {
     match chunks.count() {
         0 => 0,
         count if count >= 32 => u32::MAX,

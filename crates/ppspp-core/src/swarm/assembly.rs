@@ -7,6 +7,8 @@ use core::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use crate::chunk::{ChunkIndex, ChunkRange, Geometry, GroupIndex, GroupMap};
+use crate::integrity::full_mask;
+use crate::schedule::PeerSlot;
 use crate::time::Instant;
 
 /// Buffers that were handed out and may come back: as many groups as a window of 1 MiB has.
@@ -23,10 +25,33 @@ pub(crate) struct Parcel {
 /// The chunks of one group that are not handed out yet: bit n is the group's n-th chunk.
 #[derive(Debug)]
 struct Buffer {
+    /// All chunks of the group.
+    all: u32,
     verified: u32,
     /// Chunks whose bytes lie here and are still to be judged.
     staged: u32,
+    /// The first of these, and whether the others are from the same peer.
+    first: Source,
+    alike: bool,
     data: BytesMut,
+}
+
+/// Which of all chunks that ever waited to be judged one is, and the peer it is from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Source {
+    pub(crate) number: u64,
+    pub(crate) slot: PeerSlot,
+}
+
+/// What the group of a chunk that waits has become by it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Fill {
+    /// The number of the first of its chunks that wait.
+    pub(crate) first: u64,
+    /// Nothing of it is missing now.
+    pub(crate) ends: bool,
+    /// All of it waits, from one peer.
+    pub(crate) whole: bool,
 }
 
 /// The chunks of one group that are still to be judged.
@@ -59,32 +84,53 @@ impl Assembly {
         Self { buffers: GroupMap::new(), begun: VecDeque::new(), handed_out: VecDeque::new(), flush_after }
     }
 
-    /// Puts a chunk that is yet to be judged into its place; false if one waits there already, or it does not fit.
+    /// Puts a chunk that is yet to be judged into its place; `None` if one waits there already, or it does not fit.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "every chunk passes here")]
-    pub(crate) fn stage(&mut self, now: Instant, geometry: &Geometry, chunk: ChunkIndex, payload: &[u8]) -> bool {
+    pub(crate) fn stage(
+        &mut self,
+        now: Instant,
+        geometry: &Geometry,
+        chunk: ChunkIndex,
+        payload: &[u8],
+        from: Source,
+    ) -> Option<Fill> {
         let group = geometry.group_of(chunk);
         let begun = &mut self.begun;
         let handed_out = &mut self.handed_out;
         let buffer = self.buffers.get_or_insert_with(group, || {
             begun.push_back((now, group));
-            let bytes = geometry.byte_range(geometry.group_chunks(group));
-            Buffer { verified: 0, staged: 0, data: buffer_of((bytes.end - bytes.start) as usize, handed_out) }
+            let chunks = geometry.group_chunks(group);
+            let bytes = geometry.byte_range(chunks);
+            let data = buffer_of((bytes.end - bytes.start) as usize, handed_out);
+            Buffer { all: full_mask(chunks), verified: 0, staged: 0, first: from, alike: true, data }
         });
         let (bit, start) = place_of(geometry, chunk);
-        match buffer.data.get_mut(start..start + payload.len()) {
-            Some(target) if (buffer.verified | buffer.staged) & bit == 0 => {
-                target.copy_from_slice(payload);
-                buffer.staged |= bit;
-                true
-            }
-            _ => false,
+        let target = buffer.data.get_mut(start..start + payload.len())?;
+        if (buffer.verified | buffer.staged) & bit != 0 {
+            return None;
         }
+        target.copy_from_slice(payload);
+        if buffer.staged == 0 {
+            (buffer.first, buffer.alike) = (from, true);
+        }
+        buffer.alike &= buffer.first.slot == from.slot;
+        buffer.staged |= bit;
+        Some(Fill {
+            first: buffer.first.number,
+            ends: buffer.staged | buffer.verified == buffer.all,
+            whole: buffer.staged == buffer.all && buffer.alike,
+        })
     }
 
     /// The staged chunks of `group`.
     pub(crate) fn staged(&self, group: GroupIndex) -> Staged<'_> {
         Staged(self.buffers.get(group))
+    }
+
+    /// The bytes of `group`, all of whose chunks are staged.
+    pub(crate) fn whole(&self, group: GroupIndex) -> &[u8] {
+        self.buffers.get(group).filter(|buffer| buffer.staged == buffer.all).map_or(&[], |buffer| &buffer.data)
     }
 
     /// Ends the wait of staged `chunks` of `group`: they are good, or their places are free again.
@@ -180,8 +226,13 @@ mod tests {
         ChunkIndex::new(index)
     }
 
+    fn stage(assembly: &mut Assembly, geometry: &Geometry, index: u64, slot: PeerSlot) -> Option<Fill> {
+        let from = Source { number: index + 100, slot };
+        assembly.stage(Instant::ZERO, geometry, chunk(index), &CHUNK, from)
+    }
+
     fn add(assembly: &mut Assembly, geometry: &Geometry, index: u64) {
-        assert!(assembly.stage(Instant::ZERO, geometry, chunk(index), &CHUNK));
+        assert!(stage(assembly, geometry, index, 0).is_some());
         assembly.settle(geometry.group_of(chunk(index)), geometry.bit_of(chunk(index)), true);
     }
 
@@ -192,9 +243,10 @@ mod tests {
         for index in [0, 1, 3] {
             add(&mut assembly, &geometry, index);
         }
-        assert!(assembly.stage(Instant::ZERO, &geometry, chunk(2), &[9; 1024]));
-        assert!(!assembly.stage(Instant::ZERO, &geometry, chunk(2), &CHUNK), "one waits there");
-        assert!(!assembly.stage(Instant::ZERO, &geometry, chunk(3), &CHUNK), "that is here");
+        let from = Source { number: 0, slot: 0 };
+        assert!(assembly.stage(Instant::ZERO, &geometry, chunk(2), &[9; 1024], from).is_some());
+        assert_eq!(stage(&mut assembly, &geometry, 2, 0), None, "one waits there");
+        assert_eq!(stage(&mut assembly, &geometry, 3, 0), None, "that is here");
         assert_eq!(assembly.staged(GroupIndex::new(0)).get(&geometry, chunk(2), 1024), [9; 1024]);
         assembly.settle(GroupIndex::new(0), 1 << 2, false);
         assert!(assembly.staged(GroupIndex::new(0)).get(&geometry, chunk(2), 1024).is_empty());
@@ -204,6 +256,32 @@ mod tests {
         assert_eq!(ranges, [ChunkRange::new(0, 2), ChunkRange::new(3, 4)]);
         assert!(parcels.iter().all(|parcel| parcel.data.iter().all(|&byte| byte == 7)));
         assert_eq!(assembly.deadline(), None);
+    }
+
+    #[test]
+    fn it_tells_when_a_group_waits_whole() {
+        let geometry = Geometry::new(40 * 1024, ChunkSize::DEFAULT).unwrap();
+        let mut assembly = Assembly::new(Duration::from_secs(1));
+        let fill = |first: u64, ends, whole| Some(Fill { first: first + 100, ends, whole });
+        let group = GroupIndex::new(0);
+        for (round, other) in [(0, 0), (1, 0), (2, 1)] {
+            for index in 0..15 {
+                assert_eq!(stage(&mut assembly, &geometry, index, 0), fill(0, false, false), "round {round}");
+                assert!(assembly.whole(group).is_empty());
+            }
+            // From another peer, it is not to be judged with those of the first.
+            assert_eq!(stage(&mut assembly, &geometry, 15, other), fill(0, true, other == 0));
+            assert_eq!(assembly.whole(group), CHUNK.repeat(16));
+            assembly.settle(group, u32::MAX, false);
+        }
+        // One that began to arrive before is never whole, and the content's end cuts the last one.
+        add(&mut assembly, &geometry, 3);
+        for index in (0..16).filter(|index| *index != 3) {
+            assert_eq!(stage(&mut assembly, &geometry, index, 0), fill(0, index == 15, false));
+        }
+        for index in 32..40 {
+            assert_eq!(stage(&mut assembly, &geometry, index, 0), fill(32, index == 39, index == 39));
+        }
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use alloc::vec::Vec;
 
 use crate::channel::{Arrival, Channel, PendingChunk, State};
-use crate::chunk::{Bin, ChunkIndex, Geometry};
+use crate::chunk::{Bin, ChunkIndex, Geometry, GroupIndex};
 use crate::context::Cx;
 use crate::event::Misbehaviour;
 use crate::integrity::{AdoptError, Along, Hash, PeakClaim, Verdict};
 use crate::schedule::PeerSlot;
 use crate::swarm::Swarm;
+use crate::swarm::assembly::Source;
 use crate::swarm::gather::{Span, Waiting, free_later};
 use crate::time::Instant;
 use crate::wire::DataMessage;
@@ -61,12 +62,14 @@ impl Swarm {
         payload: &[u8],
         brought_hashes: bool,
     ) -> bool {
-        let staged = self.content.assembly.stage(cx.now, geometry, arrival.chunk, payload);
-        if staged {
-            let along = self.gathered.tie_hashes();
-            self.gather(cx, Waiting { slot, arrival, len: payload.len(), brought_hashes, along });
-        }
-        staged
+        let from = Source { number: self.gathered.next_number(), slot };
+        let Some(fill) = self.content.assembly.stage(cx.now, geometry, arrival.chunk, payload, from) else {
+            return false;
+        };
+        let along = self.gathered.tie_hashes();
+        let waiting = Waiting { slot, arrival, len: payload.len(), brought_hashes, along, verified: false };
+        self.gather(cx, waiting, geometry.group_of(arrival.chunk), fill);
+        true
     }
 
     /// Lets a chunk of a content whose size is known wait to be judged with others, unless that needs no hash.
@@ -120,7 +123,8 @@ impl Swarm {
     ) -> (usize, Verdict) {
         let Some(&Waiting { slot, arrival, .. }) = waiting.first() else { return (0, Verdict::Verified) };
         let group = geometry.group_of(arrival.chunk);
-        let same = |next: &&Waiting| next.slot == slot && geometry.group_of(next.arrival.chunk) == group;
+        let same =
+            |next: &&Waiting| !next.verified && next.slot == slot && geometry.group_of(next.arrival.chunk) == group;
         let run = waiting.iter().take_while(same).count();
         let mut good = 0;
         let mut verdict = Verdict::Verified;
@@ -225,7 +229,19 @@ impl Swarm {
         let Some(&Waiting { slot, arrival, .. }) = verified.first() else { return };
         let group = geometry.group_of(arrival.chunk);
         let chunks = verified.iter().fold(0, |chunks, next| chunks | geometry.bit_of(next.arrival.chunk));
-        self.content.on_verified(cx, geometry, self.id, (group, chunks), bytes_of(verified));
+        self.take_in(cx, geometry, slot, (group, chunks), bytes_of(verified));
+    }
+
+    /// Takes in `chunks` of `group`, of `bytes` bytes together, that were just verified and lie in the assembly.
+    pub(super) fn take_in(
+        &mut self,
+        cx: &mut Cx<'_>,
+        geometry: &Geometry,
+        slot: PeerSlot,
+        (group, chunks): (GroupIndex, u32),
+        bytes: u64,
+    ) {
+        self.content.on_verified(cx, geometry, self.id, (group, chunks), bytes);
         self.settle_requests(cx.now, slot, geometry, group, chunks);
     }
 
@@ -313,8 +329,10 @@ impl Swarm {
         match self.content.verifier.adopt(&claim, payload, &download.early) {
             Ok(geometry) if geometry.check_addressing(self.metadata.addressing).is_ok() => {
                 self.on_size_known(cx);
-                self.content.assembly.stage(cx.now, &geometry, chunk, payload);
-                let last = Waiting { slot, arrival, len: payload.len(), brought_hashes: false, along: Span::default() };
+                let from = Source { number: self.gathered.next_number(), slot };
+                let _ = self.content.assembly.stage(cx.now, &geometry, chunk, payload, from);
+                let (len, along) = (payload.len(), Span::default());
+                let last = Waiting { slot, arrival, len, brought_hashes: false, along, verified: true };
                 self.accept(cx, &geometry, &[last]);
                 self.on_arrivals(cx.now, &[last]);
                 self.retry_pending(cx, slot)

@@ -5,18 +5,21 @@ use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 
 use crate::channel::{Arrival, Channel, Download};
-use crate::chunk::{Bin, Geometry};
+use crate::chunk::{Bin, ChunkRange, Geometry, GroupIndex};
 use crate::config::EndpointConfig;
 use crate::context::Cx;
 use crate::event::CloseReason;
-use crate::integrity::{EarlyHashes, Hash, MAX_PROOF, Verdict};
+use crate::integrity::{Along, EarlyHashes, Hash, MAX_PROOF, Verdict, full_mask};
 use crate::schedule::PeerSlot;
 use crate::swarm::Swarm;
+use crate::swarm::assembly::Fill;
 
+/// Chunks that are judged as soon as no more of their groups are missing.
+const ENOUGH_CHUNKS: usize = 64;
 /// Most chunks that wait.
-const MAX_CHUNKS: usize = 64;
-/// Most bytes that wait, one chunk aside.
-const MAX_BYTES: usize = 128 * 1024;
+const MAX_CHUNKS: usize = 256;
+/// Most bytes that wait, one chunk aside: two runs, so that one in which datagrams were lost does not part the next.
+const MAX_BYTES: usize = 256 * 1024;
 /// Most hashes that wait with one chunk, as many as prove one, and with all chunks.
 const MAX_ALONG: usize = MAX_PROOF;
 const MAX_HASHES: usize = 1024;
@@ -31,6 +34,8 @@ pub(super) struct Waiting {
     pub(super) brought_hashes: bool,
     /// Those of these hashes that wait with the chunk.
     pub(super) along: Span,
+    /// Whether it was verified with its group.
+    pub(super) verified: bool,
 }
 
 /// A part of the hashes that wait.
@@ -52,7 +57,13 @@ impl Span {
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
     waiting: Vec<Waiting>,
+    /// How many waited before these.
+    taken: u64,
     bytes: usize,
+    /// Groups of which some chunks wait and others are missing.
+    torn: usize,
+    /// Groups that wait whole, each after the place of its first chunk.
+    whole: Vec<(usize, GroupIndex)>,
     leaves: Vec<Hash>,
     /// Hashes that came along with the chunks: each lot proves its own chunk, most often, and nothing else.
     hashes: Vec<(Bin, Hash)>,
@@ -63,6 +74,11 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
+    /// The number of the next chunk that will wait, among all that ever did.
+    pub(super) const fn next_number(&self) -> u64 {
+        self.taken + self.waiting.len() as u64
+    }
+
     /// How many chunks wait.
     pub(super) const fn count(&self) -> usize {
         self.waiting.len()
@@ -99,13 +115,22 @@ impl Swarm {
         !self.gathered.waiting.is_empty() && !core::mem::replace(&mut self.gathered.told, true)
     }
 
-    /// Lets a chunk wait whose bytes were put into the assembly; judges all that wait when they are many.
+    /// Lets a chunk wait whose bytes were put into the assembly and made `fill` of its group; judges all that wait when
+    /// they are many.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "every chunk passes here")]
-    pub(super) fn gather(&mut self, cx: &mut Cx<'_>, waiting: Waiting) {
-        self.gathered.bytes += waiting.len;
-        self.gathered.waiting.push(waiting);
-        if self.gathered.waiting.len() >= MAX_CHUNKS || self.gathered.bytes >= MAX_BYTES {
+    pub(super) fn gather(&mut self, cx: &mut Cx<'_>, waiting: Waiting, group: GroupIndex, fill: Fill) {
+        let gathered = &mut self.gathered;
+        gathered.torn += usize::from(fill.first == gathered.next_number());
+        gathered.bytes += waiting.len;
+        gathered.waiting.push(waiting);
+        // Chunks of it may also be among those that are being judged just now.
+        if let Some(first) = fill.first.checked_sub(gathered.taken).filter(|_| fill.ends) {
+            gathered.torn = gathered.torn.saturating_sub(1);
+            gathered.whole.extend(fill.whole.then_some((first as usize, group)));
+        }
+        let count = gathered.waiting.len();
+        if (gathered.torn == 0 && count >= ENOUGH_CHUNKS) || count >= MAX_CHUNKS || gathered.bytes >= MAX_BYTES {
             self.judge_gathered(cx);
         }
     }
@@ -140,31 +165,40 @@ impl Swarm {
         let mut waiting = core::mem::take(&mut self.gathered.waiting);
         let mut leaves = core::mem::take(&mut self.gathered.leaves);
         let mut hashes = core::mem::take(&mut self.gathered.hashes);
-        (self.gathered.bytes, self.gathered.owned) = (0, 0);
+        self.gathered.taken += waiting.len() as u64;
+        (self.gathered.bytes, self.gathered.owned, self.gathered.torn) = (0, 0, 0);
+        self.judge_whole(cx, &geometry, &mut waiting, &mut leaves, &hashes);
         self.hash(&geometry, &waiting, &mut leaves);
-        let (mut told, mut judged) = (0, 0);
-        while let Some(&Waiting { slot, .. }) = waiting.get(judged) {
+        // How many of these chunks their peer's channel knows of, how many are judged, and of these by their leaves.
+        let (mut told, mut judged, mut hashed) = (0, 0, 0);
+        while let Some(&Waiting { slot, verified, .. }) = waiting.get(judged) {
             if waiting[told].slot != slot {
                 self.on_arrivals(cx.now, &waiting[told..judged]);
                 told = judged;
+            }
+            if verified {
+                judged += 1;
+                continue;
             }
             let Some(keeps) = self.download(slot).map(Download::has_pending) else {
                 // The channel ended meanwhile, and the hashes it brought are gone.
                 let chunk = waiting[judged].arrival.chunk;
                 self.content.assembly.settle(geometry.group_of(chunk), geometry.bit_of(chunk), false);
-                (told, judged) = (judged + 1, judged + 1);
+                (told, judged, hashed) = (judged + 1, judged + 1, hashed + 1);
                 continue;
             };
             // What came with a chunk may prove those that are kept: they go first.
             let end = if keeps { judged + 1 } else { waiting.len() };
             let (good, verdict) =
-                self.judge_staged(cx, &geometry, &mut waiting[judged..end], &leaves[judged..], &hashes);
-            judged += good;
+                self.judge_staged(cx, &geometry, &mut waiting[judged..end], &leaves[hashed..], &hashes);
+            (judged, hashed) = (judged + good, hashed + good);
             if verdict == Verdict::Verified && !keeps {
                 continue;
             }
             self.on_arrivals(cx.now, &waiting[told..judged]);
-            judged += usize::from(verdict != Verdict::Verified);
+            if verdict != Verdict::Verified {
+                (judged, hashed) = (judged + 1, hashed + 1);
+            }
             told = judged;
             if let Err(why) = self.conclude(cx, &geometry, waiting[judged - 1], verdict) {
                 self.close_channel(cx, slot, CloseReason::Misbehaved(why));
@@ -178,17 +212,101 @@ impl Swarm {
         self.gathered.hashes = hashes;
     }
 
-    /// Writes the leaf hashes of `waiting` to `leaves`.
+    /// Judges groups that wait whole, in the order in which they began: one hash proves all chunks of one. What is not
+    /// verified so is left to be judged chunk by chunk.
+    fn judge_whole(
+        &mut self,
+        cx: &mut Cx<'_>,
+        geometry: &Geometry,
+        waiting: &mut [Waiting],
+        tops: &mut Vec<Hash>,
+        hashes: &[(Bin, Hash)],
+    ) {
+        let mut whole = core::mem::take(&mut self.gathered.whole);
+        // The content's end may cut one: no single hash is over that.
+        whole.retain(|(_, group)| geometry.group_chunks(*group).count() == 1 << geometry.group_layer());
+        whole.sort_unstable_by_key(|(first, _)| *first);
+        self.hash_whole(geometry, &whole, tops);
+        let mut tops = tops.iter();
+        whole.retain(|&(first, group)| {
+            let first = waiting.get(first).zip(tops.next());
+            first.is_some_and(|(first, top)| self.take_whole(cx, geometry, group, *first, top, hashes))
+        });
+        if !whole.is_empty() {
+            for next in waiting {
+                let group = geometry.group_of(next.arrival.chunk);
+                next.verified = whole.iter().any(|(_, taken)| *taken == group);
+                if next.verified {
+                    self.keep_strays(next, geometry.group_chunks(group), hashes);
+                }
+            }
+        }
+        whole.clear();
+        self.gathered.whole = whole;
+    }
+
+    /// Takes in all chunks of `group`, which hash to `top`, if that and what came along with the `first` verify them.
+    fn take_whole(
+        &mut self,
+        cx: &mut Cx<'_>,
+        geometry: &Geometry,
+        group: GroupIndex,
+        Waiting { slot, arrival, along, .. }: Waiting,
+        top: &Hash,
+        hashes: &[(Bin, Hash)],
+    ) -> bool {
+        let peer = self.peers.get_mut(slot as usize).and_then(Channel::established_mut);
+        // What came along may prove chunks that are kept, which takes it one by one.
+        let download = peer.and_then(|peer| peer.download.as_mut()).filter(|download| !download.has_pending());
+        let Some(download) = download else { return false };
+        let along = Along { hashes: along.of(hashes), at: arrival.at };
+        if !self.content.verifier.check_group(group, top, along, &mut download.early) {
+            return false;
+        }
+        let chunks = geometry.group_chunks(group);
+        let bytes = geometry.byte_range(chunks);
+        self.take_in(cx, geometry, slot, (group, full_mask(chunks)), bytes.end - bytes.start);
+        true
+    }
+
+    /// Puts hashes that came along with a chunk of a group with these `chunks`, all verified by now, and may prove
+    /// something else among the early ones.
+    #[inline]
+    fn keep_strays(&mut self, verified: &Waiting, chunks: ChunkRange, hashes: &[(Bin, Hash)]) {
+        for (node, hash) in verified.along.of(hashes) {
+            if !chunks.covers(node.base_range())
+                && self.content.verifier.node(*node).is_none()
+                && let Some(peer) = self.peers.get_mut(verified.slot as usize).and_then(Channel::established_mut)
+                && let Some(download) = &mut peer.download
+            {
+                download.early.insert(*node, hash.as_slice(), verified.arrival.at);
+            }
+        }
+    }
+
+    /// Writes the hashes over whole groups that wait to `tops`.
+    fn hash_whole(&self, geometry: &Geometry, whole: &[(usize, GroupIndex)], tops: &mut Vec<Hash>) {
+        let size = geometry.chunk_size().bytes() as usize;
+        let groups = whole.iter().map(|(_, group)| self.content.assembly.whole(*group));
+        let payloads: ArrayVec<&[u8], MAX_CHUNKS> =
+            groups.flat_map(|data| data.chunks(size)).take(MAX_CHUNKS).collect();
+        tops.clear();
+        let put = |top: &[u8]| tops.extend(Hash::from_slice(top));
+        self.metadata.function.roots(&payloads, geometry.group_layer(), put);
+    }
+
+    /// Writes the leaf hashes of those of `waiting` to `leaves` that were not verified with their groups.
     fn hash(&self, geometry: &Geometry, waiting: &[Waiting], leaves: &mut Vec<Hash>) {
         let function = self.metadata.function;
-        leaves.resize(waiting.len(), Hash::zero(function));
         let assembly = &self.content.assembly;
         let group_of = |waiting: &Waiting| geometry.group_of(waiting.arrival.chunk);
         let mut payloads: ArrayVec<&[u8], MAX_CHUNKS> = ArrayVec::new();
-        for run in waiting.chunk_by(|one, next| group_of(one) == group_of(next)) {
+        for run in waiting.chunk_by(|one, next| group_of(one) == group_of(next)).filter(|run| !run[0].verified) {
             let staged = assembly.staged(group_of(&run[0]));
             payloads.extend(run.iter().map(|waiting| staged.get(geometry, waiting.arrival.chunk, waiting.len)));
         }
+        leaves.clear();
+        leaves.resize(payloads.len(), Hash::zero(function));
         function.digest_many(&payloads, leaves);
     }
 }

@@ -97,6 +97,73 @@ fn a_lie_spoils_nothing_else() {
     net.fetches(leecher, &sample, Duration::from_secs(60));
 }
 
+/// The order in which the chunks of a group come: scattered, as a seeder sends them.
+const SCATTERED: [u64; 16] = [0, 8, 4, 12, 2, 6, 10, 14, 1, 3, 5, 7, 9, 11, 13, 15];
+
+/// A leecher that knows the peaks, a script it asked for a whole group, and that group's first chunk.
+fn asked_for_a_group() -> (Net, usize, Sample, Script, u64) {
+    let (mut net, leecher, sample, script, even) = asked();
+    let start = even / 16 * 16;
+    // A run of 16 and one: the second group of what was asked for, or the first, is whole.
+    script.gives(&mut net, &sample, start + 16);
+    (net, leecher, sample, script, start)
+}
+
+#[test]
+fn a_group_that_comes_whole_is_taken_in() {
+    // What comes with its first chunk proves it, or what comes with a later one, or what came before.
+    for proof in 0..3 {
+        let (mut net, leecher, sample, script, start) = asked_for_a_group();
+        if proof == 2 {
+            let hashes = sample.proof(start);
+            net.inject(leecher, script.address, &script.hashes(&hashes));
+        }
+        let datagram = |place: usize, chunk: u64| match (proof, place) {
+            (0, 0) | (1, 9) => script.data(&net, &sample, start + chunk),
+            _ => script.data_with(&net, &sample, start + chunk, &[]),
+        };
+        let batch: Vec<_> = SCATTERED.iter().enumerate().map(|(place, &chunk)| datagram(place, chunk)).collect();
+        script.say_together(&mut net, &batch);
+        let stats = net.hosts[leecher].stats();
+        assert_eq!((stats.chunks_received, stats.duplicate_chunks), (1 + 16, 0), "{proof}");
+        net.run_for(RTT);
+        let acked = script.summary(&mut net).acks;
+        assert!(acked.iter().any(|(range, _)| range.covers(ChunkRange::new(start, start + 16))), "{acked:?}");
+        let seeder = net.seeder(&sample);
+        net.connect(leecher, seeder);
+        net.fetches(leecher, &sample, Duration::from_secs(60));
+    }
+}
+
+/// RFC 7574 §5.2: one wrong chunk of a whole group closes the channel; what came before it is good.
+#[test]
+fn a_lie_in_a_whole_group_is_found() {
+    for lie in 0..16 {
+        let (mut net, leecher, sample, script, start) = asked_for_a_group();
+        let mut batch: Vec<_> = SCATTERED.iter().map(|chunk| script.data(&net, &sample, start + chunk)).collect();
+        *batch[lie].last_mut().unwrap() ^= 1;
+        script.say_together(&mut net, &batch);
+        assert_eq!(net.hosts[leecher].closed, [CloseReason::Misbehaved(Misbehaviour::WrongHash)], "{lie}");
+        assert_eq!(net.hosts[leecher].stats().chunks_received, 1 + lie as u64);
+        let seeder = net.seeder(&sample);
+        net.connect(leecher, seeder);
+        net.fetches(leecher, &sample, Duration::from_secs(60));
+    }
+}
+
+/// RFC 7574 §5.3: hashes that come with a chunk of a whole group and prove another are kept for that.
+#[test]
+fn hashes_for_another_chunk_may_come_with_a_whole_group() {
+    let (mut net, leecher, sample, script, start) = asked_for_a_group();
+    let other = start + 17;
+    let mut batch: Vec<_> = SCATTERED.iter().map(|chunk| script.data(&net, &sample, start + chunk)).collect();
+    batch[5] = script.data_with(&net, &sample, start + SCATTERED[5], &sample.proof(other));
+    script.say_together(&mut net, &batch);
+    let bare = script.data_with(&net, &sample, other, &[]);
+    script.say_together(&mut net, &[bare]);
+    assert_eq!(net.hosts[leecher].stats().chunks_received, 1 + 16 + 1);
+}
+
 /// R21 counts what was sent in units of 16 chunks: what is left of one must not wait behind everything else.
 #[test]
 fn what_is_left_of_a_unit_is_sent_in_its_turn() {
