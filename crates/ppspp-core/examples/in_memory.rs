@@ -39,7 +39,8 @@ struct Side {
     address: SocketAddr,
     busy: Duration,
     buffer: Vec<u8>,
-    segments: Vec<(usize, usize)>,
+    /// Where each batch ends in the buffer, and how long its datagrams are.
+    batches: Vec<(usize, Option<NonZeroUsize>)>,
 }
 
 impl Side {
@@ -52,7 +53,7 @@ impl Side {
             address: SocketAddr::from(([10, 0, 0, number], 6778)),
             busy: Duration::ZERO,
             buffer: Vec::new(),
-            segments: Vec::new(),
+            batches: Vec::new(),
         })
     }
 
@@ -76,17 +77,10 @@ impl Side {
     /// Lets the endpoint write some batches into the buffer.
     fn send(&mut self, now: Instant) {
         self.buffer.clear();
-        self.segments.clear();
+        self.batches.clear();
         for _ in 0..BATCHES_PER_TURN {
             let Some(transmit) = self.endpoint.poll_transmit(now, BATCH, &mut self.buffer) else { break };
-            let end = self.buffer.len();
-            let mut start = end - transmit.size;
-            let segment = transmit.segment_size.map_or(transmit.size, NonZeroUsize::get);
-            while start < end {
-                let next = end.min(start + segment);
-                self.segments.push((start, next));
-                start = next;
-            }
+            self.batches.push((self.buffer.len(), transmit.segment_size));
         }
     }
 
@@ -94,8 +88,10 @@ impl Side {
     fn turn(&mut self, from: &Self, content: &Bytes, now: Instant) -> bool {
         let turn_began = Clock::now();
         let meta = DatagramMeta::from_remote(from.address);
-        for &(start, end) in &from.segments {
-            self.endpoint.handle_datagram(now, meta, &from.buffer[start..end]);
+        let mut start = 0;
+        for &(end, segment) in &from.batches {
+            self.endpoint.handle_datagrams(now, meta, &from.buffer[start..end], segment);
+            start = end;
         }
         self.endpoint.handle_timeout(now);
         let complete = self.answer(content, now);

@@ -7,7 +7,8 @@
 //! # The run loop
 //!
 //! A driver does this, over and over:
-//! 1. hand in every datagram that arrived: [`Endpoint::handle_datagram`];
+//! 1. hand in every datagram that arrived: [`Endpoint::handle_datagram`], or several that came together:
+//!    [`Endpoint::handle_datagrams`];
 //! 2. if [`Endpoint::poll_timeout`] has passed: [`Endpoint::handle_timeout`];
 //! 3. until both are dry: act on [`Endpoint::poll_event`], send what [`Endpoint::poll_transmit`] yields;
 //! 4. sleep until a datagram arrives or [`Endpoint::poll_timeout`] passes.

@@ -193,7 +193,9 @@ impl EventLoop {
             while !drained && count < DATAGRAMS_PER_TURN {
                 let endpoint = &mut self.endpoint;
                 let now = self.clock.now();
-                let received = self.socket.receive(token, |meta, payload| endpoint.handle_datagram(now, meta, payload));
+                let received = self.socket.receive(token, |meta, payload, segment| {
+                    endpoint.handle_datagrams(now, meta, payload, segment);
+                });
                 count += received.datagrams;
                 drained = received.drained;
             }

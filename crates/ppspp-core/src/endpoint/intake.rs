@@ -1,6 +1,7 @@
 //! Datagrams from the network: which channel they belong to, and who may open one (RFC 7574 §3.1.1, §8.3, §12.1).
 
 use core::net::SocketAddr;
+use core::num::NonZeroUsize;
 
 use crate::channel::{Channel, State};
 use crate::config::PeerSource;
@@ -22,7 +23,57 @@ impl Endpoint {
     /// Takes in a datagram. Whatever it holds, there is no error: bad ones are counted and dropped, and a peer that
     /// misbehaves is closed with a reason in an event.
     pub fn handle_datagram(&mut self, now: Instant, meta: DatagramMeta, payload: &[u8]) {
+        self.handle_datagrams(now, meta, payload, None);
+    }
+
+    /// Takes in datagrams that came together from one address, as a kernel that coalesces them hands them over (GRO):
+    /// each of `segment` bytes but for a shorter last one, or a single one. The same as
+    /// [`handle_datagram`](Self::handle_datagram) for each of them, in less time.
+    pub fn handle_datagrams(
+        &mut self,
+        now: Instant,
+        meta: DatagramMeta,
+        payload: &[u8],
+        segment: Option<NonZeroUsize>,
+    ) {
         let now = self.advance(now);
+        let segment = segment.map_or(payload.len(), NonZeroUsize::get);
+        if payload.is_empty() {
+            self.take_any(now, meta, payload);
+        }
+        let mut rest = payload;
+        while !rest.is_empty() {
+            rest = self.take_chunks(now, meta.remote, rest, segment);
+            if !rest.is_empty() {
+                let (datagram, after) = rest.split_at(segment.min(rest.len()));
+                self.take_any(now, meta, datagram);
+                rest = after;
+            }
+        }
+    }
+
+    /// Takes in datagrams that bring chunks to an established channel, as far as `payload` begins with such; returns what
+    /// follows them.
+    fn take_chunks<'d>(&mut self, now: Instant, remote: SocketAddr, payload: &'d [u8], segment: usize) -> &'d [u8] {
+        let Some((channel, _)) = split_channel(payload) else { return payload };
+        let Some((slot, peer)) = self.demux.find(channel) else { return payload };
+        let Some(swarm) = self.swarms.get_mut(slot as usize) else { return payload };
+        // R11: a channel is bound to its address.
+        if swarm.peers.get(peer as usize).is_none_or(|channel| channel.address != remote) {
+            return payload;
+        }
+        let (rest, more) = swarm.on_chunks(&mut cx!(self, now), peer, channel, payload, segment);
+        if swarm.begins_to_gather() {
+            self.gathering.push(slot);
+            self.settle(slot);
+        } else if more {
+            self.settle(slot);
+        }
+        rest
+    }
+
+    /// Takes in any datagram.
+    fn take_any(&mut self, now: Instant, meta: DatagramMeta, payload: &[u8]) {
         self.stats.datagrams_received += 1;
         self.stats.bytes_received += payload.len() as u64;
         self.down.on_received(now, payload.len() as u64);

@@ -89,9 +89,9 @@ impl ContentState {
         self.verifier.geometry()
     }
 
-    /// Whether no further bytes may be taken in before some are confirmed, if `more` are about to be (R19).
-    pub(crate) const fn is_backed_up(&self, config: &EndpointConfig, more: u64) -> bool {
-        self.unconfirmed.saturating_add(more) >= config.limits.unconfirmed_bytes
+    /// Bytes that may be taken in before some are confirmed (R19).
+    pub(crate) const fn room(&self, config: &EndpointConfig) -> u64 {
+        config.limits.unconfirmed_bytes.saturating_sub(self.unconfirmed)
     }
 
     /// Takes in `chunks` of `group`, of `bytes` bytes together, that were just verified and lie in the assembly.

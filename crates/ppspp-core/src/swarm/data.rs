@@ -16,7 +16,6 @@ use crate::wire::DataMessage;
 
 impl Swarm {
     /// Takes in one chunk. `brought_hashes` tells whether INTEGRITY came in the same datagram.
-    #[inline(never)]
     pub(crate) fn on_data(
         &mut self,
         cx: &mut Cx<'_>,
@@ -33,14 +32,7 @@ impl Swarm {
             return Ok(());
         }
         let Some(geometry) = self.content.geometry() else { return self.detect_size(cx, slot, arrival, payload) };
-        let asked = self.requests.is_asked(&geometry, chunk);
-        // What is asked for is not here: its length, and room for its group, are all that is in question.
-        let fits = geometry.chunk_len(chunk).is_some_and(|due| payload.len() == due as usize);
-        let quick = asked && fits && !self.content.verifier.is_full();
-        if quick && self.stage(cx, &geometry, slot, arrival, payload, brought_hashes) {
-            return Ok(());
-        }
-        if asked || self.is_expected(&geometry, slot, chunk) {
+        if self.requests.is_asked(&geometry, chunk) || self.is_expected(&geometry, slot, chunk) {
             return self.screen(cx, &geometry, slot, arrival, payload, brought_hashes);
         }
         cx.stats.dropped.unrequested += 1;
@@ -51,8 +43,6 @@ impl Swarm {
     }
 
     /// Lets a chunk wait to be judged with others, with the hashes that came along; false if it waits already.
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "the usual way of a chunk, which is not to pay for the other")]
     fn stage(
         &mut self,
         cx: &mut Cx<'_>,
@@ -73,7 +63,6 @@ impl Swarm {
     }
 
     /// Lets a chunk of a content whose size is known wait to be judged with others, unless that needs no hash.
-    #[inline(never)]
     fn screen(
         &mut self,
         cx: &mut Cx<'_>,
@@ -102,7 +91,6 @@ impl Swarm {
     ///
     /// It is not (§12.6.3), unless it completes a group that is begun. A late answer counts: dropped, it would be sent
     /// again and again while newer requests wait behind it.
-    #[inline(never)]
     fn is_expected(&self, geometry: &Geometry, slot: PeerSlot, chunk: ChunkIndex) -> bool {
         self.content.verifier.group_have(geometry.group_of(chunk)) != 0
             || chunk.value() >= geometry.chunk_count()

@@ -93,6 +93,38 @@ impl Gathered {
         hash.is_some()
     }
 
+    /// Drops the hashes of the datagram that is being read.
+    #[inline]
+    pub(super) fn drop_loose(&mut self) {
+        self.hashes.truncate(self.owned);
+    }
+
+    /// Bytes of all chunks that wait.
+    #[inline]
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes as u64
+    }
+
+    /// Whether the chunks that wait are to be judged.
+    #[inline]
+    pub(super) const fn is_due(&self) -> bool {
+        let count = self.waiting.len();
+        (self.torn == 0 && count >= ENOUGH_CHUNKS) || count >= MAX_CHUNKS || self.bytes >= MAX_BYTES
+    }
+
+    /// Lets a chunk wait whose bytes were put into the assembly and made `fill` of its group.
+    #[inline]
+    pub(super) fn push(&mut self, waiting: Waiting, group: GroupIndex, fill: Fill) {
+        self.torn += usize::from(fill.first == self.next_number());
+        self.bytes += waiting.len;
+        self.waiting.push(waiting);
+        // Chunks of it may also be among those that are being judged just now.
+        if let Some(first) = fill.first.checked_sub(self.taken).filter(|_| fill.ends) {
+            self.torn = self.torn.saturating_sub(1);
+            self.whole.extend(fill.whole.then_some((first as usize, group)));
+        }
+    }
+
     /// Whether hashes of the datagram that is being read have no chunk yet.
     #[inline]
     pub(super) const fn has_loose_hashes(&self) -> bool {
@@ -115,22 +147,10 @@ impl Swarm {
         !self.gathered.waiting.is_empty() && !core::mem::replace(&mut self.gathered.told, true)
     }
 
-    /// Lets a chunk wait whose bytes were put into the assembly and made `fill` of its group; judges all that wait when
-    /// they are many.
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "every chunk passes here")]
+    /// Lets a chunk wait whose bytes were put into the assembly; judges all that wait when they are many.
     pub(super) fn gather(&mut self, cx: &mut Cx<'_>, waiting: Waiting, group: GroupIndex, fill: Fill) {
-        let gathered = &mut self.gathered;
-        gathered.torn += usize::from(fill.first == gathered.next_number());
-        gathered.bytes += waiting.len;
-        gathered.waiting.push(waiting);
-        // Chunks of it may also be among those that are being judged just now.
-        if let Some(first) = fill.first.checked_sub(gathered.taken).filter(|_| fill.ends) {
-            gathered.torn = gathered.torn.saturating_sub(1);
-            gathered.whole.extend(fill.whole.then_some((first as usize, group)));
-        }
-        let count = gathered.waiting.len();
-        if (gathered.torn == 0 && count >= ENOUGH_CHUNKS) || count >= MAX_CHUNKS || gathered.bytes >= MAX_BYTES {
+        self.gathered.push(waiting, group, fill);
+        if self.gathered.is_due() {
             self.judge_gathered(cx);
         }
     }
@@ -145,12 +165,12 @@ impl Swarm {
                 download.early.insert(*node, hash.as_slice(), cx.now);
             }
         }
-        self.gathered.hashes.truncate(owned);
+        self.gathered.drop_loose();
     }
 
     /// Whether no more may be taken in before some is confirmed, with what waits to be judged (R19).
     pub(super) fn is_backed_up(&self, config: &EndpointConfig) -> bool {
-        self.content.is_backed_up(config, self.gathered.bytes as u64)
+        self.gathered.bytes() >= self.content.room(config)
     }
 
     /// Judges the chunks that wait because the endpoint turns to something else.

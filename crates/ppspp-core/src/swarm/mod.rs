@@ -4,6 +4,7 @@ mod asking;
 mod assembly;
 mod balance;
 mod choking;
+mod chunks;
 mod content;
 mod data;
 mod exchange;

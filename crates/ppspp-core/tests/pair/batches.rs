@@ -164,6 +164,76 @@ fn hashes_for_another_chunk_may_come_with_a_whole_group() {
     assert_eq!(net.hosts[leecher].stats().chunks_received, 1 + 16 + 1);
 }
 
+/// Makes datagrams of the script's for the group that begins with the chunk given.
+type Maker<'a> = &'a dyn Fn(&Net, &Sample, &Script, u64) -> Vec<Vec<u8>>;
+
+/// What a leecher does with datagrams that its kernel coalesced, and with the same one by one.
+fn both_ways(datagrams: Maker<'_>) -> [String; 2] {
+    [false, true].map(|coalesced| {
+        let (mut net, leecher, sample, script, start) = asked_for_a_group();
+        net.keep_log = true;
+        let batch = datagrams(&net, &sample, &script, start);
+        if coalesced {
+            net.inject_coalesced(leecher, script.address, &batch);
+        } else {
+            script.say_together(&mut net, &batch);
+        }
+        net.run_for(RTT);
+        let endpoint = &net.hosts[leecher].endpoint;
+        let traffic = endpoint.swarm(net.hosts[leecher].swarm).map(|swarm| swarm.traffic());
+        format!("{:?} {:?} {traffic:?} {:?}", net.hosts[leecher].stats(), endpoint.stats(), net.log)
+    })
+}
+
+#[test]
+fn coalesced_datagrams_count_as_each_alone() {
+    let spoilt = |mut datagram: Vec<u8>, at: usize| {
+        datagram[at] ^= 1;
+        datagram
+    };
+    let kinds: [Maker<'_>; 8] = [
+        // Whole groups and parts of them, with all hashes, or with none after the first.
+        &|net, sample, script, start| (0..20).map(|chunk| script.data(net, sample, start + chunk)).collect(),
+        &|net, sample, script, start| {
+            let bare = |chunk| script.data_with(net, sample, start + chunk, &[]);
+            (0..17).map(|chunk| if chunk == 0 { script.data(net, sample, start) } else { bare(chunk) }).collect()
+        },
+        // Chunks that come twice, or for which nobody asked.
+        &|net, sample, script, start| {
+            [0, 1, 1, 2, 2, 600, 3, 0].map(|chunk| script.data_with(net, sample, start + chunk, &[])).to_vec()
+        },
+        // Hashes alone, and then chunks that need them.
+        &|net, sample, script, start| {
+            let bare = (0..4).map(|chunk| script.data_with(net, sample, start + chunk, &[]));
+            bare.chain([script.hashes(&sample.proof(start))]).collect()
+        },
+        // A lie in the middle, which ends the channel.
+        &|net, sample, script, start| {
+            let mut batch: Vec<_> = (0..16).map(|chunk| script.data(net, sample, start + chunk)).collect();
+            batch[7] = spoilt(batch[7].clone(), 900);
+            batch
+        },
+        // Another channel, an unknown message, a message cut short, and one message more than a chunk.
+        &|net, sample, script, start| {
+            (0..16).map(|chunk| spoilt(script.data(net, sample, start + chunk), chunk as usize)).collect()
+        },
+        &|net, sample, script, start| {
+            let mut batch: Vec<_> = (0..16).map(|chunk| script.data(net, sample, start + chunk)).collect();
+            batch[15].truncate(30);
+            batch
+        },
+        &|net, sample, script, start| {
+            let mut batch: Vec<_> = (0..16).map(|chunk| script.data_with(net, sample, start + chunk, &[])).collect();
+            batch.iter_mut().step_by(3).for_each(|datagram| datagram.push(10));
+            batch
+        },
+    ];
+    for (number, datagrams) in kinds.into_iter().enumerate() {
+        let [alone, coalesced] = both_ways(datagrams);
+        assert_eq!(alone, coalesced, "{number}");
+    }
+}
+
 /// R21 counts what was sent in units of 16 chunks: what is left of one must not wait behind everything else.
 #[test]
 fn what_is_left_of_a_unit_is_sent_in_its_turn() {

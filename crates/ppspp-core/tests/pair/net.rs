@@ -343,6 +343,22 @@ impl Net {
         self.drain(to);
     }
 
+    /// The same of datagrams that the host's kernel coalesced: those of one length, and a shorter one after them, at once.
+    pub(crate) fn inject_coalesced(&mut self, to: usize, source: SocketAddr, datagrams: &[Vec<u8>]) {
+        let now = self.local(to);
+        let mut rest = datagrams;
+        while let [first, others @ ..] = rest {
+            let alike = others.iter().take_while(|next| next.len() == first.len()).count();
+            let short = others.get(alike).is_some_and(|next| next.len() < first.len());
+            let (batch, after) = rest.split_at(1 + alike + usize::from(short));
+            let meta = DatagramMeta::from_remote(source);
+            let segment = NonZeroUsize::new(first.len()).filter(|_| batch.len() > 1);
+            self.hosts[to].endpoint.handle_datagrams(now, meta, &batch.concat(), segment);
+            rest = after;
+        }
+        self.drain(to);
+    }
+
     /// Advances to the next thing that happens; returns whether there was any before `until`.
     pub(crate) fn step(&mut self, until: Instant) -> bool {
         for index in 0..self.hosts.len() {

@@ -220,10 +220,15 @@ impl Socket {
         Ok(())
     }
 
-    /// Hands each waiting datagram of one system call to `each`; `token` says which socket is asked.
+    /// Hands the waiting datagrams of one system call to `each`: those that the kernel coalesced together, and how long
+    /// each but the last of them is. `token` says which socket is asked.
     ///
     /// Errors are counted and logged; the next call goes on.
-    pub(crate) fn receive(&mut self, token: Token, mut each: impl FnMut(DatagramMeta, &[u8])) -> Received {
+    pub(crate) fn receive(
+        &mut self,
+        token: Token,
+        mut each: impl FnMut(DatagramMeta, &[u8], Option<NonZeroUsize>),
+    ) -> Received {
         let socket = match (&self.sender, token) {
             (Some(sender), Self::SENDER) => sender,
             _ => &self.receiver,
@@ -259,10 +264,9 @@ impl Socket {
                 ecn: meta.ecn.map(|ecn| ecn as u8),
             };
             let bytes = buffer.get(..meta.len).unwrap_or_default();
-            for datagram in bytes.chunks(meta.stride.max(1)) {
-                datagrams += 1;
-                each(core_meta, datagram);
-            }
+            let segment = NonZeroUsize::new(meta.stride);
+            datagrams += segment.map_or(1, |segment| bytes.len().div_ceil(segment.get()));
+            each(core_meta, bytes, segment);
         }
         // recvmmsg stops early only where the next receive would block.
         let drained = cfg!(any(target_os = "linux", target_os = "android")) && filled < RECEIVE_BUFFERS;

@@ -22,7 +22,10 @@ fn receive(socket: &mut Socket, count: usize) -> Vec<(DatagramMeta, Vec<u8>)> {
     let deadline = Instant::now() + PATIENCE;
     while got.len() < count {
         assert!(Instant::now() < deadline, "{} of {count} datagrams arrived", got.len());
-        let received = socket.receive(Socket::RECEIVER, |meta, bytes| got.push((meta, bytes.to_vec())));
+        let received = socket.receive(Socket::RECEIVER, |meta, bytes, segment| {
+            let segment = segment.map_or(bytes.len(), NonZeroUsize::get).max(1);
+            got.extend(bytes.chunks(segment).map(|datagram| (meta, datagram.to_vec())));
+        });
         if received.datagrams == 0 {
             std::thread::yield_now();
         }
