@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ppspp_core::chunk::{Bin, ChunkAddressing, ChunkIndex, ChunkRange};
-use ppspp_core::integrity::{Hash, HashFunction};
+use ppspp_core::integrity::{Hash, HashFunction, peaks_needed};
 use ppspp_core::wire::{Message, MessageType};
 use ppspp_core::{ByteRate, CloseReason, Content, EndpointConfig, Misbehaviour, Rates, Scope};
 
@@ -156,6 +156,46 @@ fn a_tree_cut_off_above_its_leaves_is_refused() {
     assert_eq!(hash_of(&forged), sample.metadata.root, "the forgery hashes to the root");
     script.say(&mut net, &[Message::Data { chunk: ChunkIndex::new(0), timestamp: 1, payload: &forged }]);
     assert_eq!((net.hosts[leecher].size, net.hosts[leecher].verified_bytes), (None, 0));
+    recovers(&mut net, leecher, &sample);
+}
+
+// RFC 7574 §5.6, R1, R17: chunks that were kept until the size was known are judged together; a good one ahead of one of
+// wrong length is taken in, and its place is not held for anybody.
+#[test]
+fn good_chunks_kept_ahead_of_a_wrong_one_are_taken_in() {
+    let sample = Sample::new(100_000).without_length();
+    let mut net = Net::new();
+    let leecher = net.leecher(&sample.metadata);
+    net.hosts[leecher].truth.clone_from(&sample.bytes);
+    let single = |chunk| ChunkRange::single(ChunkIndex::new(chunk));
+    // The liar is asked for two chunks of a content of unknown size, one after the other, and answers both.
+    let (liar, _) = Script::answers(&mut net, leecher, &sample.metadata, 1, RTT);
+    liar.say(&mut net, &[Message::Have(single(5))]);
+    liar.say(&mut net, &[Message::Have(single(3))]);
+    net.run_for(600 * MS);
+    let asked = liar.summary(&mut net).requested();
+    assert_eq!(asked, [5, 3], "the second when the first has expired");
+    let peaks: Vec<_> = peaks_needed(&sample.geometry(), false).map(|bin| (bin, sample.node(bin))).collect();
+    let good = liar.data_with(&net, &sample, 3, &peaks);
+    net.inject(leecher, liar.address, &good);
+    let short = &sample.chunk(5)[1..];
+    liar.say(&mut net, &[Message::Data { chunk: ChunkIndex::new(5), timestamp: 1, payload: short }]);
+    // The size becomes known from another.
+    let (honest, _) = Script::answers(&mut net, leecher, &sample.metadata, 2, RTT);
+    honest.has_all(&mut net, &sample);
+    honest.gives(&mut net, &sample, 0);
+    honest.gives(&mut net, &sample, 97);
+    assert_eq!(net.hosts[leecher].size, Some(100_000));
+    assert_eq!(net.hosts[leecher].closed, []);
+    // The hashes of what is kept come with one chunk more.
+    let hashes = [sample.proof(3), sample.proof(4)].concat();
+    let more = liar.data_with(&net, &sample, 4, &hashes);
+    net.inject(leecher, liar.address, &more);
+    assert_eq!(net.hosts[leecher].closed, [CloseReason::Misbehaved(Misbehaviour::WrongLength)]);
+    for chunk in (1..16).filter(|chunk| ![3, 4].contains(chunk)) {
+        honest.gives(&mut net, &sample, chunk);
+    }
+    assert_eq!(net.hosts[leecher].verified_bytes, 16 * 1024, "the group is whole at once");
     recovers(&mut net, leecher, &sample);
 }
 
