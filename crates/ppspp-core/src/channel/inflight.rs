@@ -449,7 +449,7 @@ mod tests {
                             let left = *word;
                             twin.sent.extend((0..64).filter(|bit| left >> bit & 1 == 1).map(|bit| (first + 64 * half as u64 + bit, now, true)));
                         }
-                        in_flight.on_stretch_sent(Stretch { first, bits }, BYTES, now, false);
+                        in_flight.on_stretch_sent(Stretch { first, bits, layer: 0 }, BYTES, now, false);
                     }
                     2 | 3 => {
                         let mut acked = Acked::default();

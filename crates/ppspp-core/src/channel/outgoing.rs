@@ -1,7 +1,6 @@
 //! Writes DATA datagrams for one peer, as many of one size as can leave together.
 
 use arrayvec::ArrayVec;
-use core::iter;
 use core::num::NonZeroUsize;
 
 use alloc::vec::Vec;
@@ -76,21 +75,26 @@ struct Sizes {
     overhead: usize,
     /// Bytes of each hash in it.
     integrity: usize,
-    /// Bytes of one with a whole chunk and no hash.
-    plain: usize,
+    /// Bytes of a whole chunk.
+    chunk: usize,
     mtu: usize,
 }
 
 impl Sizes {
     const fn new(path: &Path) -> Self {
         let overhead = CHANNEL_ID_LEN + path.format.data_overhead();
-        let plain = overhead + path.format.chunk_size().bytes() as usize;
-        Self { overhead, integrity: path.format.integrity_len(), plain, mtu: path.mtu }
+        let chunk = path.format.chunk_size().bytes() as usize;
+        Self { overhead, integrity: path.format.integrity_len(), chunk, mtu: path.mtu }
     }
 
     /// Bytes of a datagram with one chunk of `payload` bytes and so many hashes.
     const fn data_len(&self, payload: usize, hashes: usize) -> usize {
         self.overhead + payload + hashes * self.integrity
+    }
+
+    /// Bytes of a datagram with a whole chunk and `hashes` hashes.
+    const fn whole(&self, hashes: u8) -> usize {
+        self.data_len(self.chunk, hashes as usize)
     }
 
     /// Bytes a datagram with a chunk of `payload` bytes may have: the MTU, or what the chunk alone needs.
@@ -125,10 +129,14 @@ impl<S: ChunkSource> Writer<'_, S> {
         let mut hashes = Hashes::new();
         let stopped = loop {
             if let Some(stretch) = self.upload.stretch() {
+                let size = sizes.whole(stretch.layer);
                 let bytes = budget.min(window.saturating_sub(self.upload.in_flight.bytes()));
-                let written = self.write_stretch(stretch, batch.room(sizes.plain, &self.path, bytes), now, buf);
-                batch.add_many(written, sizes.plain);
-                budget -= (written * sizes.plain) as u64;
+                let room = batch.room(size, &self.path, bytes);
+                let written = self.write_stretch(stretch, size, announced_end, room, now, buf);
+                budget -= (written * size) as u64;
+                if batch.add_many(written, size) {
+                    break Blocked::No;
+                }
             }
             if batch.datagrams >= self.path.max_datagrams {
                 break Blocked::No;
@@ -212,9 +220,18 @@ impl<S: ChunkSource> Writer<'_, S> {
         }
     }
 
-    /// Writes the chunks of `stretch`, at most `most` and only whole ones; returns how many.
-    fn write_stretch(&mut self, stretch: Stretch, most: usize, now: Instant, buf: &mut Vec<u8>) -> usize {
-        let Sizes { plain: size, .. } = Sizes::new(&self.path);
+    /// Writes the chunks of `stretch` in datagrams of `size` bytes, at most `most` and only whole ones; returns how many.
+    ///
+    /// Nothing was announced from `announced_end` on. Ends where what was announced spares hashes.
+    fn write_stretch(
+        &mut self,
+        stretch: Stretch,
+        size: usize,
+        announced_end: u64,
+        most: usize,
+        now: Instant,
+        buf: &mut Vec<u8>,
+    ) -> usize {
         let mut written = Stretch { bits: [0; 2], ..stretch };
         let mut count = 0;
         'stretch: for ((first, mut left), done) in
@@ -224,8 +241,13 @@ impl<S: ChunkSource> Writer<'_, S> {
                 let chunk = ChunkIndex::new(first + u64::from(left.trailing_zeros()));
                 let payload = self.source.chunk(chunk).filter(|payload| count < most && self.is_whole(payload));
                 let Some(payload) = payload else { break 'stretch };
+                if stretch.layer > 0 && !self.needs_siblings(chunk, stretch.layer, announced_end) {
+                    break 'stretch;
+                }
+                let hashes = right_siblings(chunk, stretch.layer)
+                    .map(|node| Some(IntegrityMessage { node: node?, hash: self.source.node(node?)? }));
                 let data = DataMessage { chunk, timestamp: now.as_micros(), payload };
-                if !write_data_datagram(buf, size, self.path.channel, &self.path.format, iter::empty(), data) {
+                if !write_data_datagram(buf, size, self.path.channel, &self.path.format, hashes, data) {
                     break 'stretch;
                 }
                 *done |= left & left.wrapping_neg();
@@ -236,10 +258,18 @@ impl<S: ChunkSource> Writer<'_, S> {
         if count > 0 {
             self.stats.chunks_sent += count as u64;
             self.stats.content_bytes_sent += count as u64 * u64::from(self.geometry.chunk_size().bytes());
-            self.upload.ahead = None;
+            self.stats.integrity_sent += count as u64 * u64::from(stretch.layer);
             self.upload.on_stretch_sent(written, size as u32, now);
         }
         count
+    }
+
+    /// Whether the peer lacks all of [`right_siblings`]: these lie within the content, and of their chunks none was
+    /// announced.
+    fn needs_siblings(&self, chunk: ChunkIndex, layer: u8, announced_end: u64) -> bool {
+        let half = ChunkRange::new(chunk.value(), chunk.value() + (1 << layer));
+        half.end() <= self.geometry.chunk_count()
+            && (half.start() >= announced_end || !self.known.iter().any(|map| map.intersects(half)))
     }
 
     fn is_whole(&self, payload: &[u8]) -> bool {
@@ -309,6 +339,12 @@ impl<S: ChunkSource> Writer<'_, S> {
     }
 }
 
+/// The siblings on the way up from `chunk`, the first of an aligned run of two to the power `layer`, to the node over that
+/// run, highest first (RFC 7574 §5.4).
+fn right_siblings(chunk: ChunkIndex, layer: u8) -> impl Iterator<Item = Option<Bin>> {
+    (0..layer).rev().map(move |layer| Bin::at(layer, (chunk.value() >> layer) + 1))
+}
+
 /// The aligned run of `count` chunks, a power of two, that holds `chunk`.
 const fn aligned_around(chunk: ChunkIndex, count: u64) -> ChunkRange {
     let start = chunk.value() & !(count - 1);
@@ -323,20 +359,27 @@ impl Batch {
 
     /// How many datagrams of `size` bytes can join and leave at once, of which `bytes` may leave.
     fn room(&self, size: usize, path: &Path, bytes: u64) -> usize {
-        if self.segment.is_some_and(|segment| segment.get() != size) || size > path.mtu {
+        // One that is shorter than the first is the last.
+        let most = match self.segment.map(NonZeroUsize::get) {
+            None => path.max_datagrams,
+            Some(segment) if segment == size => path.max_datagrams.saturating_sub(self.datagrams),
+            Some(segment) => usize::from(size < segment && self.datagrams < path.max_datagrams),
+        };
+        if size > path.mtu {
             return 0;
         }
         let bytes = bytes.min(path.max_bytes.saturating_sub(self.bytes) as u64);
-        (path.max_datagrams.saturating_sub(self.datagrams)).min(bytes as usize / size)
+        most.min(bytes as usize / size)
     }
 
-    /// Counts `count` datagrams of `size` bytes for which there was room.
-    fn add_many(&mut self, count: usize, size: usize) {
+    /// Counts `count` datagrams of `size` bytes for which there was room; returns whether they must be the last.
+    fn add_many(&mut self, count: usize, size: usize) -> bool {
         self.datagrams += count;
         self.bytes += count * size;
-        if count > 0 {
+        if count > 0 && self.segment.is_none() {
             self.segment = NonZeroUsize::new(size);
         }
+        count > 0 && self.segment.is_some_and(|segment| size < segment.get())
     }
 
     /// Counts a datagram of `size` bytes; returns whether it must be the last.
@@ -349,5 +392,25 @@ impl Batch {
             self.segment = NonZeroUsize::new(size);
         }
         shorter || self.may_fragment
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::chunk::ChunkSize;
+    use crate::integrity::uncles;
+
+    #[test]
+    fn right_siblings_are_the_uncles_below_what_came_beside() {
+        let geometry = Geometry::of_chunks(1000, ChunkSize::DEFAULT).unwrap();
+        for layer in 0..7 {
+            for chunk in (1_u64 << layer..1000 - (1 << layer)).step_by(1 << layer).map(ChunkIndex::new) {
+                let expected = uncles(&geometry, chunk, |range| range.count() >= 2 << layer);
+                assert_eq!(right_siblings(chunk, layer).collect::<Option<Vec<_>>>().as_deref(), Some(&expected[..]));
+            }
+        }
     }
 }

@@ -42,6 +42,8 @@ const RULER: [u128; LAYERS] = {
 pub(crate) struct Stretch {
     pub(crate) first: u64,
     pub(crate) bits: [u64; 2],
+    /// Each begins an aligned run of two to this power, and what was sent beside that run brought the hash over it.
+    pub(crate) layer: u8,
 }
 
 /// Part of an aligned run, sent so that chunks that need equally many hashes leave together, most hashes first.
@@ -84,27 +86,33 @@ impl Run {
 
     /// The chunk to send next.
     pub(crate) fn next(&mut self) -> Option<ChunkIndex> {
+        let offset = self.next_layer()?.trailing_zeros();
+        Some(ChunkIndex::new(self.base + u64::from(offset)))
+    }
+
+    /// What is still to be sent of the highest layer with anything.
+    fn next_layer(&mut self) -> Option<u128> {
         loop {
-            let offset = (self.todo & RULER[self.layer]).trailing_zeros();
-            if offset < u128::BITS {
-                return Some(ChunkIndex::new(self.base + u64::from(offset)));
+            let next = self.todo & RULER[self.layer];
+            if next != 0 {
+                return Some(next);
             }
             self.layer = self.layer.checked_sub(1)?;
         }
     }
 
-    /// What is to be sent next if it needs no hashes, as the second half of a run: the chunks whose left neighbours, which
-    /// brought them, were sent.
-    pub(crate) fn stretch(&self) -> Option<Stretch> {
-        if self.todo & !RULER[0] != 0 {
-            return None;
-        }
-        let ready = self.todo & self.sent << 1;
-        let unready = self.todo & !ready;
+    /// What is to be sent next, as far as it needs equally many hashes: the chunks of one layer whose nearest neighbours of
+    /// the layers above, which brought the hashes over them, were sent.
+    pub(crate) fn stretch(&mut self) -> Option<Stretch> {
+        let next = self.next_layer()?;
+        // Nothing comes before the first of a run.
+        let layer = Some(self.layer).filter(|layer| *layer < LAYERS - 1)?;
+        let unready = next & !(self.sent << (1 << layer));
         let before = if unready == 0 { u128::MAX } else { (1 << unready.trailing_zeros()) - 1 };
         // A run is aligned: one that does not begin at a multiple of 64 ends before the next.
-        let bits = (ready & before) << (self.base % 64);
-        (bits != 0).then_some(Stretch { first: self.base - self.base % 64, bits: [bits as u64, (bits >> 64) as u64] })
+        let bits = (next & before) << (self.base % 64);
+        let (first, bits) = (self.base - self.base % 64, [bits as u64, (bits >> 64) as u64]);
+        (bits != [0; 2]).then_some(Stretch { first, bits, layer: layer as u8 })
     }
 
     /// Notes that a part of [`Run::stretch`] was sent.
@@ -205,7 +213,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_stretch_is_what_would_leave_next_without_hashes(
+        fn a_stretch_is_what_would_leave_next_with_equally_many_hashes(
             start in 0u64..300, count in 1u64..200, length in 4u32..=7, lost in any::<u128>(),
         ) {
             let (mut run, _) = Run::split_from(ChunkRange::new(start, start + count), RunLength(1 << length));
@@ -215,12 +223,14 @@ mod tests {
                     for offset in 0..128_u64 {
                         if stretch.bits[offset as usize / 64] >> (offset % 64) & 1 == 1 {
                             let chunk = ChunkIndex::new(stretch.first + offset);
-                            prop_assert_eq!((twin.next(), twin.sent_beside(chunk)), (Some(chunk), Some(2)));
+                            prop_assert_eq!((twin.next(), twin.sent_beside(chunk)), (Some(chunk), Some(2 << stretch.layer)));
                             twin.on_sent(chunk);
                         }
                     }
-                    let next = twin.next();
-                    prop_assert!(next.is_none_or(|chunk| twin.sent_beside(chunk) != Some(2)));
+                    // The one after these is of another layer, or its neighbour was not sent.
+                    let same = |chunk: &ChunkIndex| chunk.value().trailing_zeros() == u32::from(stretch.layer);
+                    let next = twin.next().filter(same);
+                    prop_assert!(next.is_none_or(|chunk| twin.sent_beside(chunk) != Some(2 << stretch.layer)));
                     run.on_stretch_sent(stretch);
                     prop_assert_eq!((run.todo, run.sent), (twin.todo, twin.sent));
                 }

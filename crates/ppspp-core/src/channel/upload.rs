@@ -370,9 +370,9 @@ impl Upload {
         self.in_flight.on_sent(next.chunk, bytes, now, next.first_sent_at, again);
     }
 
-    /// What [`Upload::next`] would name next, one after another, as far as it needs no hashes.
-    pub(crate) fn stretch(&self) -> Option<Stretch> {
-        let run = self.run.as_ref().filter(|_| self.resend.is_empty())?;
+    /// What [`Upload::next`] would name next, one after another, as far as it needs equally many hashes.
+    pub(crate) fn stretch(&mut self) -> Option<Stretch> {
+        let run = self.run.as_mut().filter(|_| self.resend.is_empty() && self.ahead.is_none())?;
         run.stretch().filter(|&stretch| !self.in_flight.intersects(stretch))
     }
 
