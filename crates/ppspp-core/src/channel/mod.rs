@@ -17,7 +17,7 @@ mod upload;
 pub(crate) use acks::Arrival;
 pub(crate) use download::{Download, PendingChunk};
 pub(crate) use flow::Flow;
-pub(crate) use outgoing::{Batch, Blocked, ChunkSource, Path, Writer};
+pub(crate) use outgoing::{Batch, Blocked, ChunkGroup, ChunkSource, Path, Writer};
 pub(crate) use run::RunLength;
 pub(crate) use service::{Service, Standing};
 pub(crate) use spread::Spread;

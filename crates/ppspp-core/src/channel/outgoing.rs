@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use crate::availability::PeerMap;
 use crate::channel::run::Stretch;
 use crate::channel::upload::{NextChunk, Upload};
-use crate::chunk::{Bin, ChunkIndex, ChunkRange, Geometry};
+use crate::chunk::{Bin, ChunkIndex, ChunkRange, Geometry, GroupIndex};
 use crate::integrity::{MAX_PROOF, peaks_needed, push_uncles};
 use crate::stats::TransferStats;
 use crate::time::Instant;
@@ -21,12 +21,22 @@ const MAX_HASHES: usize = 2 * MAX_PROOF;
 
 /// Where the bytes and hashes of chunks come from.
 pub(crate) trait ChunkSource {
-    /// The bytes of `chunk`, if they are at hand and verified.
-    fn chunk(&self, chunk: ChunkIndex) -> Option<&[u8]>;
+    /// A group at hand.
+    type Group: ChunkGroup;
+    /// `group`, if it is at hand.
+    fn group(&self, group: GroupIndex) -> Option<&Self::Group>;
     /// The hash of `node`, if it is known.
     fn node(&self, node: Bin) -> Option<&[u8]>;
     /// Whether `chunk` could be at hand later.
     fn may_have(&self, chunk: ChunkIndex) -> bool;
+}
+
+/// The bytes and hashes of a group.
+pub(crate) trait ChunkGroup {
+    /// The bytes of `chunk`, one of the group's, if they are at hand and verified.
+    fn chunk(&self, geometry: &Geometry, chunk: ChunkIndex) -> Option<&[u8]>;
+    /// The hash of `node`, if it is known and lies below the group's.
+    fn node(&self, node: Bin) -> Option<&[u8]>;
 }
 
 /// Where datagrams to a peer go and what they may weigh.
@@ -142,7 +152,8 @@ impl<S: ChunkSource> Writer<'_, S> {
                 break Blocked::No;
             }
             let Some(next) = self.upload.next() else { break Blocked::Idle };
-            let Some(payload) = self.source.chunk(next.chunk) else {
+            let group = self.source.group(self.geometry.group_of(next.chunk));
+            let Some(payload) = group.and_then(|group| group.chunk(self.geometry, next.chunk)) else {
                 if self.source.may_have(next.chunk) {
                     break Blocked::Reading;
                 }
@@ -234,18 +245,27 @@ impl<S: ChunkSource> Writer<'_, S> {
     ) -> usize {
         let mut written = Stretch { bits: [0; 2], ..stretch };
         let mut count = 0;
+        let mut at_hand = None;
         'stretch: for ((first, mut left), done) in
             (stretch.first..).step_by(64).zip(stretch.bits).zip(&mut written.bits)
         {
-            while left != 0 {
+            while left != 0 && count < most {
                 let chunk = ChunkIndex::new(first + u64::from(left.trailing_zeros()));
-                let payload = self.source.chunk(chunk).filter(|payload| count < most && self.is_whole(payload));
-                let Some(payload) = payload else { break 'stretch };
+                let number = self.geometry.group_of(chunk);
+                if at_hand.is_none_or(|(last, _)| last != number) {
+                    at_hand = self.source.group(number).map(|group| (number, group));
+                }
+                let payload = at_hand.and_then(|(_, group)| Some((group, group.chunk(self.geometry, chunk)?)));
+                let Some((group, payload)) = payload.filter(|(_, payload)| self.is_whole(payload)) else {
+                    break 'stretch;
+                };
                 if stretch.layer > 0 && !self.needs_siblings(chunk, stretch.layer, announced_end) {
                     break 'stretch;
                 }
-                let hashes = right_siblings(chunk, stretch.layer)
-                    .map(|node| Some(IntegrityMessage { node: node?, hash: self.source.node(node?)? }));
+                let hashes = right_siblings(chunk, stretch.layer).map(|node| {
+                    let node = node?;
+                    Some(IntegrityMessage { node, hash: group.node(node).or_else(|| self.source.node(node))? })
+                });
                 let data = DataMessage { chunk, timestamp: now.as_micros(), payload };
                 if !write_data_datagram(buf, size, self.path.channel, &self.path.format, hashes, data) {
                     break 'stretch;

@@ -2,18 +2,14 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::cell::Cell;
 
-use crate::channel::ChunkSource;
+use crate::channel::{ChunkGroup, ChunkSource};
 use crate::chunk::{Bin, ChunkIndex, ChunkRange, Geometry, GroupIndex};
 use crate::context::Cx;
 use crate::event::{Event, MAX_READ, ReadToken, SwarmId};
 use crate::schedule::{PeerSlot, mask};
 use crate::swarm::content::ContentState;
 use crate::swarm::group_cache::{CachedGroup, GroupCache};
-
-/// Groups that a [`Source`] remembers: the default run has eight.
-const FOUND: usize = 16;
 
 /// What a read is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -159,48 +155,26 @@ pub(crate) struct Source<'a> {
     uploads: &'a Uploads,
     content: &'a ContentState,
     geometry: &'a Geometry,
-    /// Groups found before, by the low bits of their index: those of a run are asked for over and over.
-    found: [Cell<Option<(GroupIndex, &'a CachedGroup)>>; FOUND],
 }
 
 impl<'a> Source<'a> {
-    pub(crate) fn new(uploads: &'a Uploads, content: &'a ContentState, geometry: &'a Geometry) -> Self {
-        Self { uploads, content, geometry, found: [const { Cell::new(None) }; FOUND] }
-    }
-
-    #[inline]
-    fn cached(&self, group: GroupIndex) -> Option<&'a CachedGroup> {
-        let place = &self.found[group.value() as usize % FOUND];
-        match place.get() {
-            Some((found, cached)) if found == group => Some(cached),
-            _ => {
-                let cached = self.uploads.cache.get(group)?;
-                place.set(Some((group, cached)));
-                Some(cached)
-            }
-        }
+    pub(crate) const fn new(uploads: &'a Uploads, content: &'a ContentState, geometry: &'a Geometry) -> Self {
+        Self { uploads, content, geometry }
     }
 }
 
 impl ChunkSource for Source<'_> {
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "asked for every chunk, and small where it is")]
-    fn chunk(&self, chunk: ChunkIndex) -> Option<&[u8]> {
-        let cached = self.cached(self.geometry.group_of(chunk))?;
-        let place = chunk.value() & ((1 << self.geometry.group_layer()) - 1);
-        if cached.chunks >> place & 1 == 0 {
-            return None;
-        }
-        let size = self.geometry.chunk_size().bytes() as usize;
-        let start = (chunk.value() - cached.range.start()) as usize * size;
-        // The content's last chunk may be shorter, and is where the data ends.
-        cached.data.get(start..cached.data.len().min(start + size))
+    type Group = CachedGroup;
+
+    #[inline]
+    fn group(&self, group: GroupIndex) -> Option<&CachedGroup> {
+        self.uploads.cache.get(group)
     }
 
     fn node(&self, node: Bin) -> Option<&[u8]> {
         if node.layer() < self.geometry.group_layer() {
             let group = self.geometry.group_of(ChunkIndex::new(node.base_range().start()));
-            if let Some(hash) = self.cached(group).and_then(|cached| cached.nodes.get(node)) {
+            if let Some(hash) = self.group(group).and_then(|group| group.node(node)) {
                 return Some(hash);
             }
         }
@@ -210,6 +184,26 @@ impl ChunkSource for Source<'_> {
     /// R13: a chunk that is verified but not stored yet will be.
     fn may_have(&self, chunk: ChunkIndex) -> bool {
         self.content.verifier.has(chunk)
+    }
+}
+
+impl ChunkGroup for CachedGroup {
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "asked for every chunk, and small where it is")]
+    fn chunk(&self, geometry: &Geometry, chunk: ChunkIndex) -> Option<&[u8]> {
+        let place = chunk.value() & ((1 << geometry.group_layer()) - 1);
+        if self.chunks >> place & 1 == 0 {
+            return None;
+        }
+        let size = geometry.chunk_size().bytes() as usize;
+        let start = (chunk.value() - self.range.start()) as usize * size;
+        // The content's last chunk may be shorter, and is where the data ends.
+        self.data.get(start..self.data.len().min(start + size))
+    }
+
+    #[inline]
+    fn node(&self, node: Bin) -> Option<&[u8]> {
+        self.nodes.get(node)
     }
 }
 
