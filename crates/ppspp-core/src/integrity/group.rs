@@ -118,12 +118,13 @@ impl GroupNodes {
     /// Keeps the first nodes of `layer`, side by side in `hashes`; there is room for them.
     fn put_layer(&mut self, layer: u32, hashes: &[u8]) {
         let len = self.function.len();
-        for (offset, hash) in hashes.chunks_exact(len).enumerate() {
-            let index = place(layer, offset);
+        let mut index = place(layer, 0);
+        for hash in hashes.chunks_exact(len) {
             if let Some(room) = self.hashes.get_mut(index * len..(index + 1) * len) {
                 copy_hash(room, hash);
                 self.known |= 1 << index;
             }
+            index += 2 << layer;
         }
     }
 
