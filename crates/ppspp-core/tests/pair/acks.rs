@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use ppspp_core::chunk::{Bin, ChunkIndex, ChunkRange};
+use ppspp_core::integrity::uncles;
 use ppspp_core::wire::Message;
 
 use crate::net::{Net, Sample};
@@ -262,6 +263,47 @@ fn what_is_asked_for_again_goes_with_its_hashes() {
     script.summary(&mut net);
     // All peaks too: nothing that it acknowledged is believed any more.
     assert!(hashes_for(&mut net, &script, run(5, 6)).ends_with(&beside_chunk_5()));
+}
+
+/// RFC 7574 §5.3: chunks of a run leave with the hashes that neither those sent before nor what is announced meanwhile
+/// implies, highest first, wherever that lies.
+#[test]
+fn what_was_announced_within_a_run_spares_hashes() {
+    for announced in [run(3, 4), run(5, 8), run(13, 14), run(25, 28), run(33, 35), run(46, 47)] {
+        let sample = Sample::new(47 * 1024);
+        let mut net = Net::new();
+        let seeder = net.seeder(&sample);
+        let script = Script::opens(&mut net, seeder, &sample.metadata, 1, 20 * MS);
+        // The peer is no newcomer, which gets peaks.
+        script.say(&mut net, &[Message::Have(run(0, 1)), Message::Request(run(1, 47))]);
+        let mut known = vec![0];
+        for turn in 0..100 {
+            let mut acks = Vec::new();
+            for heard in script.hears(&mut net) {
+                let messages = heard.messages();
+                let Some(Message::Data { chunk, .. }) = messages.last() else { continue };
+                let nodes = messages.iter().filter_map(|message| match message {
+                    Message::Integrity { node, .. } => Some(*node),
+                    _ => None,
+                });
+                let implied = |range: ChunkRange| known.iter().any(|&chunk| range.contains(ChunkIndex::new(chunk)));
+                let expected = uncles(&sample.geometry(), *chunk, implied);
+                assert_eq!(nodes.collect::<Vec<_>>(), expected[..], "{chunk:?} beside {announced:?}");
+                known.push(chunk.value());
+                acks.push(Message::Ack { range: ChunkRange::single(*chunk), delay: 1000 });
+            }
+            if turn == 0 {
+                // Some of the run has left, and the rest waits for room in the window.
+                assert!(known.len() > 1 && !known.iter().any(|&chunk| announced.contains(ChunkIndex::new(chunk))));
+                script.say(&mut net, &[Message::Have(announced)]);
+                known.extend(announced.iter().map(ChunkIndex::value));
+            }
+            script.say(&mut net, &acks);
+            net.run_for(5 * MS);
+        }
+        known.sort_unstable();
+        assert_eq!(known, (0..47).collect::<Vec<_>>());
+    }
 }
 
 /// Karn: the ACK of what is asked for again may be for the copy that was sent before, which makes it too short at worst.
