@@ -8,7 +8,7 @@ use crate::channel::acks::{Acks, Arrival};
 use crate::channel::rate::RateMeter;
 use crate::chunk::{ChunkIndex, ChunkRange, ChunkSize, RangeSet};
 use crate::integrity::{EarlyHashes, PeakClaim};
-use crate::schedule::BatchId;
+use crate::schedule::{BatchId, Shortlist};
 use crate::time::{Instant, micros};
 
 /// Rate assumed of a peer until it is measured, in bytes per second.
@@ -77,6 +77,8 @@ pub(crate) struct Download {
     cancels: RangeSet,
     /// Where the last pick ended: the next goes on there, for long runs.
     pub(crate) cursor: u64,
+    /// What else a search for the rarest found to ask this peer for.
+    pub(crate) shortlist: Shortlist,
     /// The state of the swarm's requests in which nothing was found to ask this peer for.
     pub(crate) exhausted: Option<u64>,
     /// When a chunk of the oldest batch last arrived, or it became the oldest.
@@ -102,6 +104,7 @@ impl Download {
             untold: RangeSet::new(),
             cancels: RangeSet::new(),
             cursor: 0,
+            shortlist: Shortlist::default(),
             exhausted: None,
             progress_at: now,
             delivered_at: now,

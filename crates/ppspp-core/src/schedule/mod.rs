@@ -5,7 +5,7 @@ mod requests;
 #[cfg(any(test, fuzzing))]
 mod requests_twin;
 
-pub(crate) use picker::{Pace, Picker, Plan};
+pub(crate) use picker::{Pace, Picker, Plan, Shortlist};
 pub(crate) use requests::{BatchId, PeerSlot, Requests, bit_runs, mask, set_mask};
 #[cfg(any(test, fuzzing))]
 pub use requests_twin::request_ops;

@@ -1,5 +1,6 @@
 //! Picks the chunks to ask a peer for next, one run at a time: in order, the rarest first, or by deadline.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use arrayvec::ArrayVec;
@@ -9,7 +10,7 @@ use crate::availability::{PeerMap, Rarity};
 use crate::chunk::{ChunkIndex, ChunkRange, Geometry, RangeSet};
 use crate::config::PlayHead;
 use crate::schedule::requests::{Requests, bit_runs, set_mask};
-use crate::time::micros;
+use crate::time::{Instant, micros};
 
 /// Bytes of a run that is asked for as one, where every part of it is equally good: what a seeder sends together.
 const RUN_BYTES: u64 = 128 * 1024;
@@ -19,6 +20,11 @@ const RUN_TIME: Duration = Duration::from_millis(100);
 const MAX_STEPS: usize = 1024;
 /// Equally rare runs to choose from at random: more are not looked for if none can be rarer.
 const MAX_EQUALS: usize = 256;
+/// Pieces that one search draws: it serves as many picks.
+const SHORTLIST: usize = 16;
+/// How long what was drawn is picked without another search, which would see what has become rarer since: long enough for
+/// peers that are asked for hundreds of runs a second, and less than most others take for one.
+const SHORTLIST_LIFE: Duration = Duration::from_millis(20);
 /// Groups begun and not finished that are looked at before anything else.
 const MAX_TORN: usize = 256;
 
@@ -44,6 +50,27 @@ pub(crate) struct Pace {
     pub(crate) fastest: bool,
 }
 
+impl Pace {
+    /// Chunks of a run that is sent as one: a power of two. Nothing of it is whole before nearly all of it is here, so
+    /// a slow peer is asked for shorter ones.
+    fn run_chunks(self, geometry: &Geometry) -> u64 {
+        let bytes = u128::from(self.rate) * RUN_TIME.as_millis() / 1000;
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX).min(RUN_BYTES);
+        let chunks = (bytes / u64::from(geometry.chunk_size().bytes())).max(1);
+        (1 << chunks.ilog2()).max(1 << geometry.group_layer())
+    }
+}
+
+/// What a search for the rarest drew besides what it was made for, to be asked of the same peer.
+#[derive(Debug, Default)]
+pub(crate) struct Shortlist {
+    /// At most [`SHORTLIST`]; the last one is next.
+    pieces: Vec<ChunkRange>,
+    /// How many more had each of them than had to.
+    above: u32,
+    until: Instant,
+}
+
 /// What is to be asked for, and the peer to ask.
 #[derive(Debug)]
 pub(crate) struct Picker<'a, R> {
@@ -57,6 +84,9 @@ pub(crate) struct Picker<'a, R> {
     pub(crate) max_groups: usize,
     /// Where the last pick for the peer ended.
     pub(crate) cursor: u64,
+    /// What the last search for the peer left.
+    pub(crate) shortlist: &'a mut Shortlist,
+    pub(crate) now: Instant,
     pub(crate) rng: &'a mut R,
 }
 
@@ -125,18 +155,21 @@ impl<R: Rng> Picker<'_, R> {
         if let Some(piece) = self.torn_in(within) {
             return self.cut(piece, allowance);
         }
-        let run = self.run_chunks();
+        let run = self.pace.run_chunks(self.geometry);
         // The middle of a run, where the last pick ended.
         if !self.cursor.is_multiple_of(run)
             && let Some(piece) = self.at(self.cursor, within)
         {
             return self.cut(clip_to_run(piece, run), allowance);
         }
-        let found = self.search(within)?;
-        let last = found.end() - 1;
-        let somewhere = found.start() + below(self.rng, found.count());
-        let start = (somewhere - somewhere % run).clamp(found.start(), last);
-        self.cut(clip_to_run(ChunkRange::new(start, found.end()), run), allowance)
+        if self.shortlist.until <= self.now {
+            self.shortlist.pieces.clear();
+        }
+        let piece = match self.listed(within) {
+            Some(piece) => piece,
+            None => self.search(within)?,
+        };
+        self.cut(clip_to_run(piece, run), allowance)
     }
 
     /// A free run that the peer has in a group of which others have come.
@@ -164,30 +197,28 @@ impl<R: Rng> Picker<'_, R> {
         (piece.start() == position).then_some(piece)
     }
 
-    /// A run of equally rare chunks, none rarer; each of those found first, from a random place on, with the chance of its
-    /// length.
+    /// The next of the shortlist, as far as it can still be asked for and is as rare as when it was found.
+    fn listed(&mut self, within: &RangeSet) -> Option<ChunkRange> {
+        let most = self.fewest_possible().saturating_add(self.shortlist.above);
+        loop {
+            let listed = self.shortlist.pieces.pop()?;
+            let left = self.counted(listed, within).find(|&(_, count)| count <= most);
+            if let Some((piece, _)) = left {
+                return Some(piece);
+            }
+        }
+    }
+
+    /// A piece of a run of equally rare chunks, none rarer, with the chance of its length; of those found first, from a
+    /// random place on. Others go to the shortlist.
     fn search(&mut self, within: &RangeSet) -> Option<ChunkRange> {
-        let layer = self.geometry.group_layer();
         let all = self.geometry.all();
         let start = below(self.rng, all.count());
-        let (rarity, have, free) = (self.rarity, self.have.as_set(), self.requests.free());
-        let found = [ChunkRange::new(start, all.end()), ChunkRange::new(0, start)]
-            .into_iter()
-            .flat_map(|half| within.intersection_in(half))
-            .flat_map(|part| free.intersection_in(part))
-            .flat_map(|run| have.intersection_in(run))
-            .flat_map(|piece| {
-                let groups = ChunkRange::new(piece.start() >> layer, ((piece.end() - 1) >> layer) + 1);
-                rarity.runs_in(groups).map(move |(groups, count)| {
-                    (ChunkRange::new(groups.start() << layer, groups.end() << layer).intersection(piece), count)
-                })
-            })
-            .take(MAX_STEPS);
-        // A leecher has what it has.
-        let least = rarity.complete() + u32::from(!self.have.is_complete(all.count()));
+        let least = self.fewest_possible();
         let mut fewest = u32::MAX;
         let mut equals: ArrayVec<ChunkRange, MAX_EQUALS> = ArrayVec::new();
-        for (piece, count) in found {
+        let halves = [ChunkRange::new(start, all.end()), ChunkRange::new(0, start)];
+        for (piece, count) in halves.into_iter().flat_map(|half| self.counted(half, within)).take(MAX_STEPS) {
             if count < fewest {
                 fewest = count;
                 equals.clear();
@@ -196,13 +227,59 @@ impl<R: Rng> Picker<'_, R> {
                 break;
             }
         }
-        let total = equals.iter().map(|piece| piece.count()).sum();
-        let mut left = below(self.rng, total);
-        equals.into_iter().find(|piece| {
-            let found = left < piece.count();
-            left = left.saturating_sub(piece.count());
-            found
-        })
+        self.shortlist.above = fewest.saturating_sub(least);
+        self.shortlist.until = self.now + SHORTLIST_LIFE;
+        self.draw(&equals);
+        self.shortlist.pieces.pop()
+    }
+
+    /// Fills the shortlist with pieces of `equals`, no two the same, each with the chance of its length.
+    fn draw(&mut self, equals: &[ChunkRange]) {
+        let run = self.pace.run_chunks(self.geometry);
+        let mut total = 0;
+        let ends: ArrayVec<u64, MAX_EQUALS> = equals
+            .iter()
+            .map(|piece| {
+                total += piece.count();
+                total
+            })
+            .collect();
+        let pieces = &mut self.shortlist.pieces;
+        pieces.clear();
+        for _ in 0..SHORTLIST {
+            let place = below(self.rng, total);
+            let at = ends.partition_point(|&end| end <= place);
+            let (Some(found), Some(end)) = (equals.get(at), ends.get(at)) else { return };
+            let somewhere = found.end() - (end - place);
+            let start = (somewhere - somewhere % run).max(found.start());
+            let piece = clip_to_run(ChunkRange::new(start, found.end()), run);
+            if !pieces.contains(&piece) {
+                pieces.push(piece);
+            }
+        }
+        // What was drawn first is used first.
+        pieces.reverse();
+    }
+
+    /// The free parts of `range` within `within` that the peer has, with how many peers have them.
+    fn counted(&self, range: ChunkRange, within: &RangeSet) -> impl Iterator<Item = (ChunkRange, u32)> {
+        let layer = self.geometry.group_layer();
+        let (rarity, have, free) = (self.rarity, self.have.as_set(), self.requests.free());
+        within
+            .intersection_in(range)
+            .flat_map(|part| free.intersection_in(part))
+            .flat_map(|run| have.intersection_in(run))
+            .flat_map(move |piece| {
+                let groups = ChunkRange::new(piece.start() >> layer, ((piece.end() - 1) >> layer) + 1);
+                rarity.runs_in(groups).map(move |(groups, count)| {
+                    (ChunkRange::new(groups.start() << layer, groups.end() << layer).intersection(piece), count)
+                })
+            })
+    }
+
+    /// How many peers have what the peer has, at least: a leecher has what it has.
+    fn fewest_possible(&self) -> u32 {
+        self.rarity.complete() + u32::from(!self.have.is_complete(self.geometry.chunk_count()))
     }
 
     /// Near chunks by deadline, from peers that can meet it; then the rarest of the others; then what is late.
@@ -226,15 +303,6 @@ impl<R: Rng> Picker<'_, R> {
         }
         let far: RangeSet = near.missing_in(self.geometry.all()).collect();
         self.rarest_in(&far, allowance).or_else(|| near.runs().find_map(|window| self.first_in(window, allowance)))
-    }
-
-    /// Chunks of a run that is sent as one: a power of two. Nothing of it is whole before nearly all of it is here, so
-    /// a slow peer is asked for shorter ones.
-    fn run_chunks(&self) -> u64 {
-        let bytes = u128::from(self.pace.rate) * RUN_TIME.as_millis() / 1000;
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX).min(RUN_BYTES);
-        let chunks = (bytes / u64::from(self.geometry.chunk_size().bytes())).max(1);
-        (1 << chunks.ilog2()).max(1 << self.geometry.group_layer())
     }
 }
 
@@ -266,4 +334,255 @@ fn deadline(head: &PlayHead, ahead: u64, geometry: &Geometry) -> u64 {
 /// A number below `bound`, which is not zero; the bias of the division is of no account here.
 fn below(rng: &mut impl Rng, bound: u64) -> u64 {
     rng.next_u64() % bound.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::vec;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+    use rand_chacha::ChaCha12Rng;
+    use rand_core::SeedableRng as _;
+
+    use super::*;
+    use crate::chunk::{ChunkSize, GroupIndex};
+
+    /// Groups of the content, of 16 chunks each.
+    const GROUPS: u64 = 64;
+    /// A pace at which a run is one group.
+    const SLOW: u64 = 16 * 1024;
+
+    /// A peer that is asked for the rarest, by a leecher that others tell what they have.
+    struct Scene {
+        geometry: Geometry,
+        requests: Requests,
+        rarity: Rarity,
+        have: PeerMap,
+        rate: u64,
+        cursor: u64,
+        shortlist: Shortlist,
+        now: Instant,
+        rng: ChaCha12Rng,
+    }
+
+    impl Scene {
+        /// Everything is wanted, and the peer alone has the groups of `have`.
+        fn new(have: &[ChunkRange], rate: u64, seed: u8) -> Self {
+            let geometry = Geometry::of_chunks(16 * GROUPS, ChunkSize::DEFAULT).unwrap();
+            let mut requests = Requests::default();
+            requests.want(&geometry, geometry.all());
+            let have: RangeSet = have.iter().copied().collect();
+            let mut rarity = Rarity::new(usize::MAX);
+            let mut map = PeerMap::new();
+            for groups in have.runs() {
+                rarity.add(groups);
+                map.add(chunks_of(groups), None, usize::MAX);
+            }
+            let rng = ChaCha12Rng::from_seed([seed; 32]);
+            let (shortlist, now) = (Shortlist::default(), Instant::from_micros(1));
+            Self { geometry, requests, rarity, have: map, rate, cursor: 0, shortlist, now, rng }
+        }
+
+        fn rarest_in(&mut self, within: &RangeSet, allowance: u64) -> Option<ChunkRange> {
+            let mut picker = Picker {
+                geometry: &self.geometry,
+                requests: &self.requests,
+                rarity: &self.rarity,
+                have: &self.have,
+                pace: Pace { ready: Duration::ZERO, rate: self.rate, fastest: true },
+                max_groups: usize::MAX,
+                cursor: self.cursor,
+                shortlist: &mut self.shortlist,
+                now: self.now,
+                rng: &mut self.rng,
+            };
+            let picked = picker.rarest_in(within, allowance);
+            assert!(self.shortlist.pieces.len() <= SHORTLIST);
+            self.cursor = picked.map_or(self.cursor, ChunkRange::end);
+            picked
+        }
+
+        /// Picks whole groups from everywhere, until there is nothing more or `count` are picked.
+        fn pick_groups(&mut self, count: usize) -> Vec<u64> {
+            let mut picked = Vec::new();
+            while picked.len() < count
+                && let Some(chunks) = self.rarest_in(&RangeSet::from(self.geometry.all()), 16)
+            {
+                self.requests.unwant(&self.geometry, chunks);
+                picked.push(self.geometry.group_of(ChunkIndex::new(chunks.start())).value());
+            }
+            picked
+        }
+
+        /// The chunks within `within` that are free and that the peer has, and how many peers have each.
+        fn offered(&self, within: &RangeSet) -> Vec<(u64, u32)> {
+            let chunks = self.geometry.all().iter().filter(|&chunk| {
+                within.contains(chunk) && self.requests.free().contains(chunk) && self.have.has(chunk)
+            });
+            chunks.map(|chunk| (chunk.value(), self.rarity.count(self.geometry.group_of(chunk).value()))).collect()
+        }
+
+        /// Whether something goes before what is rarest: a group that is begun, or the rest of a run.
+        fn goes_on(&self, within: &RangeSet) -> bool {
+            let run = Pace { ready: Duration::ZERO, rate: self.rate, fastest: true }.run_chunks(&self.geometry);
+            let torn = |&(chunk, _): &(u64, u32)| self.requests.is_torn(GroupIndex::new(chunk / 16));
+            let offered = self.offered(within);
+            offered.iter().any(torn)
+                || (!self.cursor.is_multiple_of(run) && offered.iter().any(|&(chunk, _)| chunk == self.cursor))
+        }
+    }
+
+    fn chunks_of(groups: ChunkRange) -> ChunkRange {
+        ChunkRange::new(16 * groups.start(), 16 * groups.end())
+    }
+
+    /// What happens between picks.
+    #[derive(Clone, Debug)]
+    enum Event {
+        /// Another peer got groups.
+        Got(ChunkRange),
+        /// The last that got some left.
+        Left,
+        SeederCame,
+        SeederLeft,
+        /// Chunks are asked of others, or are here.
+        Taken(ChunkRange),
+        /// Chunks are to be asked for again.
+        Freed(ChunkRange),
+        /// The part that is picked from.
+        Within(ChunkRange),
+        Wait(Duration),
+        /// Picks of at most so many chunks.
+        Pick(u64),
+    }
+
+    fn groups() -> impl Strategy<Value = ChunkRange> {
+        (0..GROUPS, 1u64..12).prop_map(|(start, count)| ChunkRange::new(start, (start + count).min(GROUPS)))
+    }
+
+    fn events() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            6 => groups().prop_map(Event::Got),
+            2 => Just(Event::Left),
+            1 => Just(Event::SeederCame),
+            1 => Just(Event::SeederLeft),
+            4 => groups().prop_map(|groups| Event::Taken(chunks_of(groups))),
+            1 => (0..16 * GROUPS).prop_map(|chunk| Event::Taken(ChunkRange::single(ChunkIndex::new(chunk)))),
+            3 => groups().prop_map(|groups| Event::Freed(chunks_of(groups))),
+            2 => groups().prop_map(|groups| Event::Within(ChunkRange::new(0, 8 * groups.end()))),
+            1 => Just(Event::Within(ChunkRange::new(0, 16 * GROUPS))),
+            4 => (1u64..60).prop_map(|millis| Event::Wait(Duration::from_millis(millis))),
+            16 => prop_oneof![Just(16u64), Just(64), 1u64..40].prop_map(Event::Pick),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn picks_what_can_be_asked_for_and_is_rarest(
+            have in prop::collection::vec(groups(), 1..12),
+            rate in prop_oneof![Just(SLOW), Just(1 << 20), Just(100 << 20)],
+            events in prop::collection::vec(events(), 1..120),
+            seed in any::<u8>(),
+        ) {
+            let mut scene = Scene::new(&have, rate, seed);
+            let geometry = scene.geometry;
+            let mut within = RangeSet::from(geometry.all());
+            let (mut others, mut seeders) = (Vec::new(), 0);
+            // When the last search was seen, and how many had what it found beyond those that must.
+            let mut seen = (Instant::ZERO, 0);
+            for event in events {
+                match event {
+                    Event::Got(groups) => {
+                        scene.rarity.add(groups);
+                        others.push(groups);
+                    }
+                    Event::Left => others.pop().into_iter().for_each(|groups| scene.rarity.remove(groups)),
+                    Event::SeederCame => {
+                        scene.rarity.add_complete();
+                        seeders += 1;
+                    }
+                    Event::SeederLeft if seeders > 0 => {
+                        scene.rarity.remove_complete();
+                        seeders -= 1;
+                    }
+                    Event::SeederLeft => {}
+                    Event::Taken(chunks) => scene.requests.unwant(&geometry, chunks),
+                    Event::Freed(chunks) => scene.requests.want(&geometry, chunks),
+                    Event::Within(part) => within = RangeSet::from(part),
+                    Event::Wait(time) => scene.now = scene.now + time,
+                    Event::Pick(allowance) => {
+                        // Each search has its own time.
+                        scene.now = scene.now + Duration::from_micros(1);
+                        let offered = scene.offered(&within);
+                        let goes_on = scene.goes_on(&within);
+                        let (listed, until) = (scene.shortlist.pieces.len(), scene.shortlist.until);
+                        let picked = scene.rarest_in(&within, allowance);
+                        prop_assert_eq!(picked.is_none(), offered.is_empty());
+                        let Some(picked) = picked else { continue };
+                        prop_assert!(!picked.is_empty() && picked.count() <= allowance.max(16));
+                        let at = |chunk: u64| offered.iter().find(|&&(offered, _)| offered == chunk);
+                        prop_assert!((picked.start()..picked.end()).all(|chunk| at(chunk).is_some()), "{picked:?}");
+                        scene.requests.unwant(&geometry, picked);
+                        if goes_on {
+                            continue;
+                        }
+                        let count = picked.iter().filter_map(|chunk| at(chunk.value())).map(|at| at.1).max().unwrap();
+                        let floor = seeders + u32::from(!scene.have.is_complete(geometry.chunk_count()));
+                        let rarest = offered.iter().all(|at| at.1 >= count);
+                        let searched = listed == 0 || until <= scene.now || scene.shortlist.until != until;
+                        if searched {
+                            prop_assert!(rarest, "{picked:?} after a search");
+                            seen = (scene.now, count - floor);
+                        }
+                        prop_assert!(rarest || (count - floor <= seen.1 && scene.now < seen.0 + SHORTLIST_LIFE));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_search_serves_many_picks() {
+        let mut scene = Scene::new(&[ChunkRange::new(0, GROUPS)], SLOW, 1);
+        let (mut picked, mut lists) = (Vec::new(), BTreeSet::new());
+        while let [group] = scene.pick_groups(1)[..] {
+            picked.push(group);
+            lists.insert(scene.shortlist.until);
+            scene.now = scene.now + Duration::from_micros(1);
+        }
+        picked.sort_unstable();
+        assert!(picked.into_iter().eq(0..GROUPS), "each group once");
+        assert!(lists.len() < 16, "{} searches", lists.len());
+    }
+
+    #[test]
+    fn what_becomes_rarer_waits_no_longer_than_the_list_lives() {
+        for seed in 0..20 {
+            let mut scene = Scene::new(&[ChunkRange::new(0, GROUPS)], SLOW, seed);
+            let all = ChunkRange::new(0, GROUPS);
+            scene.rarity.add(all);
+            let first = scene.pick_groups(1)[0];
+            // Another peer leaves, which had had everything but the last free group.
+            let rare = if first == GROUPS - 1 { 0 } else { GROUPS - 1 };
+            scene.rarity.remove(ChunkRange::single(ChunkIndex::new(rare)));
+            scene.now = scene.now + SHORTLIST_LIFE;
+            assert_eq!(scene.pick_groups(1), [rare]);
+        }
+    }
+
+    #[test]
+    fn what_is_no_longer_rare_is_not_picked_from_the_list() {
+        for seed in 0..20 {
+            let mut scene = Scene::new(&[ChunkRange::new(0, GROUPS)], SLOW, seed);
+            let first = scene.pick_groups(1)[0];
+            let half =
+                if first < GROUPS / 2 { ChunkRange::new(GROUPS / 2, GROUPS) } else { ChunkRange::new(0, GROUPS / 2) };
+            // Another peer announces what lies in the other half.
+            scene.rarity.add(half);
+            let next = scene.pick_groups(GROUPS as usize / 2 - 1);
+            assert!(next.iter().all(|&group| !half.contains(ChunkIndex::new(group))), "{next:?}");
+        }
+    }
 }

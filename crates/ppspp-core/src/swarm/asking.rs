@@ -210,6 +210,8 @@ impl Swarm {
             pace,
             max_groups,
             cursor: download.cursor,
+            shortlist: &mut download.shortlist,
+            now: cx.now,
             rng: cx.rng,
         };
         let verifier = &self.content.verifier;
