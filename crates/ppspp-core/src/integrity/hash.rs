@@ -145,7 +145,7 @@ impl HashFunction {
     }
 
     /// Hands the digest of each of `messages` to `put`, in order.
-    pub(super) fn digest_each(self, mut messages: &[&[u8]], mut put: impl FnMut(&[u8])) {
+    pub(crate) fn digest_each(self, mut messages: &[&[u8]], mut put: impl FnMut(&[u8])) {
         while let [first, ..] = messages {
             let most = if self == Self::Sha256 && first.len().is_multiple_of(64) { LANES } else { 1 };
             let run = messages.iter().take(most).take_while(|message| message.len() == first.len()).count();
@@ -160,11 +160,10 @@ impl HashFunction {
         }
     }
 
-    /// Hands the hash of the node over each aligned run of `messages` to `put`, in order: of runs of 2 to the power of
-    /// `layers`. One that is not whole is left out.
-    pub(crate) fn roots(self, messages: &[&[u8]], layers: u8, put: impl FnMut(&[u8])) {
-        let mut layer = Vec::with_capacity(messages.len() * self.len());
-        self.digest_each(messages, |leaf| layer.extend_from_slice(leaf));
+    /// Hands the hash of the node over each aligned run of `leaves`, which lie side by side, to `put`, in order: of runs of
+    /// 2 to the power of `layers`. One that is not whole is left out.
+    pub(crate) fn roots(self, leaves: &[u8], layers: u8, put: impl FnMut(&[u8])) {
+        let mut layer = leaves.to_vec();
         for _ in 0..layers {
             let mut above = Vec::with_capacity(layer.len() / 2);
             self.parents(&layer, |parent| above.extend_from_slice(parent));

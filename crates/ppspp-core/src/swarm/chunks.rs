@@ -92,6 +92,7 @@ impl Lane<'_> {
             len: payload.len(),
             brought_hashes,
             along: self.gathered.tie_hashes(),
+            digest: 0,
             verified: false,
         };
         self.gathered.push(waiting, self.geometry.group_of(chunk), fill);

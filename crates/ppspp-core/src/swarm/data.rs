@@ -57,7 +57,7 @@ impl Swarm {
             return false;
         };
         let along = self.gathered.tie_hashes();
-        let waiting = Waiting { slot, arrival, len: payload.len(), brought_hashes, along, verified: false };
+        let waiting = Waiting { slot, arrival, len: payload.len(), brought_hashes, along, digest: 0, verified: false };
         self.gather(cx, waiting, geometry.group_of(arrival.chunk), fill);
         true
     }
@@ -320,7 +320,7 @@ impl Swarm {
                 let from = Source { number: self.gathered.next_number(), slot };
                 let _ = self.content.assembly.stage(cx.now, &geometry, chunk, payload, from);
                 let (len, along) = (payload.len(), Span::default());
-                let last = Waiting { slot, arrival, len, brought_hashes: false, along, verified: true };
+                let last = Waiting { slot, arrival, len, brought_hashes: false, along, digest: 0, verified: true };
                 self.accept(cx, &geometry, &[last]);
                 self.on_arrivals(cx.now, &[last]);
                 self.retry_pending(cx, slot)

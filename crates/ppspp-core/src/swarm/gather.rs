@@ -2,8 +2,6 @@
 
 use alloc::vec::Vec;
 
-use arrayvec::ArrayVec;
-
 use crate::channel::{Arrival, Channel, Download};
 use crate::chunk::{Bin, ChunkRange, Geometry, GroupIndex};
 use crate::config::EndpointConfig;
@@ -34,6 +32,8 @@ pub(super) struct Waiting {
     pub(super) brought_hashes: bool,
     /// Those of these hashes that wait with the chunk.
     pub(super) along: Span,
+    /// Which of the digests is its own, once it is hashed.
+    pub(super) digest: usize,
     /// Whether it was verified with its group.
     pub(super) verified: bool,
 }
@@ -64,6 +64,8 @@ pub(crate) struct Gathered {
     torn: usize,
     /// Groups that wait whole, each after the place of its first chunk.
     whole: Vec<(usize, GroupIndex)>,
+    /// What the chunks hash to, side by side, and those of the chunks that are judged one by one.
+    digests: Vec<u8>,
     leaves: Vec<Hash>,
     /// Hashes that came along with the chunks: each lot proves its own chunk, most often, and nothing else.
     hashes: Vec<(Bin, Hash)>,
@@ -188,7 +190,6 @@ impl Swarm {
         self.gathered.taken += waiting.len() as u64;
         (self.gathered.bytes, self.gathered.owned, self.gathered.torn) = (0, 0, 0);
         self.judge_whole(cx, &geometry, &mut waiting, &mut leaves, &hashes);
-        self.hash(&geometry, &waiting, &mut leaves);
         // How many of these chunks their peer's channel knows of, how many are judged, and of these by their leaves.
         let (mut told, mut judged, mut hashed) = (0, 0, 0);
         while let Some(&Waiting { slot, verified, .. }) = waiting.get(judged) {
@@ -232,37 +233,67 @@ impl Swarm {
         self.gathered.hashes = hashes;
     }
 
-    /// Judges groups that wait whole, in the order in which they began: one hash proves all chunks of one. What is not
-    /// verified so is left to be judged chunk by chunk.
+    /// Hashes the chunks of `waiting` together, since many take less time: those of `whole` groups first, then the others
+    /// as they came. Tells each where its digest is.
+    fn hash(&self, geometry: &Geometry, waiting: &mut [Waiting], whole: &[(usize, GroupIndex)], digests: &mut Vec<u8>) {
+        let (function, assembly) = (self.metadata.function, &self.content.assembly);
+        let size = geometry.chunk_size().bytes() as usize;
+        let mut payloads: Vec<&[u8]> = Vec::with_capacity(waiting.len());
+        payloads.extend(whole.iter().flat_map(|(_, group)| assembly.whole(*group).chunks(size)));
+        for next in waiting {
+            let chunk = next.arrival.chunk;
+            let group = geometry.group_of(chunk);
+            next.digest = if let Some(at) = whole.iter().position(|(_, whole)| *whole == group) {
+                (at << geometry.group_layer()) + geometry.bit_of(chunk).trailing_zeros() as usize
+            } else {
+                payloads.push(assembly.staged(group).get(geometry, chunk, next.len));
+                payloads.len() - 1
+            };
+        }
+        digests.clear();
+        function.digest_each(&payloads, |digest| digests.extend_from_slice(digest));
+    }
+
+    /// Judges groups that wait whole, in the order in which they began: one hash proves all chunks of one. Writes the
+    /// hashes of the chunks that are not verified so, and left to be judged one by one, to `leaves`.
     fn judge_whole(
         &mut self,
         cx: &mut Cx<'_>,
         geometry: &Geometry,
         waiting: &mut [Waiting],
-        tops: &mut Vec<Hash>,
+        leaves: &mut Vec<Hash>,
         hashes: &[(Bin, Hash)],
     ) {
+        let (layer, len) = (geometry.group_layer(), self.metadata.function.len());
         let mut whole = core::mem::take(&mut self.gathered.whole);
+        let mut digests = core::mem::take(&mut self.gathered.digests);
         // The content's end may cut one: no single hash is over that.
-        whole.retain(|(_, group)| geometry.group_chunks(*group).count() == 1 << geometry.group_layer());
+        whole.retain(|(_, group)| geometry.group_chunks(*group).count() == 1 << layer);
         whole.sort_unstable_by_key(|(first, _)| *first);
-        self.hash_whole(geometry, &whole, tops);
-        let mut tops = tops.iter();
-        whole.retain(|&(first, group)| {
-            let first = waiting.get(first).zip(tops.next());
-            first.is_some_and(|(first, top)| self.take_whole(cx, geometry, group, *first, top, hashes))
+        self.hash(geometry, waiting, &whole, &mut digests);
+        let (theirs, _) = digests.split_at(digests.len().min((whole.len() << layer) * len));
+        let mut groups = whole.iter();
+        let mut verified = Vec::with_capacity(whole.len());
+        self.metadata.function.roots(theirs, layer, |top| {
+            let first = groups.next().and_then(|(first, group)| Some((*group, *waiting.get(*first)?)));
+            let top = Hash::from_slice(top).zip(first);
+            verified.push(
+                top.is_some_and(|(top, (group, first))| self.take_whole(cx, geometry, group, first, &top, hashes)),
+            );
         });
-        if !whole.is_empty() {
-            for next in waiting {
-                let group = geometry.group_of(next.arrival.chunk);
-                next.verified = whole.iter().any(|(_, taken)| *taken == group);
-                if next.verified {
-                    self.keep_strays(next, geometry.group_chunks(group), hashes);
-                }
+        leaves.clear();
+        for next in waiting {
+            next.verified = verified.get(next.digest >> layer).is_some_and(|verified| *verified);
+            if next.verified {
+                self.keep_strays(next, geometry.group_chunks(geometry.group_of(next.arrival.chunk)), hashes);
+            } else {
+                let digest = digests.get(next.digest * len..(next.digest + 1) * len);
+                leaves.extend(digest.and_then(Hash::from_slice));
             }
         }
         whole.clear();
         self.gathered.whole = whole;
+        self.gathered.digests = digests;
     }
 
     /// Takes in all chunks of `group`, which hash to `top`, if that and what came along with the `first` verify them.
@@ -302,32 +333,6 @@ impl Swarm {
                 download.early.insert(*node, hash.as_slice(), verified.arrival.at);
             }
         }
-    }
-
-    /// Writes the hashes over whole groups that wait to `tops`.
-    fn hash_whole(&self, geometry: &Geometry, whole: &[(usize, GroupIndex)], tops: &mut Vec<Hash>) {
-        let size = geometry.chunk_size().bytes() as usize;
-        let groups = whole.iter().map(|(_, group)| self.content.assembly.whole(*group));
-        let payloads: ArrayVec<&[u8], MAX_CHUNKS> =
-            groups.flat_map(|data| data.chunks(size)).take(MAX_CHUNKS).collect();
-        tops.clear();
-        let put = |top: &[u8]| tops.extend(Hash::from_slice(top));
-        self.metadata.function.roots(&payloads, geometry.group_layer(), put);
-    }
-
-    /// Writes the leaf hashes of those of `waiting` to `leaves` that were not verified with their groups.
-    fn hash(&self, geometry: &Geometry, waiting: &[Waiting], leaves: &mut Vec<Hash>) {
-        let function = self.metadata.function;
-        let assembly = &self.content.assembly;
-        let group_of = |waiting: &Waiting| geometry.group_of(waiting.arrival.chunk);
-        let mut payloads: ArrayVec<&[u8], MAX_CHUNKS> = ArrayVec::new();
-        for run in waiting.chunk_by(|one, next| group_of(one) == group_of(next)).filter(|run| !run[0].verified) {
-            let staged = assembly.staged(group_of(&run[0]));
-            payloads.extend(run.iter().map(|waiting| staged.get(geometry, waiting.arrival.chunk, waiting.len)));
-        }
-        leaves.clear();
-        leaves.resize(payloads.len(), Hash::zero(function));
-        function.digest_many(&payloads, leaves);
     }
 }
 
