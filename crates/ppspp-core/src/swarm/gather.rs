@@ -14,10 +14,13 @@ use crate::swarm::assembly::Fill;
 
 /// Chunks that are judged as soon as no more of their groups are missing.
 const ENOUGH_CHUNKS: usize = 64;
+/// Groups whose rest is waited for then: those of the run that a seeder sends together, a little of each at a time. More
+/// are of several peers, and it takes long until all of them are whole.
+const MAX_TORN: usize = 8;
 /// Most chunks that wait.
 const MAX_CHUNKS: usize = 256;
-/// Most bytes that wait, one chunk aside: two runs, so that one in which datagrams were lost does not part the next.
-const MAX_BYTES: usize = 256 * 1024;
+/// Most bytes that wait, one chunk aside: a run.
+const MAX_BYTES: usize = 128 * 1024;
 /// Most hashes that wait with one chunk, as many as prove one, and with all chunks.
 const MAX_ALONG: usize = MAX_PROOF;
 const MAX_HASHES: usize = 1024;
@@ -111,7 +114,8 @@ impl Gathered {
     #[inline]
     pub(super) const fn is_due(&self) -> bool {
         let count = self.waiting.len();
-        (self.torn == 0 && count >= ENOUGH_CHUNKS) || count >= MAX_CHUNKS || self.bytes >= MAX_BYTES
+        let awaits = self.torn > 0 && self.torn <= MAX_TORN;
+        (count >= ENOUGH_CHUNKS && !awaits) || count >= MAX_CHUNKS || self.bytes >= MAX_BYTES
     }
 
     /// Lets a chunk wait whose bytes were put into the assembly and made `fill` of its group.
