@@ -1,5 +1,6 @@
 //! How often each part of the content was sent, over all channels of a swarm (R21).
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use core::time::Duration;
 
@@ -9,13 +10,16 @@ use crate::time::Instant;
 /// Chunks counted together: the shortest run.
 const UNIT: u64 = 16;
 
+/// Counts that lie side by side: 1 KiB of memory for 4 MiB of content in chunks of 1 KiB.
+const PAGE: usize = 256;
+
 /// What was sent before waits while something was sent for the first time so recently.
 const FRESH: Duration = Duration::from_millis(50);
 
 /// Counts by unit. Grows with what was sent, never with what was claimed.
 #[derive(Debug, Default)]
 pub(crate) struct Spread {
-    times: BTreeMap<u64, u32>,
+    pages: BTreeMap<u64, Box<[u32; PAGE]>>,
     /// When something was last chosen to be sent for the first time.
     fresh_at: Option<Instant>,
 }
@@ -23,7 +27,8 @@ pub(crate) struct Spread {
 impl Spread {
     /// How often the start of `range` was chosen to be sent.
     pub(crate) fn times(&self, range: ChunkRange) -> u32 {
-        self.times.get(&(range.start() / UNIT)).copied().unwrap_or(0)
+        let (page, place) = place_of(range.start() / UNIT);
+        self.pages.get(&page).map_or(0, |times| times[place])
     }
 
     /// Notes that `range`, part of a run, is going to be sent. A unit that it ends within counts with the part that
@@ -33,7 +38,8 @@ impl Spread {
             self.fresh_at = Some(now);
         }
         for unit in range.start() / UNIT..range.end() / UNIT {
-            let times = self.times.entry(unit).or_default();
+            let (page, place) = place_of(unit);
+            let times = &mut self.pages.entry(page).or_insert_with(|| Box::new([0; PAGE]))[place];
             *times = times.saturating_add(1);
         }
     }
@@ -42,6 +48,11 @@ impl Spread {
     pub(crate) fn is_fresh(&self, now: Instant) -> bool {
         self.fresh_at.is_some_and(|at| now - at < FRESH)
     }
+}
+
+/// The page of `unit`, and its place there.
+const fn place_of(unit: u64) -> (u64, usize) {
+    (unit / PAGE as u64, (unit % PAGE as u64) as usize)
 }
 
 #[cfg(test)]
@@ -59,5 +70,18 @@ mod tests {
         assert_eq!([spread.times(run(0, 16)), spread.times(run(17, 32))], [1, 0]);
         spread.note(Instant::ZERO, run(17, 32));
         assert_eq!(spread.times(run(16, 32)), 1);
+    }
+
+    #[test]
+    fn counts_grow_with_what_was_sent() {
+        let mut spread = Spread::default();
+        let far = u64::MAX / UNIT * UNIT;
+        for (start, end) in [(0, UNIT * 3), (UNIT, UNIT * 2), (UNIT * 255, UNIT * 257), (far - UNIT, far)] {
+            spread.note(Instant::ZERO, run(start, end));
+        }
+        let times = |unit: u64| spread.times(run(unit * UNIT, (unit + 1) * UNIT));
+        assert_eq!([0, 1, 2, 3, 254, 255, 256, 257].map(times), [1, 2, 1, 0, 0, 1, 1, 0]);
+        assert_eq!([spread.times(run(far - UNIT, far)), spread.times(run(far - 2 * UNIT, far))], [1, 0]);
+        assert_eq!(spread.pages.len(), 3);
     }
 }
