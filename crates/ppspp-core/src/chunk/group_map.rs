@@ -1,17 +1,21 @@
 //! Values by group, for the groups being worked on.
 
 use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use slab::Slab;
 
 use super::GroupIndex;
 
-/// Places remembered: twice the groups of a default run.
-const RECENT: usize = 16;
+/// Fewest and most slots of the index, each 16 bytes: powers of two. Between these, at least two for each group. Few in
+/// tests, so that many groups share one.
+const MIN_SLOTS: usize = 16;
+const MAX_SLOTS: usize = if cfg!(test) { 32 } else { 1024 };
 
-/// A map from groups to values that finds those in use without a search: chunks arrive and leave in an order that
-/// goes to and fro among a few groups.
+/// A map from groups to values that finds most without a search: chunks arrive and leave in an order that goes to and
+/// fro among runs of adjacent groups.
 ///
 /// Groups are few (a limit bounds them wherever they are kept), and begin and end near the ends of those there are: in
 /// order, they are found and moved faster in one piece than in a tree.
@@ -20,14 +24,15 @@ pub(crate) struct GroupMap<T> {
     values: Slab<T>,
     /// In order of the groups.
     places: VecDeque<(GroupIndex, usize)>,
-    /// Places looked for lately, by the low bits of the group's index; [`NOWHERE`] for a group without a value.
-    recent: [(GroupIndex, usize); RECENT],
+    /// Places by the low bits of the group's index, of groups that share a slot the one used last; [`NOWHERE`] for a
+    /// group without a value. Whoever chooses groups that share one makes them be searched for, and no more than that.
+    index: Vec<(GroupIndex, usize)>,
 }
 
 /// No value has this place.
 const NOWHERE: usize = usize::MAX;
-/// No group has a value. Those without a slot of their own are in that of group 0.
-const NONE_RECENT: [(GroupIndex, usize); RECENT] = [(GroupIndex::new(0), NOWHERE); RECENT];
+/// A slot that no group used: group 0, whose slot may be this one, has no value then.
+const UNUSED: (GroupIndex, usize) = (GroupIndex::new(0), NOWHERE);
 
 impl<T> Default for GroupMap<T> {
     fn default() -> Self {
@@ -37,17 +42,49 @@ impl<T> Default for GroupMap<T> {
 
 impl<T> GroupMap<T> {
     pub(crate) const fn new() -> Self {
-        Self { values: Slab::new(), places: VecDeque::new(), recent: NONE_RECENT }
+        Self { values: Slab::new(), places: VecDeque::new(), index: Vec::new() }
     }
 
-    const fn slot(group: GroupIndex) -> usize {
-        group.value() as usize % RECENT
+    #[inline]
+    const fn slot(&self, group: GroupIndex) -> usize {
+        group.value() as usize & self.index.len().wrapping_sub(1)
     }
 
     #[inline]
     fn place(&self, group: GroupIndex) -> Option<usize> {
-        let (recent, place) = self.recent[Self::slot(group)];
-        if recent == group { Some(place).filter(|place| *place != NOWHERE) } else { self.search(group) }
+        match self.index.get(self.slot(group)) {
+            Some((indexed, place)) if *indexed == group => Some(*place).filter(|place| *place != NOWHERE),
+            _ => self.search(group),
+        }
+    }
+
+    /// Lets `group` have its slot.
+    #[inline]
+    fn note(&mut self, group: GroupIndex, place: usize) {
+        let slot = self.slot(group);
+        if let Some(indexed) = self.index.get_mut(slot) {
+            *indexed = (group, place);
+        }
+    }
+
+    /// Makes room for the slot of one more group.
+    #[inline(never)]
+    fn grow_index(&mut self) {
+        let slots = (2 * self.index.len()).clamp(MIN_SLOTS, MAX_SLOTS);
+        self.index = vec![UNUSED; slots];
+        for &(group, place) in &self.places {
+            self.index[group.value() as usize & (slots - 1)] = (group, place);
+        }
+    }
+
+    /// Puts `value` where `group` stands among the places; returns its place.
+    fn put(&mut self, at: usize, group: GroupIndex, value: T) -> usize {
+        let place = self.values.insert(value);
+        self.places.insert(at, (group, place));
+        if 2 * self.places.len() > self.index.len() && self.index.len() < MAX_SLOTS {
+            self.grow_index();
+        }
+        place
     }
 
     /// Apart, so that what is found at once is found in place.
@@ -83,7 +120,7 @@ impl<T> GroupMap<T> {
     #[inline]
     pub(crate) fn get_mut(&mut self, group: GroupIndex) -> Option<&mut T> {
         let place = self.place(group);
-        self.recent[Self::slot(group)] = (group, place.unwrap_or(NOWHERE));
+        self.note(group, place.unwrap_or(NOWHERE));
         self.values.get_mut(place?)
     }
 
@@ -92,7 +129,7 @@ impl<T> GroupMap<T> {
     #[expect(clippy::inline_always, reason = "every chunk passes here")]
     pub(crate) fn get_or_insert_with(&mut self, group: GroupIndex, make: impl FnOnce() -> T) -> &mut T {
         let place = self.place(group).unwrap_or_else(|| self.add(group, make()));
-        self.recent[Self::slot(group)] = (group, place);
+        self.note(group, place);
         &mut self.values[place]
     }
 
@@ -100,11 +137,7 @@ impl<T> GroupMap<T> {
     fn add(&mut self, group: GroupIndex, value: T) -> usize {
         match self.find(group) {
             Ok(at) => self.places[at].1,
-            Err(at) => {
-                let place = self.values.insert(value);
-                self.places.insert(at, (group, place));
-                place
-            }
+            Err(at) => self.put(at, group, value),
         }
     }
 
@@ -115,13 +148,9 @@ impl<T> GroupMap<T> {
                 let place = self.places[at].1;
                 (place, Some(core::mem::replace(&mut self.values[place], value)))
             }
-            Err(at) => {
-                let place = self.values.insert(value);
-                self.places.insert(at, (group, place));
-                (place, None)
-            }
+            Err(at) => (self.put(at, group, value), None),
         };
-        self.recent[Self::slot(group)] = (group, place);
+        self.note(group, place);
         before
     }
 
@@ -133,20 +162,20 @@ impl<T> GroupMap<T> {
             return None;
         }
         self.places.remove(at);
-        self.recent[Self::slot(group)] = (group, NOWHERE);
+        self.note(group, NOWHERE);
         self.values.try_remove(place)
     }
 
     pub(crate) fn remove(&mut self, group: GroupIndex) -> Option<T> {
         let (_, place) = self.places.remove(self.find(group).ok()?)?;
-        self.recent[Self::slot(group)] = (group, NOWHERE);
+        self.note(group, NOWHERE);
         self.values.try_remove(place)
     }
 
     pub(crate) fn clear(&mut self) {
         self.values.clear();
         self.places.clear();
-        self.recent = NONE_RECENT;
+        self.index.fill(UNUSED);
     }
 
     /// Every value, in order of the groups.
@@ -222,6 +251,7 @@ mod tests {
                 }
                 prop_assert_eq!(map.get(group), twin.get(&group));
                 prop_assert_eq!(map.len(), twin.len());
+                prop_assert!(map.index.len() <= MAX_SLOTS && map.index.len() >= (2 * map.len()).min(MAX_SLOTS));
             }
             prop_assert!(map.iter().eq(twin.iter().map(|(&group, value)| (group, value))));
         }
