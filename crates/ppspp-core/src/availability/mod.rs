@@ -4,4 +4,5 @@ mod map;
 mod rarity;
 
 pub use map::PeerMap;
+pub(crate) use rarity::Place;
 pub use rarity::{Rarity, whole_groups};

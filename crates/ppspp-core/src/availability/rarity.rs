@@ -15,6 +15,16 @@ const LEAF: usize = if cfg!(test) { 8 } else { 256 };
 /// Runs that are changed in one step.
 const FEW: usize = 4;
 
+/// Runs that are passed one by one before a search.
+const STEPS: usize = 4;
+
+/// A place among the runs: in which leaf, and behind how many of its runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Place {
+    leaf: usize,
+    place: usize,
+}
+
 /// How many peers have each group, as runs of equal counts: memory follows how scattered the peers' chunks are, and a
 /// peer that has everything is one in a counter.
 ///
@@ -55,21 +65,53 @@ impl Rarity {
 
     /// The parts of `groups` of equal counts, with the counts, in order.
     pub fn runs_in(&self, groups: ChunkRange) -> impl Iterator<Item = (ChunkRange, u32)> {
-        let (leaf, place) = self.after(groups.start());
-        let (first, rest) = self.leaves.get(leaf..).and_then(<[_]>::split_first).unzip();
-        let inside = first
-            .and_then(|first| first.get(place..))
-            .into_iter()
-            .chain(rest.into_iter().flatten().map(Vec::as_slice))
-            .flatten()
-            .copied()
-            .take_while(move |&(start, _)| start < groups.end());
-        let counts = core::iter::once((groups.start(), self.count_before(leaf, place))).chain(inside.clone());
-        let ends = inside.map(|(start, _)| start).chain(core::iter::once(groups.end()));
-        counts
-            .zip(ends)
-            .map(|((start, count), end)| (ChunkRange::new(start, end), self.complete + count))
-            .filter(|(run, _)| !run.is_empty())
+        self.runs_from(self.after(groups.start()), groups)
+    }
+
+    /// [`Rarity::runs_in`] for one part after another, each behind the last: where one begins is looked for near the place
+    /// `near`, which is where the one before began.
+    pub(crate) fn runs_near<'r>(
+        &'r self,
+        near: &mut Place,
+        groups: ChunkRange,
+    ) -> impl Iterator<Item = (ChunkRange, u32)> + use<'r> {
+        *near = self.step_to(*near, groups.start()).unwrap_or_else(|| self.after(groups.start()));
+        self.runs_from(*near, groups)
+    }
+
+    /// The place [`Rarity::after`] gives for `group`, if it is at most [`STEPS`] behind `near`.
+    fn step_to(&self, near: Place, group: u64) -> Option<Place> {
+        let leaf = self.leaves.get(near.leaf)?;
+        let (before, rest) = leaf.split_at_checked(near.place)?;
+        // A place before the first run of a leaf may be behind one of the leaf before.
+        let starts = before.last()?.0;
+        let steps = rest.iter().take(STEPS + 1).take_while(|(start, _)| *start <= group).count();
+        let inside = near.place + steps < leaf.len() && steps <= STEPS && starts <= group;
+        inside.then_some(Place { place: near.place + steps, ..near })
+    }
+
+    /// The runs of `groups`, whose start stands at `place`.
+    fn runs_from(&self, Place { leaf, place }: Place, groups: ChunkRange) -> impl Iterator<Item = (ChunkRange, u32)> {
+        let mut rest = self.leaves.get(leaf).and_then(|leaf| leaf.get(place..)).unwrap_or_default();
+        let mut later = self.leaves.get(leaf + 1..).unwrap_or_default().iter();
+        let mut start = groups.start();
+        let mut count = self.count_before(Place { leaf, place });
+        core::iter::from_fn(move || {
+            if start >= groups.end() {
+                return None;
+            }
+            if rest.is_empty() {
+                rest = later.next().map_or(&[], Vec::as_slice);
+            }
+            let next = rest.split_first().filter(|((next, _), _)| *next < groups.end());
+            let run = ChunkRange::new(start, next.map_or(groups.end(), |((next, _), _)| *next));
+            let counted = (run, self.complete + count);
+            start = run.end();
+            if let Some(((_, following), after)) = next {
+                (count, rest) = (*following, after);
+            }
+            Some(counted)
+        })
     }
 
     /// Counts a peer that has everything.
@@ -93,19 +135,18 @@ impl Rarity {
     }
 
     fn partial(&self, group: u64) -> u32 {
-        let (leaf, place) = self.after(group);
-        self.count_before(leaf, place)
+        self.count_before(self.after(group))
     }
 
-    /// Leaf and place behind the last run that starts at or before `group`.
-    fn after(&self, group: u64) -> (usize, usize) {
-        let starts_after = |&(start, _): &(u64, u32)| start <= group;
-        let leaf = self.leaves.partition_point(|leaf| leaf.first().is_some_and(starts_after)).saturating_sub(1);
-        (leaf, self.leaves.get(leaf).map_or(0, |leaf| leaf.partition_point(starts_after)))
+    /// The place behind the last run that starts at or before `group`.
+    fn after(&self, group: u64) -> Place {
+        let starts_by = |&(start, _): &(u64, u32)| start <= group;
+        let leaf = self.leaves.partition_point(|leaf| leaf.first().is_some_and(starts_by)).saturating_sub(1);
+        Place { leaf, place: self.leaves.get(leaf).map_or(0, |leaf| leaf.partition_point(starts_by)) }
     }
 
     /// The count of the run before such a place: only in the first leaf is there none.
-    fn count_before(&self, leaf: usize, place: usize) -> u32 {
+    fn count_before(&self, Place { leaf, place }: Place) -> u32 {
         let before = place.checked_sub(1).and_then(|before| self.leaves.get(leaf)?.get(before));
         before.map_or(0, |&(_, count)| count)
     }
@@ -123,7 +164,7 @@ impl Rarity {
         for edge in edges {
             self.split(edge);
         }
-        let (leaf, _) = self.after(groups.start());
+        let Place { leaf, .. } = self.after(groups.start());
         let inside = self.leaves[leaf..].iter_mut().flatten().skip_while(|(start, _)| *start < groups.start());
         for (_, count) in inside.take_while(|(start, _)| *start < groups.end()) {
             *count = next(*count);
@@ -137,7 +178,7 @@ impl Rarity {
     /// [`Rarity::change`] where few runs of one leaf are concerned, as when one peer got one group: in one step. Returns
     /// whether that is so; nothing is changed otherwise.
     fn change_few(&mut self, groups: ChunkRange, next: impl Fn(u32) -> u32) -> bool {
-        let (at, after) = self.after(groups.start());
+        let Place { leaf: at, place: after } = self.after(groups.start());
         let Some(leaf) = self.leaves.get_mut(at) else { return false };
         // The runs that `groups` touches, and one on each side of them.
         let Some(first) = after.checked_sub(1).filter(|&first| first > 0) else { return false };
@@ -180,7 +221,7 @@ impl Rarity {
 
     /// Leaf and place of the run that starts at `edge`.
     fn starting_at(&self, edge: u64) -> Option<(usize, usize)> {
-        let (leaf, after) = self.after(edge);
+        let Place { leaf, place: after } = self.after(edge);
         let place = after.checked_sub(1)?;
         (self.leaves.get(leaf)?.get(place)?.0 == edge).then_some((leaf, place))
     }
@@ -190,8 +231,8 @@ impl Rarity {
         if self.starting_at(edge).is_some() {
             return;
         }
-        let (at, place) = self.after(edge);
-        let count = self.count_before(at, place);
+        let found = self.after(edge);
+        let (Place { leaf: at, place }, count) = (found, self.count_before(found));
         self.runs += 1;
         let Some(leaf) = self.leaves.get_mut(at) else {
             self.leaves.push(vec![(edge, count)]);
@@ -283,6 +324,12 @@ mod tests {
                 prop_assert_eq!(runs.iter().map(|(run, _)| run.count()).sum::<u64>(), GROUPS - 3);
                 for (run, count) in runs {
                     prop_assert!(run.iter().all(|group| twin[group.value() as usize] == count));
+                }
+                // One part after another, from anywhere on.
+                let mut near = Place { leaf: start as usize % 5, place: count as usize % 7 };
+                for part in [(0, 1), (1, 4), (4, 4), (9, 11), (12, 30), (31, GROUPS)] {
+                    let part = ChunkRange::new(part.0, part.1);
+                    prop_assert!(rarity.runs_near(&mut near, part).eq(rarity.runs_in(part)));
                 }
             }
             for groups in added {

@@ -257,6 +257,33 @@ impl RangeSet {
         self.runs[from..to].iter().map(move |run| run.intersection(range))
     }
 
+    /// The runs of `range` that are in this set and in `other`, ascending.
+    pub(crate) fn common_with<'r>(
+        &'r self,
+        other: &'r Self,
+        range: ChunkRange,
+    ) -> impl Iterator<Item = ChunkRange> + 'r {
+        let [mut ours, mut theirs] = [self, other].map(|set| {
+            let (from, to) = set.overlap(range);
+            &set.runs[from..to]
+        });
+        core::iter::from_fn(move || {
+            loop {
+                let (our, their) = (*ours.first()?, *theirs.first()?);
+                let shared = our.intersection(their).intersection(range);
+                // Whichever ends first has no more in common with anything.
+                if our.end() < their.end() {
+                    ours = skip_to(&ours[1..], their.start());
+                } else {
+                    theirs = skip_to(&theirs[1..], our.start());
+                }
+                if !shared.is_empty() {
+                    return Some(shared);
+                }
+            }
+        })
+    }
+
     /// The indices, half-open, of the runs that share a chunk with `range`.
     fn overlap(&self, range: ChunkRange) -> (usize, usize) {
         if range.is_empty() {
@@ -272,6 +299,15 @@ impl RangeSet {
             usize::from(rest.first().is_some_and(before))
         };
         (from, from + shared)
+    }
+}
+
+/// The rest of `runs`, from the first on that ends after `position`.
+fn skip_to(runs: &[ChunkRange], position: u64) -> &[ChunkRange] {
+    match runs {
+        // Most often it is the next one.
+        [first, ..] if first.end() > position => runs,
+        _ => &runs[runs.partition_point(|run| run.end() <= position)..],
     }
 }
 
@@ -541,6 +577,19 @@ mod tests {
             prop_assert_eq!(gaps.run_count(), set.missing_in(probe).count());
             prop_assert!(held.runs().all(|run| set.covers(run) && probe.covers(run)));
             prop_assert!(gaps.runs().all(|run| !set.intersects(run) && probe.covers(run)));
+        }
+
+        #[test]
+        fn what_two_sets_have_in_common_is_in_both(
+            ours in prop::collection::vec(ranges(), 0..30),
+            theirs in prop::collection::vec(ranges(), 0..30),
+            probe in ranges(),
+        ) {
+            let [ours, theirs] = [ours, theirs].map(|ranges| ranges.into_iter().collect::<RangeSet>());
+            let common: Vec<_> = ours.common_with(&theirs, probe).collect();
+            let expected: Vec<_> =
+                ours.intersection_in(probe).flat_map(|run| theirs.intersection_in(run)).collect();
+            prop_assert_eq!(common, expected);
         }
 
         #[test]

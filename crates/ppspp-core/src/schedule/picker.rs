@@ -6,7 +6,7 @@ use core::time::Duration;
 use arrayvec::ArrayVec;
 use rand_core::Rng;
 
-use crate::availability::{PeerMap, Rarity};
+use crate::availability::{PeerMap, Place, Rarity};
 use crate::chunk::{ChunkIndex, ChunkRange, Geometry, RangeSet};
 use crate::config::PlayHead;
 use crate::schedule::requests::{Requests, bit_runs, set_mask};
@@ -120,8 +120,7 @@ impl<R: Rng> Picker<'_, R> {
 
     /// The free parts of `range` that the peer has, in order.
     fn offered(&self, range: ChunkRange) -> impl Iterator<Item = ChunkRange> {
-        let have = self.have.as_set();
-        self.requests.free().intersection_in(range).flat_map(move |run| have.intersection_in(run))
+        self.requests.free().common_with(self.have.as_set(), range)
     }
 
     /// The start of `piece` that can be asked for within `allowance`, whole groups if it holds any.
@@ -265,16 +264,13 @@ impl<R: Rng> Picker<'_, R> {
     fn counted(&self, range: ChunkRange, within: &RangeSet) -> impl Iterator<Item = (ChunkRange, u32)> {
         let layer = self.geometry.group_layer();
         let (rarity, have, free) = (self.rarity, self.have.as_set(), self.requests.free());
-        within
-            .intersection_in(range)
-            .flat_map(|part| free.intersection_in(part))
-            .flat_map(|run| have.intersection_in(run))
-            .flat_map(move |piece| {
-                let groups = ChunkRange::new(piece.start() >> layer, ((piece.end() - 1) >> layer) + 1);
-                rarity.runs_in(groups).map(move |(groups, count)| {
-                    (ChunkRange::new(groups.start() << layer, groups.end() << layer).intersection(piece), count)
-                })
+        let mut near = Place::default();
+        within.intersection_in(range).flat_map(|part| free.common_with(have, part)).flat_map(move |piece| {
+            let groups = ChunkRange::new(piece.start() >> layer, ((piece.end() - 1) >> layer) + 1);
+            rarity.runs_near(&mut near, groups).map(move |(groups, count)| {
+                (ChunkRange::new(groups.start() << layer, groups.end() << layer).intersection(piece), count)
             })
+        })
     }
 
     /// How many peers have what the peer has, at least: a leecher has what it has.
