@@ -16,36 +16,43 @@ pub(crate) enum Verdict {
     Stalled(Duration),
 }
 
+/// The longest time between two looks that counts: longer ones pass while this process is stopped, or the machine asleep,
+/// and no peer can be heard.
+const LONGEST_LOOK: Duration = Duration::from_millis(500);
+
 /// Watches for signs of life. Times are those since the start.
 #[derive(Debug)]
 pub(crate) struct Patience<M> {
     timeout: Duration,
     answered: bool,
     last: Option<M>,
-    since: Duration,
+    looked: Duration,
+    quiet: Duration,
 }
 
 impl<M: PartialEq> Patience<M> {
     /// Waits for new data for at most `timeout`, for a first answer no longer than [`FIRST_ANSWER`].
     pub(crate) fn new(timeout: Duration) -> Self {
-        Self { timeout, answered: false, last: None, since: Duration::ZERO }
+        Self { timeout, answered: false, last: None, looked: Duration::ZERO, quiet: Duration::ZERO }
     }
 
-    /// The verdict at `now`. `connected` tells whether there is a peer; `mark` changes whenever something is verified.
+    /// The verdict at `now`, to be asked for several times a second. `connected` tells whether there is a peer; `mark`
+    /// changes whenever something is verified.
     pub(crate) fn judge(&mut self, now: Duration, connected: bool, mark: M) -> Verdict {
         let first = connected && !self.answered;
         self.answered |= connected;
         let moved = self.last.as_ref().is_some_and(|last| *last != mark);
         self.last = Some(mark);
+        self.quiet += now.saturating_sub(self.looked).min(LONGEST_LOOK);
+        self.looked = now;
         if first || moved {
-            self.since = now;
+            self.quiet = Duration::ZERO;
         }
-        let quiet = now.saturating_sub(self.since);
         if self.answered {
-            if quiet >= self.timeout { Verdict::Stalled(self.timeout) } else { Verdict::Wait }
+            if self.quiet >= self.timeout { Verdict::Stalled(self.timeout) } else { Verdict::Wait }
         } else {
             let limit = self.timeout.min(FIRST_ANSWER);
-            if quiet >= limit { Verdict::NoAnswer(limit) } else { Verdict::Wait }
+            if self.quiet >= limit { Verdict::NoAnswer(limit) } else { Verdict::Wait }
         }
     }
 }
@@ -58,34 +65,50 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    /// The first verdict but to wait, of those at each half second from second `from` on, and the second of it.
+    fn end(patience: &mut Patience<u64>, from: u64, connected: bool, mark: u64) -> (f64, Verdict) {
+        (2 * from..2 * from + 2000)
+            .map(|half| seconds(half) / 2)
+            .map(|time| (time.as_secs_f64(), patience.judge(time, connected, mark)))
+            .find(|(_, verdict)| *verdict != Verdict::Wait)
+            .expect("patience ends")
+    }
+
     #[test]
     fn a_first_answer_is_awaited_for_thirty_seconds_at_most() {
-        let mut patience = Patience::new(seconds(60));
-        assert_eq!(patience.judge(seconds(29), false, 0), Verdict::Wait);
-        assert_eq!(patience.judge(seconds(30), false, 0), Verdict::NoAnswer(seconds(30)));
-        let mut patience = Patience::new(seconds(2));
-        assert_eq!(patience.judge(seconds(1), false, 0), Verdict::Wait);
-        assert_eq!(patience.judge(seconds(2), false, 0), Verdict::NoAnswer(seconds(2)));
+        assert_eq!(end(&mut Patience::new(seconds(60)), 0, false, 0), (30.0, Verdict::NoAnswer(seconds(30))));
+        assert_eq!(end(&mut Patience::new(seconds(2)), 0, false, 0), (2.0, Verdict::NoAnswer(seconds(2))));
     }
 
     #[test]
     fn reading_back_what_is_there_does_not_count_as_silence() {
         let mut patience = Patience::new(seconds(60));
-        for second in 0..100 {
-            assert_eq!(patience.judge(seconds(second), false, 1000 - second), Verdict::Wait);
+        for half in 0..200 {
+            assert_eq!(patience.judge(seconds(half) / 2, false, 1000 - half), Verdict::Wait);
         }
-        assert_eq!(patience.judge(seconds(129), false, 901), Verdict::NoAnswer(seconds(30)));
+        assert_eq!(end(&mut patience, 100, false, 801), (129.5, Verdict::NoAnswer(seconds(30))));
     }
 
     #[test]
     fn after_an_answer_only_new_data_counts() {
         let mut patience = Patience::new(seconds(60));
-        assert_eq!(patience.judge(seconds(20), true, 0), Verdict::Wait);
-        assert_eq!(patience.judge(seconds(79), true, 0), Verdict::Wait);
-        assert_eq!(patience.judge(seconds(79), true, 1), Verdict::Wait);
+        for half in 0..160 {
+            assert_eq!(patience.judge(seconds(half) / 2, half >= 40, u64::from(half >= 158)), Verdict::Wait);
+        }
         // The peer goes and comes back, without data.
-        assert_eq!(patience.judge(seconds(100), false, 1), Verdict::Wait);
-        assert_eq!(patience.judge(seconds(138), true, 1), Verdict::Wait);
-        assert_eq!(patience.judge(seconds(139), true, 1), Verdict::Stalled(seconds(60)));
+        for half in 160..200 {
+            assert_eq!(patience.judge(seconds(half) / 2, false, 1), Verdict::Wait);
+        }
+        assert_eq!(end(&mut patience, 100, true, 1), (139.0, Verdict::Stalled(seconds(60))));
+    }
+
+    #[test]
+    fn time_in_which_the_process_was_stopped_does_not_count() {
+        let mut patience = Patience::new(seconds(60));
+        for second in 0..10 {
+            assert_eq!(patience.judge(seconds(second), true, second), Verdict::Wait);
+        }
+        assert_eq!(patience.judge(seconds(10_000), true, 9), Verdict::Wait);
+        assert_eq!(end(&mut patience, 10_001, true, 9), (10_060.0, Verdict::Stalled(seconds(60))));
     }
 }

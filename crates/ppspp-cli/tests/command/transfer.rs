@@ -239,6 +239,24 @@ fn a_killed_leecher_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_leecher_that_was_stopped_goes_on() {
+    let place = Place::new();
+    let original = place.file("original", 8_000_000);
+    let mut seeder = place.seed(&original, &["--upload-limit", "4MB/s"]);
+    let link = seeder.line();
+    let arguments = ["get", &link, "-o", "copy", "--listen", "127.0.0.1:0", "--timeout", "2s", "--quiet"];
+    let mut getter = Running::start(place.ppspp().args(arguments));
+    getter.wait_for_bytes(&place.path("copy.part"));
+    getter.signal("STOP");
+    // Longer than its patience.
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    getter.signal("CONT");
+    let ended = getter.wait();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    same(&original, &place.path("copy"));
+}
+
+#[test]
 fn an_interrupted_leecher_keeps_all_it_has() {
     let place = Place::new();
     let original = place.file("original", 128 << 20);
