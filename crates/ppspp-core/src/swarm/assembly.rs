@@ -74,7 +74,8 @@ pub(crate) struct Assembly {
     buffers: GroupMap<Buffer>,
     /// Groups in the order in which their buffers were begun; some may be gone.
     begun: VecDeque<(Instant, GroupIndex)>,
-    /// Whole buffers that were handed out, oldest first: memory that is used again once storage has let go of it.
+    /// Whole buffers that were handed out, next one to look at first: memory that is used again once storage has let
+    /// go of it.
     handed_out: VecDeque<Bytes>,
     flush_after: Duration,
 }
@@ -202,14 +203,14 @@ fn place_of(geometry: &Geometry, chunk: ChunkIndex) -> (u32, usize) {
     (bit, bit.trailing_zeros() as usize * geometry.chunk_size().bytes() as usize)
 }
 
-/// A buffer of `len` bytes, whatever they are: from the oldest one handed out, if nobody holds that any more.
+/// A buffer of `len` bytes, whatever they are: from the next one handed out, if nobody holds that any more.
 fn buffer_of(len: usize, handed_out: &mut VecDeque<Bytes>) -> BytesMut {
     if let Some(oldest) = handed_out.pop_front() {
         match oldest.try_into_mut() {
             Ok(buffer) if buffer.len() == len => return buffer,
             Ok(_) => {}
-            // Storage is slow: the others are in its hands as well.
-            Err(held) => handed_out.push_front(held),
+            // Storage is slow, or lets this one wait for its neighbours: the next one may be back sooner.
+            Err(held) => handed_out.push_back(held),
         }
     }
     BytesMut::zeroed(len)
@@ -302,7 +303,16 @@ mod tests {
         parcels.clear();
         fill(2, &mut assembly, &mut parcels);
         assert_eq!(parcels[0].data.as_ptr(), first);
-        for group in 3..200 {
+        // Storage keeps one for long: the others are used again all the same.
+        let kept = parcels.pop();
+        let mut seen = std::collections::BTreeSet::new();
+        for group in 3..100 {
+            fill(group, &mut assembly, &mut parcels);
+            seen.extend(parcels.drain(..).map(|parcel| parcel.data.as_ptr()));
+        }
+        assert!(seen.len() < 20, "{}: one more each time its turn comes", seen.len());
+        drop(kept);
+        for group in 100..200 {
             fill(group, &mut assembly, &mut parcels);
             assert!(assembly.handed_out.len() <= RECYCLED);
         }
