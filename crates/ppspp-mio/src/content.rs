@@ -41,10 +41,10 @@ impl Content {
     }
 
     /// Stores `data` at `offset`; `None` if there is nowhere to store it.
-    pub(crate) fn write(&mut self, offset: u64, data: &[u8]) -> Option<Result<(), FileError>> {
+    pub(crate) fn write(&mut self, offset: u64, data: Bytes) -> Option<Result<(), FileError>> {
         match self {
             Self::Partial(store) => Some(store.write(offset, data)),
-            Self::Stream(spool) => Some(spool.write(offset, data)),
+            Self::Stream(spool) => Some(spool.write(offset, &data)),
             Self::Complete(_) | Self::Finishing(_) | Self::Closed => None,
         }
     }

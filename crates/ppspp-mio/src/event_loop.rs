@@ -264,7 +264,7 @@ impl EventLoop {
         match event {
             Event::Verified { swarm, range, offset, data } => {
                 if let Some(state) = self.swarms.get_mut(&swarm) {
-                    state.store(endpoint, range, offset, &data, now);
+                    state.store(endpoint, range, offset, data, now);
                 }
                 self.something_stored(now);
             }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -172,6 +172,11 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes some bytes at `offset`.
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<usize>;
+    /// Writes some bytes of `pieces`, one behind the other, at `offset`.
+    fn write_vectored_at(&self, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        let first = pieces.iter().find(|piece| !piece.is_empty());
+        self.write_at(first.map_or(&[], |piece| piece), offset)
+    }
     /// Cuts the file, or extends it with a hole.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Its length in bytes.
@@ -196,12 +201,24 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync {
     }
 
     /// Writes all of `data` from `offset` on. After an error any part of it may have been written.
-    fn write_all_at(&self, mut data: &[u8], mut offset: u64) -> io::Result<()> {
-        while !data.is_empty() {
-            match self.write_at(data, offset) {
+    fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_vectored_at(&mut [IoSlice::new(data)], offset)
+    }
+
+    /// Writes all of `pieces`, one behind the other, from `offset` on. After an error any part of them may have been
+    /// written.
+    fn write_all_vectored_at(&self, mut pieces: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+        // Takes away empty ones at the front: of the rest something can be written.
+        IoSlice::advance_slices(&mut pieces, 0);
+        while !pieces.is_empty() {
+            let written = match &*pieces {
+                [piece] => self.write_at(piece, offset),
+                pieces => self.write_vectored_at(pieces, offset),
+            };
+            match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
-                    data = data.get(count..).unwrap_or_default();
+                    IoSlice::advance_slices(&mut pieces, count);
                     offset += count as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -240,6 +257,12 @@ impl Storage for DiskFile {
     #[cfg(unix)]
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<usize> {
         std::os::unix::fs::FileExt::write_at(&self.file, data, offset)
+    }
+
+    // Not every Unix has this call; Apple's have it since macOS 11.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn write_vectored_at(&self, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::pwritev(&self.file, pieces, offset)?)
     }
 
     #[cfg(windows)]
@@ -338,6 +361,7 @@ pub(crate) fn check_regular(path: &Path, metadata: &std::fs::Metadata) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{Memory, noise};
 
     #[test]
     #[cfg(target_os = "linux")]
@@ -359,6 +383,90 @@ mod tests {
         }
         let broken = FileProblem::from(&io::Error::from_raw_os_error(5));
         assert!(matches!(&broken, FileProblem::Other { message, .. } if message.contains("os error 5")), "{broken:?}");
+    }
+
+    /// Eleven bytes in six pieces.
+    const PIECES: [&[u8]; 6] = [b"", b"a pie", b"", b"ce", b"of it", b""];
+
+    fn write_pieces(file: &dyn Storage, offset: u64) -> io::Result<()> {
+        file.write_all_vectored_at(&mut PIECES.map(IoSlice::new), offset)
+    }
+
+    #[test]
+    fn pieces_are_written_to_their_end() {
+        let file = Memory::new(b"0123456789abcdef".to_vec());
+        write_pieces(&file, 2).unwrap();
+        assert_eq!((file.bytes().as_slice(), file.writes()), (&b"01a pieceof itef"[..], 1));
+        file.write_all_vectored_at(&mut [IoSlice::new(b""), IoSlice::new(b"")], 0).unwrap();
+        file.write_all_vectored_at(&mut [], 0).unwrap();
+        assert_eq!(file.writes(), 1, "there is nothing to write");
+
+        // Cut off within a piece, at the end of one and within the last one, and interrupted.
+        let file = Memory::new(vec![0; 14]);
+        file.answer_writes([Err(io::ErrorKind::Interrupted), Ok(3), Ok(2), Ok(3), Err(io::ErrorKind::Interrupted)]);
+        write_pieces(&file, 1).unwrap();
+        assert_eq!((file.bytes().as_slice(), file.writes()), (&b"\0a pieceof it\0"[..], 4));
+    }
+
+    #[test]
+    fn pieces_that_cannot_be_written_are_an_error() {
+        for (answer, kind) in
+            [(Ok(0), io::ErrorKind::WriteZero), (Err(io::ErrorKind::StorageFull), io::ErrorKind::StorageFull)]
+        {
+            let file = Memory::new(vec![0; 12]);
+            file.answer_writes([Ok(6), answer]);
+            assert_eq!(write_pieces(&file, 0).unwrap_err().kind(), kind);
+            assert_eq!(file.bytes(), b"a piec\0\0\0\0\0\0");
+            file.answer_writes([Ok(2), answer]);
+            assert_eq!(file.write_all_at(b"word", 8).unwrap_err().kind(), kind);
+            assert_eq!(file.bytes(), b"a piec\0\0wo\0\0");
+        }
+    }
+
+    /// A file that writes one piece at a time.
+    #[derive(Debug)]
+    struct Plain(DiskFile);
+
+    impl Storage for Plain {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            self.0.read_at(buffer, offset)
+        }
+
+        fn write_at(&self, data: &[u8], offset: u64) -> io::Result<usize> {
+            self.0.write_at(data, offset)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.0.set_len(len)
+        }
+
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            self.0.sync()
+        }
+    }
+
+    #[test]
+    fn pieces_get_to_the_disk() {
+        let disk = || DiskFile::new(tempfile::tempfile().unwrap());
+        for file in [&disk() as &dyn Storage, &Plain(disk())] {
+            // Beyond 4 GiB: all bits of the place count.
+            let offset = (1 << 33) + 5;
+            write_pieces(file, offset).unwrap();
+            let mut read = [0; 14];
+            file.read_exact_at(&mut read, offset - 2).unwrap();
+            assert_eq!(&read, b"\0\0a pieceof it");
+            // More pieces than the system takes at a time.
+            let data = noise(5000, 1);
+            let mut many: Vec<_> = data.chunks(2).map(IoSlice::new).collect();
+            file.write_all_vectored_at(&mut many, 7).unwrap();
+            let mut read = vec![0; 5000];
+            file.read_exact_at(&mut read, 7).unwrap();
+            assert_eq!(read, data);
+        }
     }
 
     #[test]

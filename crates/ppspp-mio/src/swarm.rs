@@ -58,17 +58,11 @@ impl Swarm {
     }
 
     /// Stores verified bytes and confirms them; a failure ends the transfer.
-    pub(crate) fn store(
-        &mut self,
-        endpoint: &mut Endpoint,
-        range: ChunkRange,
-        offset: u64,
-        data: &Bytes,
-        now: Instant,
-    ) {
+    pub(crate) fn store(&mut self, endpoint: &mut Endpoint, range: ChunkRange, offset: u64, data: Bytes, now: Instant) {
+        let bytes = data.len() as u64;
         match self.content.write(offset, data) {
             Some(Ok(())) => {
-                self.bytes_written += data.len() as u64;
+                self.bytes_written += bytes;
                 self.unsaved = true;
                 if let Some(spool) = self.content.stream_mut() {
                     spool.on_stored(range);

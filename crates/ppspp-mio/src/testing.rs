@@ -1,6 +1,7 @@
 //! What tests stand in for a disk with.
 
-use std::io;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -23,13 +24,25 @@ struct Inner {
     sync_error: Option<io::ErrorKind>,
     /// Bytes that may still be written before the disk is full.
     room: usize,
+    /// What the next writes come to: at most so many bytes, or an error.
+    answers: VecDeque<Result<usize, io::ErrorKind>>,
     written: usize,
+    writes: usize,
     syncs: usize,
 }
 
 impl Memory {
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
-        Self(Mutex::new(Inner { bytes, read_error: None, sync_error: None, room: usize::MAX, written: 0, syncs: 0 }))
+        Self(Mutex::new(Inner {
+            bytes,
+            read_error: None,
+            sync_error: None,
+            room: usize::MAX,
+            answers: VecDeque::new(),
+            written: 0,
+            writes: 0,
+            syncs: 0,
+        }))
     }
 
     pub(crate) fn fail_reads(&self, kind: io::ErrorKind) {
@@ -43,6 +56,16 @@ impl Memory {
     /// The disk is full once that many more bytes are written.
     pub(crate) fn set_room(&self, bytes: usize) {
         self.lock().room = bytes;
+    }
+
+    /// What the next writes come to: at most so many bytes, or an error.
+    pub(crate) fn answer_writes(&self, answers: impl IntoIterator<Item = Result<usize, io::ErrorKind>>) {
+        self.lock().answers = answers.into_iter().collect();
+    }
+
+    /// How many writes there were that wrote something.
+    pub(crate) fn writes(&self) -> usize {
+        self.lock().writes
     }
 
     /// Bytes written so far.
@@ -78,13 +101,21 @@ impl Storage for Memory {
     }
 
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<usize> {
+        self.write_vectored_at(&[IoSlice::new(data)], offset)
+    }
+
+    fn write_vectored_at(&self, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
         let mut inner = self.lock();
+        let most = inner.answers.pop_front().unwrap_or(Ok(usize::MAX))?;
+        let data = pieces.iter().flat_map(|piece| piece.iter().copied()).collect::<Vec<u8>>();
         let count = data.len().min(inner.room);
         if count == 0 && !data.is_empty() {
             return Err(io::ErrorKind::StorageFull.into());
         }
+        let count = count.min(most);
         inner.room -= count;
         inner.written += count;
+        inner.writes += usize::from(count > 0);
         let start = offset as usize;
         if inner.bytes.len() < start + count {
             inner.bytes.resize(start + count, 0);

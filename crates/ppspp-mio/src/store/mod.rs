@@ -34,9 +34,9 @@ use crate::source::FileSource;
 
 /// The output file of one fetch while it is incomplete.
 ///
-/// Takes up to 128 KiB of memory for writes that are being gathered, plus one hash tree page (16 KiB with SHA-256) for
-/// each that a failed checkpoint could not write. Dropping it keeps what was written, so that the fetch can be resumed;
-/// if nothing was, the two files are removed.
+/// Takes up to 256 KiB of memory for writes that are being gathered, in at most 64 pieces (each keeps the buffer that it
+/// is a part of), plus one hash tree page (16 KiB with SHA-256) for each that a failed checkpoint could not write.
+/// Dropping it keeps what was written, so that the fetch can be resumed; if nothing was, the two files are removed.
 #[derive(Debug)]
 pub struct FileStore {
     paths: Paths,
@@ -86,17 +86,19 @@ impl FileStore {
         Ok(())
     }
 
-    /// Stores `data` at `offset`. Adjacent writes are gathered; [`FileStore::read`] sees them at once.
+    /// Stores `data` at `offset`. Adjacent writes are gathered, in whatever order they come, without a copy;
+    /// [`FileStore::read`] sees them at once.
     ///
     /// # Errors
     /// [`FileProblem::Full`] if the disk is, [`FileProblem::OutOfRange`] past the content's end or while its length is
     /// unknown, others as the operating system reports them, also for earlier bytes that it failed to make durable.
     /// `data` is then not stored; what was stored earlier stays readable.
-    pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), FileError> {
+    pub fn write(&mut self, offset: u64, data: Bytes) -> Result<(), FileError> {
         self.check_range(FileAction::Write, offset, data.len())?;
         self.syncer.wrote()?;
+        let some = !data.is_empty();
         self.gather.write(&*self.part, offset, data).map_err(FileError::io(FileAction::Write, &self.paths.part))?;
-        self.worth |= !data.is_empty();
+        self.worth |= some;
         Ok(())
     }
 

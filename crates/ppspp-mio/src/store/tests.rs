@@ -58,7 +58,7 @@ impl Fetch {
         for chunk in chunks.into_iter().map(ChunkIndex::new) {
             leecher.receive(&self.content, chunk);
             let (offset, data) = self.content.bytes(ChunkRange::single(chunk));
-            store.write(offset, data).unwrap();
+            store.write(offset, Bytes::copy_from_slice(data)).unwrap();
         }
         store.checkpoint(leecher.checkpoint()).unwrap();
     }
@@ -179,7 +179,7 @@ fn r22_a_kill_at_any_instant_costs_only_what_came_after_the_last_checkpoint() {
         for (step, chunk) in shuffled(count, 4).into_iter().map(ChunkIndex::new).enumerate() {
             leecher.receive(&fetch.content, chunk);
             let (offset, data) = fetch.content.bytes(ChunkRange::single(chunk));
-            store.write(offset, data).unwrap();
+            store.write(offset, Bytes::copy_from_slice(data)).unwrap();
             if step % 7 == 6 {
                 store.checkpoint(leecher.checkpoint()).unwrap();
                 saved = leecher.stored.clone();
@@ -330,17 +330,21 @@ fn without_a_known_length_the_sidecar_tells_it() {
     fetch.content.metadata.content_length = None;
     let mut store = fetch.fresh();
     let out_of_range = FileProblem::OutOfRange { offset: 0, len: 1 };
-    assert_eq!(store.write(0, b"x").unwrap_err().problem, out_of_range, "before the length is known");
+    assert_eq!(
+        store.write(0, Bytes::from_static(b"x")).unwrap_err().problem,
+        out_of_range,
+        "before the length is known"
+    );
     assert_eq!(store.finish().unwrap_err().problem, FileProblem::Unfinished);
     let unknown = Geometry::of_chunks(98, ChunkSize::DEFAULT).unwrap();
     store.set_geometry(unknown).unwrap();
-    assert_eq!(store.write(0, b"x").unwrap_err().problem, out_of_range);
+    assert_eq!(store.write(0, Bytes::from_static(b"x")).unwrap_err().problem, out_of_range);
     let mut leecher = Leecher::new(&fetch.content);
     leecher.receive(&fetch.content, ChunkIndex::new(0));
     store.checkpoint(leecher.checkpoint()).unwrap();
     store.set_geometry(fetch.content.geometry).unwrap();
     fetch.store(&mut store, &mut leecher, 1..20);
-    store.write(0, &fetch.content.data[..1024]).unwrap();
+    store.write(0, Bytes::copy_from_slice(&fetch.content.data[..1024])).unwrap();
     drop(store);
     let Opened::Resume { tree, .. } = fetch.open().unwrap() else { panic!() };
     assert_eq!(tree.geometry(), Some(fetch.content.geometry));
@@ -353,7 +357,7 @@ fn another_length_starts_afresh() {
     fetch.content.metadata.content_length = None;
     let mut store = fetch.fresh();
     store.set_geometry(Geometry::new(5000, ChunkSize::DEFAULT).unwrap()).unwrap();
-    store.write(0, &[1; 5000]).unwrap();
+    store.write(0, Bytes::from_static(&[1; 5000])).unwrap();
     store.set_geometry(fetch.content.geometry).unwrap();
     fetch.store(&mut store, &mut Leecher::new(&fetch.content), 0..33);
     drop(store);
@@ -370,7 +374,7 @@ fn r23_a_second_fetch_into_the_same_file_is_refused() {
     drop(store);
     assert!(fetch.files().is_empty(), "nothing was fetched");
     let mut store = fetch.fresh();
-    store.write(0, &[0; 10]).unwrap();
+    store.write(0, Bytes::from_static(&[0; 10])).unwrap();
     drop(store);
     assert_eq!(fetch.files().len(), 2, "something was");
     drop(fetch.fresh());
@@ -626,8 +630,9 @@ mod disk {
         let (mut store, part, _) = on_memory(&fetch);
         part.set_room(300_000);
         let (mut at, step) = (0, 16_384);
+        let group = |at: u64| Bytes::copy_from_slice(&fetch.content.data[at as usize..][..step]);
         let error = loop {
-            match store.write(at, &fetch.content.data[at as usize..][..step]) {
+            match store.write(at, group(at)) {
                 Ok(()) => at += step as u64,
                 Err(error) => break error,
             }
@@ -637,10 +642,10 @@ mod disk {
         assert_eq!(error.to_string(), format!("cannot write {}: {words}", fetch.part().display()));
         let taken = &fetch.content.data[..at as usize];
         assert_eq!(store.read(0, taken.len()).unwrap(), taken, "what was taken stays readable");
-        assert_eq!(store.write(at, &[1]).unwrap_err().problem, FileProblem::Full, "still");
+        assert_eq!(store.write(at, group(at)).unwrap_err().problem, FileProblem::Full, "still");
         assert_eq!(store.reader().unwrap_err().problem, FileProblem::Full);
         part.set_room(usize::MAX);
-        store.write(at, &fetch.content.data[at as usize..]).unwrap();
+        store.write(at, Bytes::copy_from_slice(&fetch.content.data[at as usize..])).unwrap();
         store.flush().unwrap();
         assert_eq!(part.bytes(), fetch.content.data);
     }
@@ -655,7 +660,7 @@ mod disk {
                 if !leecher.stored.contains(chunk) {
                     leecher.receive(&fetch.content, chunk);
                     let (offset, data) = fetch.content.bytes(ChunkRange::single(chunk));
-                    store.write(offset, data).unwrap();
+                    store.write(offset, Bytes::copy_from_slice(data)).unwrap();
                 }
             }
             sidecar.set_room(room);
@@ -679,7 +684,7 @@ mod disk {
         for chunk in (128..140).map(ChunkIndex::new) {
             leecher.receive(&fetch.content, chunk);
             let (offset, data) = fetch.content.bytes(ChunkRange::single(chunk));
-            store.write(offset, data).unwrap();
+            store.write(offset, Bytes::copy_from_slice(data)).unwrap();
         }
         assert_eq!(store.checkpoint(leecher.checkpoint()).unwrap_err().problem, FileProblem::Full);
         fs::write(fetch.part(), part.bytes()).unwrap();
@@ -708,14 +713,14 @@ mod disk {
     fn what_cannot_be_made_durable_ends_the_fetch() {
         let fetch = Fetch::small();
         let (mut store, part, sidecar) = on_memory(&fetch);
-        store.write(0, &[1; 10]).unwrap();
+        store.write(0, Bytes::from_static(&[1; 10])).unwrap();
         while sidecar.syncs() == 0 {
             std::thread::yield_now();
         }
         assert!(part.syncs() > 0, "the bytes first");
         sidecar.fail_syncs(io::ErrorKind::StorageFull);
         let error = loop {
-            match store.write(0, &[1; 10]) {
+            match store.write(0, Bytes::from_static(&[1; 10])) {
                 Ok(()) => std::thread::yield_now(),
                 Err(error) => break error,
             }
