@@ -12,6 +12,9 @@ use crate::chunk::{ChunkIndex, ChunkRange, Geometry};
 /// tree. Few in tests, so that there are many leaves.
 const LEAF: usize = if cfg!(test) { 8 } else { 256 };
 
+/// Runs that two leaves are made one for: scattered chunks that become whole leave few behind.
+const SPARSE: usize = LEAF / 2;
+
 /// Runs that are changed in one step.
 const FEW: usize = 4;
 
@@ -34,7 +37,7 @@ pub struct Rarity {
     /// Peers that have everything.
     complete: u32,
     /// Where a run of equal counts starts, and its count of peers that have a part, ascending; absent before the first.
-    /// Leaves of at most [`LEAF`], none of them empty.
+    /// Leaves of at most [`LEAF`], none of them empty; any two neighbours have more than [`SPARSE`] together.
     leaves: Vec<Vec<(u64, u32)>>,
     /// Runs in all leaves.
     runs: usize,
@@ -43,7 +46,8 @@ pub struct Rarity {
 }
 
 impl Rarity {
-    /// Nobody has anything. At most `max_runs` runs are kept, each some 16 bytes: what would take more is not counted.
+    /// Nobody has anything. At most `max_runs` runs are kept, each some 16 bytes, 128 at worst: what would take more is not
+    /// counted.
     pub const fn new(max_runs: usize) -> Self {
         Self { complete: 0, leaves: Vec::new(), runs: 0, max_runs }
     }
@@ -212,10 +216,7 @@ impl Rarity {
         }
         self.runs = self.runs + changed.len() - (end - first);
         leaf.splice(first..end, changed);
-        if leaf.len() > LEAF {
-            let right = leaf.split_off(LEAF / 2);
-            self.leaves.insert(at + 1, right);
-        }
+        self.balance(at);
         true
     }
 
@@ -239,10 +240,7 @@ impl Rarity {
             return;
         };
         leaf.insert(place, (edge, count));
-        if leaf.len() > LEAF {
-            let right = leaf.split_off(LEAF / 2);
-            self.leaves.insert(at + 1, right);
-        }
+        self.balance(at);
     }
 
     /// Lets no run start at `edge` if those on both sides of it have equal counts.
@@ -253,9 +251,29 @@ impl Rarity {
         if leaf[place].1 == before {
             leaf.remove(place);
             self.runs -= 1;
-            if leaf.is_empty() {
-                self.leaves.remove(at);
-            }
+            self.balance(at);
+        }
+    }
+
+    /// Cuts the leaf at `at`, which has changed, in two if it has too many runs, or puts it together with a neighbour if
+    /// they have few.
+    fn balance(&mut self, at: usize) {
+        let len = |at: usize| self.leaves.get(at).map(Vec::len);
+        let Some(own) = len(at) else { return };
+        if own > LEAF {
+            let right = self.leaves[at].split_off(LEAF / 2);
+            self.leaves.insert(at + 1, right);
+            return;
+        }
+        if own == 0 {
+            self.leaves.remove(at);
+            return;
+        }
+        let fits = |neighbour: usize| len(neighbour).is_some_and(|len| own + len <= SPARSE);
+        let left = if fits(at + 1) { Some(at) } else { at.checked_sub(1).filter(|&before| fits(before)) };
+        if let Some(left) = left {
+            let right = self.leaves.remove(left + 1);
+            self.leaves[left].extend(right);
         }
     }
 }
@@ -320,6 +338,10 @@ mod tests {
                 for group in 0..GROUPS {
                     prop_assert_eq!(rarity.count(group), twin[group as usize]);
                 }
+                let leaves = &rarity.leaves;
+                prop_assert_eq!(rarity.runs, leaves.iter().map(Vec::len).sum::<usize>());
+                prop_assert!(leaves.iter().all(|leaf| !leaf.is_empty() && leaf.len() <= LEAF));
+                prop_assert!(leaves.windows(2).all(|pair| pair[0].len() + pair[1].len() > SPARSE));
                 let runs: Vec<_> = rarity.runs_in(ChunkRange::new(3, GROUPS)).collect();
                 prop_assert_eq!(runs.iter().map(|(run, _)| run.count()).sum::<u64>(), GROUPS - 3);
                 for (run, count) in runs {
@@ -349,6 +371,22 @@ mod tests {
         }
         rarity.add_complete();
         assert_eq!((rarity.count(0), rarity.count(1), rarity.complete()), (2, 1, 1));
+    }
+
+    #[test]
+    fn what_becomes_whole_leaves_no_sparse_leaves() {
+        // Of each part every other group, and then what is between but for the last: a cut of two runs.
+        const PART: u64 = 2 * LEAF as u64;
+        let mut rarity = Rarity::new(usize::MAX);
+        for part in 0..500 {
+            for place in (0..PART).chain(PART..2 * PART - 1) {
+                let group = 2 * PART * part + 2 * (place % PART) + place / PART;
+                rarity.add(ChunkRange::new(group, group + 1));
+            }
+        }
+        let (runs, leaves) = (rarity.run_count(), rarity.leaves.len());
+        assert_eq!(runs, 1000);
+        assert!(leaves <= 1 + 2 * runs / (SPARSE + 1), "{leaves}");
     }
 
     #[test]
