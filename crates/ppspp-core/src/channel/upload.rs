@@ -9,7 +9,7 @@ use crate::channel::inflight::{Acked, InFlight, LostChunk};
 use crate::channel::run::{Run, RunLength, Stretch};
 use crate::channel::spread::Spread;
 use crate::chunk::{Bin, ChunkIndex, ChunkRange, RangeSet};
-use crate::congestion::{AckEvent, DelaySample, LossEvent};
+use crate::congestion::{AckEvent, DelaySample, INITIAL_CTO, LossEvent};
 use crate::time::Instant;
 
 /// How long a lost chunk is sent again without being asked for again, or four round trips (R16).
@@ -507,7 +507,9 @@ impl Upload {
         }
         let srtt = self.flow.rtt.srtt_or_default();
         let wait = (srtt + 4 * self.flow.rtt.rttvar().unwrap_or(srtt) + MAX_ACK_DELAY).max(MIN_PROBE_TIMEOUT);
-        let wait = wait * (1 << self.probes.min(MAX_PROBE_BACK_OFF));
+        // The handshake tells nothing of a queue, and took too long if some of it was lost.
+        let unmeasured = (wait * (1 << self.flow.rtt.doublings_until_measured())).min(INITIAL_CTO);
+        let wait = wait.max(unmeasured) * (1 << self.probes.min(MAX_PROBE_BACK_OFF));
         self.in_flight.newest_sent_at().map(|sent_at| sent_at.max(self.flow.progress_at) + wait)
     }
 

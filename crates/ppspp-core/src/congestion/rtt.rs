@@ -30,6 +30,8 @@ pub struct RttEstimator {
     smoothed: Option<Smoothed>,
     minima: MinuteMinima<Duration>,
     back_off: u32,
+    /// Whether data gave a sample.
+    measured: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,18 +46,21 @@ struct Smoothed {
 impl RttEstimator {
     /// An estimator without samples.
     pub fn new(now: Instant) -> Self {
-        Self { smoothed: None, minima: MinuteMinima::new(MIN_RTT_MINUTES, now), back_off: 0 }
+        Self { smoothed: None, minima: MinuteMinima::new(MIN_RTT_MINUTES, now), back_off: 0, measured: false }
     }
 
     /// Takes the time from sending data to the arrival, at `now`, of the first ACK for it; ends any back-off.
     ///
     /// Data that was sent twice gives no sample (RFC 6298 §3). Samples are clamped to 1 µs..=60 s.
     pub fn on_sample(&mut self, now: Instant, rtt: Duration) {
+        // What a handshake took says nothing of a queue.
+        let before = self.smoothed.filter(|_| self.measured);
+        self.measured = true;
         let rtt = rtt.clamp(Duration::from_micros(1), MAX_RTT);
         self.minima.add(now, rtt);
         self.back_off = 0;
         // RFC 6298 §2.2 and §2.3; the deviation uses the old average.
-        self.smoothed = Some(match self.smoothed {
+        self.smoothed = Some(match before {
             None => Smoothed { latest: rtt, pace: rtt, srtt: rtt, rttvar: rtt / 2 },
             Some(old) => Smoothed {
                 latest: rtt,
@@ -71,6 +76,12 @@ impl RttEstimator {
     pub fn on_handshake(&mut self, now: Instant, rtt: Duration) {
         self.on_sample(now, rtt);
         self.back_off = KEPT_BACK_OFF;
+        self.measured = false;
+    }
+
+    /// How often a wait is to be doubled that only data can make shorter.
+    pub(crate) const fn doublings_until_measured(&self) -> u32 {
+        if self.measured { 0 } else { KEPT_BACK_OFF }
     }
 
     /// Ends a back-off but for two doublings: something was acknowledged, if only data sent twice, which gives no sample.
@@ -216,17 +227,29 @@ mod tests {
         rtt.on_handshake(Instant::ZERO, millis(100));
         assert_eq!((rtt.srtt(), rtt.cto()), (Some(millis(100)), millis(1200)), "the path was idle");
         rtt.on_sample(Instant::ZERO, millis(100));
-        assert_eq!(rtt.cto(), millis(250));
+        assert_eq!(rtt.cto(), millis(300));
         rtt.back_off();
         rtt.on_progress();
-        assert_eq!(rtt.cto(), millis(500), "what was acknowledged may have been sent before");
+        assert_eq!(rtt.cto(), millis(600), "what was acknowledged may have been sent before");
         for _ in 0..5 {
             rtt.back_off();
         }
         rtt.on_progress();
-        assert_eq!(rtt.cto(), millis(1000));
+        assert_eq!(rtt.cto(), millis(1200));
         rtt.on_sample(Instant::ZERO, millis(100));
         assert_eq!(rtt.back_offs(), 0);
+    }
+
+    #[test]
+    fn the_first_data_counts_for_more_than_the_handshake() {
+        let mut rtt = RttEstimator::new(Instant::ZERO);
+        rtt.on_handshake(Instant::ZERO, millis(20));
+        assert_eq!(rtt.doublings_until_measured(), 2);
+        rtt.on_sample(Instant::ZERO, millis(150));
+        assert_eq!((rtt.srtt(), rtt.cto(), rtt.min_rtt()), (Some(millis(150)), millis(450), Some(millis(20))));
+        assert_eq!(rtt.doublings_until_measured(), 0);
+        rtt.on_sample(Instant::ZERO, millis(70));
+        assert_eq!(rtt.srtt(), Some(millis(140)), "an average from now on");
     }
 
     #[test]

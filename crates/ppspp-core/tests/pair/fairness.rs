@@ -48,16 +48,17 @@ fn take(net: &mut Net, scripts: &[Script], time: Duration) -> Vec<usize> {
 // Peers get equal shares, whatever they ask for and however often they ask.
 #[test]
 fn bytes_are_shared_equally() {
-    let (mut net, _, _, scripts) = served(5, 20_000, 512 * 1024);
-    take(&mut net, &scripts, 2 * SECOND);
+    // So slow that a turn fits into every window.
+    let (mut net, _, _, scripts) = served(5, 20_000, 128 * 1024);
+    take(&mut net, &scripts, 8 * SECOND);
     for _ in 0..5 {
         // The first one nags, which gains it nothing.
         for start in 0..50 {
             scripts[0].say(&mut net, &[Message::Request(ChunkRange::new(100 * start, 20_000))]);
         }
-        let got = take(&mut net, &scripts, 2 * SECOND);
+        let got = take(&mut net, &scripts, 8 * SECOND);
         let (least, most) = (got.iter().min().unwrap(), got.iter().max().unwrap());
-        assert!(*least > 150 && most - least <= 24, "{got:?}");
+        assert!(*least > 150 && most - least <= 16, "{got:?}");
     }
 }
 

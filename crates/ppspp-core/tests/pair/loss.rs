@@ -334,6 +334,8 @@ fn a_queue_on_the_way_is_not_taken_for_loss() {
             drain.ack(&[chunk]);
             copies.push(sent.len());
         }
-        assert!(copies[8..].iter().all(|&copies| copies == 1), "{queue:?}: {copies:?}");
+        // A queue that is longer than what the handshake took, doubled twice, is learnt in a few round trips.
+        let learnt = if queue > 200 * MS { 4 } else { 0 };
+        assert!(copies[learnt..].iter().all(|&copies| copies == 1), "{queue:?}: {copies:?}");
     }
 }
