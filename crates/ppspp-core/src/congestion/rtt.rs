@@ -71,8 +71,8 @@ impl RttEstimator {
         });
     }
 
-    /// Takes the round trip of a handshake: a sample, but of a path that carried nothing. The timeout stays twice doubled
-    /// until data gives one.
+    /// Takes the round trip of a handshake: a sample, but of a path that carried nothing. The first one of data takes its
+    /// place, and until then the timeout stays twice doubled.
     pub fn on_handshake(&mut self, now: Instant, rtt: Duration) {
         self.on_sample(now, rtt);
         self.back_off = KEPT_BACK_OFF;

@@ -92,7 +92,7 @@ impl FileStore {
     /// # Errors
     /// [`FileProblem::Full`] if the disk is, [`FileProblem::OutOfRange`] past the content's end or while its length is
     /// unknown, others as the operating system reports them, also for earlier bytes that it failed to make durable.
-    /// `data` is then not stored; what was stored earlier stays readable.
+    /// `data` is then not stored, though part of it may be in the file; what was stored earlier stays readable.
     pub fn write(&mut self, offset: u64, data: Bytes) -> Result<(), FileError> {
         self.check_range(FileAction::Write, offset, data.len())?;
         self.syncer.wrote()?;
