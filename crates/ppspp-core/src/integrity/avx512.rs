@@ -14,7 +14,7 @@ use core::arch::x86_64::{
 use core::array;
 
 use super::sha_ni;
-use super::sha256::{Block, K, LANES, State};
+use super::sha256::{Block, K, LANES, Padding, State};
 
 /// Fewest messages that are worth sixteen lanes; the SHA instructions are faster with less.
 const FEWEST: usize = 9;
@@ -24,23 +24,23 @@ const PARITY: i32 = 0b1001_0110;
 const CHOICE: i32 = 0b1100_1010;
 const MAJORITY: i32 = 0b1110_1000;
 
-/// Compresses each of `messages`, which have as many blocks each, into its state, and then `last` into each.
+/// Compresses each of `messages`, which have as many blocks each, into its state, and then `padding` into each.
 #[inline]
 #[target_feature(enable = "avx,avx512bw,avx512f,sha")]
-pub(super) fn compress(states: &mut [State], messages: &[&[Block]], last: &Block) {
+pub(super) fn compress(states: &mut [State], messages: &[&[Block]], padding: &Padding) {
     for (states, messages) in states.chunks_mut(LANES).zip(messages.chunks(LANES)) {
         match messages {
             [first, ..] if messages.len() >= FEWEST => {
                 // Lanes without a message of their own take the first one along.
-                side_by_side(states, &array::from_fn(|lane| *messages.get(lane).unwrap_or(first)), last);
+                side_by_side(states, &array::from_fn(|lane| *messages.get(lane).unwrap_or(first)), padding);
             }
-            _ => sha_ni::compress(states, messages, last),
+            _ => sha_ni::compress(states, messages, padding),
         }
     }
 }
 
 #[target_feature(enable = "avx512bw,avx512f")]
-fn side_by_side(states: &mut [State], messages: &[&[Block]; LANES], last: &Block) {
+fn side_by_side(states: &mut [State], messages: &[&[Block]; LANES], padding: &Padding) {
     let empty = _mm512_setzero_si512();
     let mut rows = [empty; LANES];
     for (row, state) in rows.iter_mut().zip(&*states) {
@@ -54,10 +54,7 @@ fn side_by_side(states: &mut [State], messages: &[&[Block]; LANES], last: &Block
         }
         compress_block(&mut state, transpose(&rows));
     }
-    for (row, word) in rows.iter_mut().zip(last.as_chunks().0) {
-        *row = _mm512_set1_epi32(i32::from_be_bytes(*word));
-    }
-    compress_block(&mut state, rows);
+    compress_padding(&mut state, padding);
 
     let mut columns = [empty; 16];
     columns[..8].copy_from_slice(&state);
@@ -70,25 +67,69 @@ fn side_by_side(states: &mut [State], messages: &[&[Block]; LANES], last: &Block
 #[inline]
 #[target_feature(enable = "avx512bw,avx512f")]
 fn compress_block(state: &mut [__m512i; 8], mut words: [__m512i; 16]) {
-    let [mut a, mut b, mut c, mut d, mut e, mut f, mut g, mut h] = *state;
+    let before = *state;
     for (turn, k) in K.as_chunks::<16>().0.iter().enumerate() {
-        for (at, k) in k.iter().enumerate() {
+        sixteen_rounds(state, |at| {
             if turn > 0 {
                 schedule(&mut words, at);
             }
-            let word = _mm512_add_epi32(words[at], _mm512_set1_epi32(k.cast_signed()));
-            let sigma = xor(_mm512_ror_epi32::<6>(e), _mm512_ror_epi32::<11>(e), _mm512_ror_epi32::<25>(e));
-            let choice = _mm512_ternarylogic_epi32::<CHOICE>(e, f, g);
-            let one = _mm512_add_epi32(_mm512_add_epi32(h, word), _mm512_add_epi32(sigma, choice));
-            let sigma = xor(_mm512_ror_epi32::<2>(a), _mm512_ror_epi32::<13>(a), _mm512_ror_epi32::<22>(a));
-            let two = _mm512_add_epi32(sigma, _mm512_ternarylogic_epi32::<MAJORITY>(a, b, c));
-            (h, g, f, e) = (g, f, e, _mm512_add_epi32(d, one));
-            (d, c, b, a) = (c, b, a, _mm512_add_epi32(one, two));
-        }
+            _mm512_add_epi32(words[at], _mm512_set1_epi32(k[at].cast_signed()))
+        });
     }
-    for (before, after) in state.iter_mut().zip([a, b, c, d, e, f, g, h]) {
-        *before = _mm512_add_epi32(*before, after);
+    add(state, &before);
+}
+
+#[inline]
+#[target_feature(enable = "avx512bw,avx512f")]
+fn compress_padding(state: &mut [__m512i; 8], padding: &Padding) {
+    let before = *state;
+    for sums in padding.sums.as_chunks::<16>().0 {
+        sixteen_rounds(state, |at| _mm512_set1_epi32(sums[at].cast_signed()));
     }
+    add(state, &before);
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add(state: &mut [__m512i; 8], before: &[__m512i; 8]) {
+    for (after, before) in state.iter_mut().zip(before) {
+        *after = _mm512_add_epi32(*after, *before);
+    }
+}
+
+/// Sixteen rounds, written out: the working variables and the words stay in registers.
+#[inline]
+#[target_feature(enable = "avx512bw,avx512f")]
+fn sixteen_rounds(state: &mut [__m512i; 8], mut word: impl FnMut(usize) -> __m512i) {
+    round::<0>(state, word(0));
+    round::<1>(state, word(1));
+    round::<2>(state, word(2));
+    round::<3>(state, word(3));
+    round::<4>(state, word(4));
+    round::<5>(state, word(5));
+    round::<6>(state, word(6));
+    round::<7>(state, word(7));
+    round::<0>(state, word(8));
+    round::<1>(state, word(9));
+    round::<2>(state, word(10));
+    round::<3>(state, word(11));
+    round::<4>(state, word(12));
+    round::<5>(state, word(13));
+    round::<6>(state, word(14));
+    round::<7>(state, word(15));
+}
+
+#[inline]
+#[target_feature(enable = "avx512bw,avx512f")]
+fn round<const AT: usize>(state: &mut [__m512i; 8], word: __m512i) {
+    let [a, b, c, d, e, f, g, h] = array::from_fn(|at| state[(at + 16 - AT) % 8]);
+    let sigma = xor(_mm512_ror_epi32::<6>(e), _mm512_ror_epi32::<11>(e), _mm512_ror_epi32::<25>(e));
+    let choice = _mm512_ternarylogic_epi32::<CHOICE>(e, f, g);
+    let one = _mm512_add_epi32(_mm512_add_epi32(h, word), _mm512_add_epi32(sigma, choice));
+    let sigma = xor(_mm512_ror_epi32::<2>(a), _mm512_ror_epi32::<13>(a), _mm512_ror_epi32::<22>(a));
+    let two = _mm512_add_epi32(sigma, _mm512_ternarylogic_epi32::<MAJORITY>(a, b, c));
+    state[(3 + 16 - AT) % 8] = _mm512_add_epi32(d, one);
+    state[(7 + 16 - AT) % 8] = _mm512_add_epi32(one, two);
 }
 
 /// Replaces the oldest word, the one at `at`, by the next of the schedule.

@@ -90,17 +90,56 @@ pub(super) const K: [u32; 64] = [
     0xc671_78f2,
 ];
 
-/// FIPS 180-4 §5.1.1: what follows `blocks` whole blocks is a one bit, zeros, and the length in bits.
-const fn last_block(blocks: usize) -> Block {
-    let mut last = [0; 64];
-    last[0] = 0x80;
-    let (_, length) = last.split_at_mut(56);
-    length.copy_from_slice(&(blocks as u64 * 512).to_be_bytes());
-    last
+/// What follows the whole blocks of a message (FIPS 180-4 §5.1.1), the same for all messages of as many.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Padding {
+    /// A one bit, zeros, and the length in bits.
+    pub(super) block: Block,
+    /// For each round its constant and its word of the schedule, added up.
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    pub(super) sums: [u32; 64],
 }
 
-/// What follows two hashes.
-const LAST_OF_PAIR: Block = last_block(1);
+impl Padding {
+    const PAIR: Self = Self::after(1);
+    const KIB: Self = Self::after(16);
+
+    const fn after(blocks: usize) -> Self {
+        let mut block = [0; 64];
+        block[0] = 0x80;
+        let (_, length) = block.split_at_mut(56);
+        length.copy_from_slice(&(blocks as u64 * 512).to_be_bytes());
+        Self {
+            block,
+            #[cfg(all(feature = "std", target_arch = "x86_64"))]
+            sums: sums_of(&block),
+        }
+    }
+}
+
+/// FIPS 180-4 §6.2.2, the first step, and of the third what needs no state.
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+const fn sums_of(block: &Block) -> [u32; 64] {
+    let mut sums = [0; 64];
+    let mut at = 0;
+    while at < 64 {
+        sums[at] = if at < 16 {
+            let [a, b, c, d] = [block[4 * at], block[4 * at + 1], block[4 * at + 2], block[4 * at + 3]];
+            u32::from_be_bytes([a, b, c, d])
+        } else {
+            let (old, new) = (sums[at - 15], sums[at - 2]);
+            let old = old.rotate_right(7) ^ old.rotate_right(18) ^ (old >> 3);
+            let new = new.rotate_right(17) ^ new.rotate_right(19) ^ (new >> 10);
+            sums[at - 16].wrapping_add(old).wrapping_add(sums[at - 7]).wrapping_add(new)
+        };
+        at += 1;
+    }
+    while at > 0 {
+        at -= 1;
+        sums[at] = sums[at].wrapping_add(K[at]);
+    }
+    sums
+}
 
 /// The digests of up to [`LANES`] messages of as many whole blocks each; those of the shortest count.
 #[inline]
@@ -108,7 +147,12 @@ pub(super) fn digest(messages: &[&[Block]]) -> ArrayVec<[u8; 32], LANES> {
     let count = messages.iter().map(|blocks| blocks.len()).min().unwrap_or(0);
     let messages: ArrayVec<&[Block], LANES> = messages.iter().take(LANES).map(|blocks| &blocks[..count]).collect();
     let mut states = [IV; LANES];
-    compress(&mut states[..messages.len()], &messages, &last_block(count));
+    let padding = match count {
+        1 => &Padding::PAIR,
+        16 => &Padding::KIB,
+        _ => &Padding::after(count),
+    };
+    compress(&mut states[..messages.len()], &messages, padding);
     states.into_iter().take(messages.len()).map(bytes_of).collect()
 }
 
@@ -123,15 +167,15 @@ fn bytes_of(state: State) -> [u8; 32] {
 #[inline]
 pub(super) fn digest_pair(pair: &Block) -> [u8; 32] {
     let mut state = IV;
-    compress256(&mut state, &[*pair, LAST_OF_PAIR]);
+    compress256(&mut state, &[*pair, Padding::PAIR.block]);
     bytes_of(state)
 }
 
 /// Compresses each of `messages`, which have as many blocks each, into its state, and then `last` into each.
-fn in_turn(states: &mut [State], messages: &[&[Block]], last: &Block) {
+fn in_turn(states: &mut [State], messages: &[&[Block]], padding: &Padding) {
     for (state, blocks) in states.iter_mut().zip(messages) {
         compress256(state, blocks);
-        compress256(state, slice::from_ref(last));
+        compress256(state, slice::from_ref(&padding.block));
     }
 }
 
@@ -141,11 +185,11 @@ use in_turn as compress;
 /// Like [`in_turn`]; all at once if the processor has the instructions, which is found out at the first call.
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 #[multiversion::multiversion(targets("x86_64+avx+avx512bw+avx512f+sha", "x86_64+avx+sha"), dispatcher = "direct")]
-fn compress(states: &mut [State], messages: &[&[Block]], last: &Block) {
+fn compress(states: &mut [State], messages: &[&[Block]], padding: &Padding) {
     multiversion::target::match_target! {
-        "x86_64+avx+avx512bw+avx512f+sha" => super::avx512::compress(states, messages, last),
-        "x86_64+avx+sha" => super::sha_ni::compress(states, messages, last),
-        _ => in_turn(states, messages, last),
+        "x86_64+avx+avx512bw+avx512f+sha" => super::avx512::compress(states, messages, padding),
+        "x86_64+avx+sha" => super::sha_ni::compress(states, messages, padding),
+        _ => in_turn(states, messages, padding),
     }
 }
 

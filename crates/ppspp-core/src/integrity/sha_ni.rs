@@ -8,7 +8,7 @@ use core::arch::x86_64::{
     _mm_sha256msg1_epu32, _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32, _mm_shuffle_epi8, _mm_shuffle_epi32,
 };
 
-use super::sha256::{Block, K, State};
+use super::sha256::{Block, K, Padding, State};
 
 /// Most messages in turn: more do not fill the instructions any better.
 const LANES: usize = 4;
@@ -21,23 +21,23 @@ struct Lane {
     words: [__m128i; 4],
 }
 
-/// Compresses each of `messages`, which have as many blocks each, into its state, and then `last` into each.
+/// Compresses each of `messages`, which have as many blocks each, into its state, and then `padding` into each.
 #[inline]
 #[target_feature(enable = "avx,sha")]
-pub(super) fn compress(states: &mut [State], messages: &[&[Block]], last: &Block) {
+pub(super) fn compress(states: &mut [State], messages: &[&[Block]], padding: &Padding) {
     for (states, messages) in states.chunks_mut(LANES).zip(messages.chunks(LANES)) {
         match messages.len() {
-            4 => in_lanes::<4>(states, messages, last),
-            3 => in_lanes::<3>(states, messages, last),
-            2 => in_lanes::<2>(states, messages, last),
-            _ => in_lanes::<1>(states, messages, last),
+            4 => in_lanes::<4>(states, messages, padding),
+            3 => in_lanes::<3>(states, messages, padding),
+            2 => in_lanes::<2>(states, messages, padding),
+            _ => in_lanes::<1>(states, messages, padding),
         }
     }
 }
 
 /// Does nothing unless there are `N` of each.
 #[target_feature(enable = "avx,sha")]
-fn in_lanes<const N: usize>(states: &mut [State], messages: &[&[Block]], last: &Block) {
+fn in_lanes<const N: usize>(states: &mut [State], messages: &[&[Block]], padding: &Padding) {
     let (Ok(states), Ok(messages)) = (<&mut [State; N]>::try_from(states), <&[&[Block]; N]>::try_from(messages)) else {
         return;
     };
@@ -47,9 +47,13 @@ fn in_lanes<const N: usize>(states: &mut [State], messages: &[&[Block]], last: &
         lane.abef = vector([state[5], state[4], state[1], state[0]]);
         lane.cdgh = vector([state[7], state[6], state[3], state[2]]);
     }
-    for at in 0..=messages.first().map_or(0, |blocks| blocks.len()) {
-        compress_block(&mut lanes, messages.map(|blocks| blocks.get(at).unwrap_or(last)));
+    for at in 0..messages.iter().map(|blocks| blocks.len()).min().unwrap_or(0) {
+        for (lane, blocks) in lanes.iter_mut().zip(messages) {
+            lane.words = blocks.get(at).map_or([empty; 4], |block| load(block));
+        }
+        compress_block(&mut lanes);
     }
+    compress_padding(&mut lanes, padding);
     for (state, lane) in states.iter_mut().zip(&lanes) {
         let (feba, hgdc) = (words(lane.abef), words(lane.cdgh));
         *state = [feba[3], feba[2], hgdc[3], hgdc[2], feba[1], feba[0], hgdc[1], hgdc[0]];
@@ -58,11 +62,8 @@ fn in_lanes<const N: usize>(states: &mut [State], messages: &[&[Block]], last: &
 
 #[inline]
 #[target_feature(enable = "avx,sha")]
-fn compress_block<const N: usize>(lanes: &mut [Lane; N], blocks: [&Block; N]) {
+fn compress_block<const N: usize>(lanes: &mut [Lane; N]) {
     let before = *lanes;
-    for (lane, block) in lanes.iter_mut().zip(blocks) {
-        lane.words = load(block);
-    }
     // Over a reference, so that the loop is not unrolled: 24 vectors do not fit 16 registers, and the words, which are
     // not waited for, do best in memory.
     for (step, k) in K.as_chunks::<4>().0.iter().enumerate() {
@@ -70,16 +71,37 @@ fn compress_block<const N: usize>(lanes: &mut [Lane; N], blocks: [&Block; N]) {
         if step >= 4 {
             schedule(lanes, at);
         }
-        // All lanes do two rounds, and then all the next two, so that none waits for its own.
-        let mut sums = lanes.each_ref().map(|lane| lane.words[at]);
-        for (lane, sum) in lanes.iter_mut().zip(&mut sums) {
-            *sum = _mm_add_epi32(*sum, k);
-            lane.cdgh = _mm_sha256rnds2_epu32(lane.cdgh, lane.abef, *sum);
-        }
-        for (lane, sum) in lanes.iter_mut().zip(sums) {
-            lane.abef = _mm_sha256rnds2_epu32(lane.abef, lane.cdgh, _mm_shuffle_epi32::<0b1110>(sum));
-        }
+        let sums = lanes.each_ref().map(|lane| _mm_add_epi32(lane.words[at], k));
+        four_rounds(lanes, sums);
     }
+    add(lanes, &before);
+}
+
+#[inline]
+#[target_feature(enable = "avx,sha")]
+fn compress_padding<const N: usize>(lanes: &mut [Lane; N], padding: &Padding) {
+    let before = *lanes;
+    for sums in padding.sums.as_chunks::<4>().0 {
+        four_rounds(lanes, [vector(*sums); N]);
+    }
+    add(lanes, &before);
+}
+
+/// All lanes do two rounds, and then all the next two, so that none waits for its own.
+#[inline]
+#[target_feature(enable = "avx,sha")]
+fn four_rounds<const N: usize>(lanes: &mut [Lane; N], sums: [__m128i; N]) {
+    for (lane, sum) in lanes.iter_mut().zip(sums) {
+        lane.cdgh = _mm_sha256rnds2_epu32(lane.cdgh, lane.abef, sum);
+    }
+    for (lane, sum) in lanes.iter_mut().zip(sums) {
+        lane.abef = _mm_sha256rnds2_epu32(lane.abef, lane.cdgh, _mm_shuffle_epi32::<0b1110>(sum));
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx,sha")]
+fn add<const N: usize>(lanes: &mut [Lane; N], before: &[Lane; N]) {
     for (lane, before) in lanes.iter_mut().zip(before) {
         lane.abef = _mm_add_epi32(lane.abef, before.abef);
         lane.cdgh = _mm_add_epi32(lane.cdgh, before.cdgh);
