@@ -203,7 +203,8 @@ impl<'a> DataMessage<'a> {
     /// reads any, and says what is wrong with it.
     ///
     /// Nearly all messages carry content, and [`Message`] is as long as the longest, which costs more than reading these.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "handed over in memory, the fields are waited for")]
     pub(crate) fn read(rest: &'a [u8], format: &Format) -> Option<(Self, &'a [u8])> {
         let mut cursor = Cursor::new(fields_of(MessageType::Data, rest)?);
         let message = Self::decode(&mut cursor, format).ok()?;
@@ -260,7 +261,8 @@ pub(crate) struct IntegrityMessage<'a> {
 
 impl<'a> IntegrityMessage<'a> {
     /// The message at the start of `rest`, and what follows it, if it is INTEGRITY and can be read.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "handed over in memory, the fields are waited for")]
     pub(crate) fn read(rest: &'a [u8], format: &Format) -> Option<(Self, &'a [u8])> {
         let mut cursor = Cursor::new(fields_of(MessageType::Integrity, rest)?);
         let message = Self::decode(&mut cursor, format, 0).ok()?;
