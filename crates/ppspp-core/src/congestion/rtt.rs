@@ -7,9 +7,10 @@ use crate::time::Instant;
 
 /// The congestion timeout before the first sample (RFC 6817 §2.4.2).
 pub const INITIAL_CTO: Duration = Duration::from_secs(1);
-/// The least congestion timeout. RFC 6298 §2.4 gives TCP a second, for coarse clocks and delayed ACKs; our clock counts
-/// microseconds and a peer holds an ACK for 10 ms at most (R14), so this is the least that common TCP stacks use.
-pub const MIN_CTO: Duration = Duration::from_millis(200);
+/// The least congestion timeout, that of RFC 6298 §2.4. With the 200 ms of common TCP stacks, the queue that many slow
+/// starts leave on a slow uplink outgrows the timeout faster than the average learns of it. What it costs where all in
+/// flight is lost, probes win back.
+pub const MIN_CTO: Duration = Duration::from_secs(1);
 /// The most congestion timeout; RFC 6817 §2.4.2 and R25 demand at least 60 s.
 pub const MAX_CTO: Duration = Duration::from_secs(60);
 /// The round trip assumed before the first sample: with half of it as deviation, RFC 6298 gives [`INITIAL_CTO`].
@@ -72,10 +73,9 @@ impl RttEstimator {
     }
 
     /// Takes the round trip of a handshake: a sample, but of a path that carried nothing. The first one of data takes its
-    /// place, and until then the timeout stays twice doubled.
+    /// place.
     pub fn on_handshake(&mut self, now: Instant, rtt: Duration) {
         self.on_sample(now, rtt);
-        self.back_off = KEPT_BACK_OFF;
         self.measured = false;
     }
 
@@ -224,19 +224,17 @@ mod tests {
     #[test]
     fn some_of_the_back_off_is_kept_until_there_is_a_sample() {
         let mut rtt = RttEstimator::new(Instant::ZERO);
-        rtt.on_handshake(Instant::ZERO, millis(100));
-        assert_eq!((rtt.srtt(), rtt.cto()), (Some(millis(100)), millis(1200)), "the path was idle");
-        rtt.on_sample(Instant::ZERO, millis(100));
-        assert_eq!(rtt.cto(), millis(300));
+        rtt.on_sample(Instant::ZERO, millis(500));
+        assert_eq!(rtt.cto(), millis(1500));
         rtt.back_off();
         rtt.on_progress();
-        assert_eq!(rtt.cto(), millis(600), "what was acknowledged may have been sent before");
+        assert_eq!(rtt.cto(), millis(3000), "what was acknowledged may have been sent before");
         for _ in 0..5 {
             rtt.back_off();
         }
         rtt.on_progress();
-        assert_eq!(rtt.cto(), millis(1200));
-        rtt.on_sample(Instant::ZERO, millis(100));
+        assert_eq!(rtt.cto(), millis(6000));
+        rtt.on_sample(Instant::ZERO, millis(500));
         assert_eq!(rtt.back_offs(), 0);
     }
 
@@ -245,11 +243,11 @@ mod tests {
         let mut rtt = RttEstimator::new(Instant::ZERO);
         rtt.on_handshake(Instant::ZERO, millis(20));
         assert_eq!(rtt.doublings_until_measured(), 2);
-        rtt.on_sample(Instant::ZERO, millis(150));
-        assert_eq!((rtt.srtt(), rtt.cto(), rtt.min_rtt()), (Some(millis(150)), millis(450), Some(millis(20))));
+        rtt.on_sample(Instant::ZERO, millis(450));
+        assert_eq!((rtt.srtt(), rtt.cto(), rtt.min_rtt()), (Some(millis(450)), millis(1350), Some(millis(20))));
         assert_eq!(rtt.doublings_until_measured(), 0);
-        rtt.on_sample(Instant::ZERO, millis(70));
-        assert_eq!(rtt.srtt(), Some(millis(140)), "an average from now on");
+        rtt.on_sample(Instant::ZERO, millis(370));
+        assert_eq!(rtt.srtt(), Some(millis(440)), "an average from now on");
     }
 
     #[test]
