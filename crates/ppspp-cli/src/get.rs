@@ -16,6 +16,7 @@ use ppspp_mio::{
 };
 
 use crate::args::{FetchOrder, GetArgs};
+use crate::changed::Changed;
 use crate::console::{Bar, Console, peers, rate, swarm};
 use crate::content::{file_failure, hash_failure};
 use crate::exit::{Exit, OrExit as _, Outcome, Stop};
@@ -93,6 +94,7 @@ pub(crate) fn run(args: &GetArgs, logging: bool) -> Outcome<Exit> {
         started,
         completed: None,
         reasons: Vec::new(),
+        changed: Changed::default(),
         meter: Meter::default(),
         sampler: Sampler::default(),
     };
@@ -174,6 +176,8 @@ struct Getter<'a> {
     completed: Option<Duration>,
     /// Why peers went, the latest first; each once.
     reasons: Vec<String>,
+    /// What changed of the finished file.
+    changed: Changed,
     meter: Meter,
     sampler: Sampler,
 }
@@ -281,6 +285,10 @@ impl Getter<'_> {
                 self.report(|swarm_id| Report::SizeKnown { swarm_id, content_length })
             }
             TransferEvent::ContentChanged { offset, len } => {
+                // Before it is complete what changed is fetched again.
+                if self.completed.is_some() && self.pipe.is_none() {
+                    self.changed.add(offset, len);
+                }
                 self.report(|swarm_id| Report::ContentChanged { swarm_id, offset, len })
             }
             TransferEvent::Complete { path } => self.complete(path),
@@ -397,6 +405,7 @@ impl Getter<'_> {
         while !interrupt.is_set() && until.is_none_or(|time| since.elapsed() < time) {
             self.turn()?;
             if shown.elapsed() >= INTERVAL {
+                self.changed.tell(&self.path, &self.bar);
                 let now = self.transfer.progress();
                 let rates = self.look(&now);
                 let (who, speed) = (swarm(now.peers, now.seeders), rate(rates.up, Duration::from_secs(1)));
@@ -411,6 +420,7 @@ impl Getter<'_> {
     /// Says goodbye to the peers, saves what is there, and sums up.
     fn end(mut self, node: Node, outcome: Outcome) -> Outcome<Exit> {
         let time = self.completed.unwrap_or_else(|| self.started.elapsed());
+        self.changed.tell(&self.path, &self.bar);
         self.transfer.stop();
         node.shutdown(GRACE);
         let progress = self.transfer.progress();

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod args;
+mod changed;
 mod console;
 mod content;
 mod decode;

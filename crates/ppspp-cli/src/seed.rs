@@ -13,13 +13,14 @@ use ppspp_mio::{Node, ShareError, ShareSource, Transfer, TransferEvent, Transfer
 
 use crate::addresses::reachable;
 use crate::args::SeedArgs;
+use crate::changed::Changed;
 use crate::console::{Bar, Console, counted, rate, swarm};
 use crate::content::{self, Prepared, file_failure};
 use crate::exit::{Exit, OrExit as _, Outcome, Stop};
 use crate::hash::Description;
 use crate::meter::Meter;
 use crate::node::{self, GRACE, TURN};
-use crate::output::{Output, complain};
+use crate::output::Output;
 use crate::report::{self, Progress, Report};
 use crate::signals::Interrupt;
 use crate::stats::{Sampler, Stats};
@@ -139,16 +140,9 @@ impl<'a> Share<'a> {
         }))
     }
 
-    /// Errors are told even if asked to be quiet: peers will not get the file whole.
+    /// Says what changed.
     fn tell_changes(&mut self, status: &Bar) {
-        let Some(what) = self.changed.take() else { return };
-        let path = self.path.display();
-        status.aside(|| {
-            complain(format_args!(
-                "{path} changed on disk: {what} no longer match and are not served, the rest is; restore the file or \
-                 share it anew"
-            ));
-        });
+        self.changed.tell(self.path.display(), status);
     }
 }
 
@@ -247,51 +241,5 @@ impl Seeder<'_> {
             }
         }
         outcome.map(|()| Exit::Interrupted)
-    }
-}
-
-/// Changed parts of the file, until they are told.
-#[derive(Default)]
-struct Changed {
-    first: Option<(u64, u64)>,
-    more: u64,
-}
-
-impl Changed {
-    fn add(&mut self, offset: u64, len: u64) {
-        let end = offset.saturating_add(len);
-        match &mut self.first {
-            Some((_, known)) if *known == offset => *known = end,
-            Some((start, known)) if *start <= offset && end <= *known => {}
-            Some(_) => self.more = self.more.saturating_add(len),
-            None => self.first = Some((offset, end)),
-        }
-    }
-
-    fn take(&mut self) -> Option<String> {
-        let Self { first, more } = std::mem::take(self);
-        let (start, end) = first?;
-        let others = if more > 0 { format!(" and {more} others") } else { String::new() };
-        Some(format!("bytes {start} to {}{others}", end.saturating_sub(1)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn changes_are_told_together() {
-        let mut changed = Changed::default();
-        assert_eq!(changed.take(), None);
-        changed.add(16384, 16384);
-        changed.add(32768, 16384);
-        changed.add(16384, 16384);
-        assert_eq!(changed.take().unwrap(), "bytes 16384 to 49151");
-        changed.add(0, 10);
-        changed.add(100, 10);
-        changed.add(200, 5);
-        assert_eq!(changed.take().unwrap(), "bytes 0 to 9 and 15 others");
-        assert_eq!(changed.take(), None);
     }
 }

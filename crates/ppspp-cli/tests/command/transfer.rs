@@ -313,6 +313,32 @@ fn changed_content_is_told_and_not_served() {
     assert!(ended.stderr.contains(says), "{ended:?}");
 }
 
+/// Whoever fetched a file and shares it learns that it is no longer what was fetched.
+#[test]
+fn content_that_changed_after_it_was_fetched_is_told() {
+    let place = Place::new();
+    let original = place.file("original", 200_000);
+    let mut seeder = place.seed(&original, &[]);
+    let link = seeder.line();
+    let arguments = ["get", &link, "-o", "copy", "--listen", "127.0.0.1:0", "--keep-seeding", "--json", "--quiet"];
+    let mut sharer = Running::start(place.ppspp().args(arguments));
+    let begin: serde_json::Value = serde_json::from_str(&sharer.line()).unwrap();
+    sharer.line_with("\"complete\"");
+    drop(seeder);
+    overwrite(&place.path("copy"), |bytes| bytes[100_000] ^= 1);
+    let address = begin["listen"].as_str().unwrap();
+    let mut next = place.ppspp();
+    next.args(["get", &link, "-o", "next", "--listen", "127.0.0.1:0", "--peer", address, "--no-pex", "--quiet"]);
+    let next = Running::start(&mut next);
+    sharer.line_with("content_changed");
+    next.signal("INT");
+    next.wait();
+    sharer.signal("INT");
+    let ended = sharer.wait();
+    let says = "ppspp: copy changed on disk: bytes 98304 to 114687 no longer match and are not served, the rest is; ";
+    assert!(ended.stderr.starts_with(says), "{ended:?}");
+}
+
 #[test]
 fn a_stalled_fetch_goes_on_later() {
     let place = Place::new();
