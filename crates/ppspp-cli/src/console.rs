@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
+use console::Term;
 use indicatif::{DecimalBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::OutputArgs;
@@ -12,6 +13,9 @@ use crate::output;
 
 /// How often a bar is drawn again, per second.
 const DRAWS: u8 = 10;
+
+/// Columns of a terminal that has room for a bar and for all figures of a transfer.
+const WIDE: u16 = 120;
 
 /// How much is said to people.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +52,13 @@ impl Console {
     /// A progress bar over bytes. It shows nothing where bars are not drawn.
     pub(crate) fn bar(self, what: &'static str) -> Bar {
         self.draw(what, "{prefix} [{bar:12}] {percent}% of {decimal_total_bytes}, {eta} left{wide_msg}")
+    }
+
+    /// A progress bar over the bytes of a transfer, with its figures behind it. Where there is no room for both the bar
+    /// makes way for the figures.
+    pub(crate) fn transfer(self, what: &'static str) -> Bar {
+        let narrow = self.bars && Term::stderr().size_checked().is_some_and(|(_, columns)| columns < WIDE);
+        if narrow { self.draw(what, "{percent}%, {eta} left{wide_msg}") } else { self.bar(what) }
     }
 
     /// A line that is written over and over. It shows nothing where bars are not drawn.

@@ -84,7 +84,7 @@ pub(crate) fn run(args: &GetArgs, logging: bool) -> Outcome<Exit> {
         args,
         console,
         out,
-        bar: console.bar("fetching"),
+        bar: console.transfer("fetching"),
         swarm_id: Hex(args.link.metadata.root.as_slice()).to_string(),
         path: output.display().to_string(),
         peers,
@@ -157,6 +157,13 @@ fn refused(error: FetchError) -> Stop {
         FetchError::Open(StoreOpenError::Hash(error)) => hash_failure(error),
         error => Stop::Failure(Exit::Usage, error.into()),
     }
+}
+
+/// What there is to say of a transfer beside how far it is.
+fn figures(now: &TransferProgress, rates: Rates) -> String {
+    let (who, second) = (swarm(now.peers, now.seeders), Duration::from_secs(1));
+    let (down, up) = (rate(rates.down, second), rate(rates.up, second));
+    format!(", {who}, {down} down, {up} up, {} twice", now.stats.duplicate_chunks)
 }
 
 struct Getter<'a> {
@@ -345,10 +352,7 @@ impl Getter<'_> {
             self.bar.restart(now.bytes_stored);
             self.bar.remark(format_args!(", {} to verify", DecimalBytes(now.bytes_to_check)));
         } else {
-            let (who, second) = (swarm(now.peers, now.seeders), Duration::from_secs(1));
-            let (down, up) = (rate(rates.down, second), rate(rates.up, second));
-            let twice = now.stats.duplicate_chunks;
-            self.bar.remark(format_args!(", {who}, {down} down, {up} up, {twice} chunks twice"));
+            self.bar.remark(figures(now, rates));
         }
         self.bar.show(now.bytes_stored, total);
     }
@@ -451,5 +455,22 @@ impl Getter<'_> {
             self.out.object(&Report::Summary(summary))?;
         }
         outcome.map(|()| Exit::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What does not fit is cut off.
+    #[test]
+    fn the_figures_of_a_swarm_fit_into_eighty_columns() {
+        let mut now = TransferProgress::default();
+        (now.peers, now.seeders) = (12, 2);
+        now.stats.duplicate_chunks = 34;
+        let rates = Rates { down: 22_590_000, up: 12_340_000 };
+        let line = format!("100%, 59s left{}", figures(&now, rates));
+        assert_eq!(line, "100%, 59s left, 2 seeders, 10 leechers, 22.59 MB/s down, 12.34 MB/s up, 34 twice");
+        assert!(line.len() <= 80, "{} columns", line.len());
     }
 }
