@@ -103,6 +103,20 @@ fn a_closed_peer_has_a_reason_for_programs_and_one_for_people() {
 }
 
 #[test]
+fn what_cannot_begin_prints_nothing() {
+    let place = Place::new();
+    let mut seeder = place.seed(&place.file("f", 10_000), &[]);
+    let link = seeder.line();
+    place.file("other", 10_000);
+    let nobody = format!("ppsp://nobody.invalid:1/{}", link.rsplit_once('/').unwrap().1);
+    for (link, output, code) in [(&link, "other", 2), (&nobody, "copy", 3)] {
+        let ended = place.get(link, output, &["--json", "--stats"]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""), "{ended:?}");
+        assert!(ended.stderr.lines().all(|line| line.starts_with("ppspp: ")), "{ended:?}");
+    }
+}
+
+#[test]
 fn the_stats_add_up() {
     let place = Place::new();
     let mut seeder = place.seed(&place.file("f", 300_000), &["--json", "--stats"]);
