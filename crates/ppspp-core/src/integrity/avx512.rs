@@ -119,17 +119,18 @@ fn sixteen_rounds(state: &mut [__m512i; 8], mut word: impl FnMut(usize) -> __m51
     round::<7>(state, word(15));
 }
 
+/// The round `AT` of eight: in place of moving from each to the next, the working variables take each other's names.
 #[inline]
-#[target_feature(enable = "avx512bw,avx512f")]
+#[target_feature(enable = "avx512f")]
 fn round<const AT: usize>(state: &mut [__m512i; 8], word: __m512i) {
-    let [a, b, c, d, e, f, g, h] = array::from_fn(|at| state[(at + 16 - AT) % 8]);
+    let [a, b, c, d, e, f, g, h] = array::from_fn(|at| state[(at + 8 - AT) % 8]);
     let sigma = xor(_mm512_ror_epi32::<6>(e), _mm512_ror_epi32::<11>(e), _mm512_ror_epi32::<25>(e));
     let choice = _mm512_ternarylogic_epi32::<CHOICE>(e, f, g);
     let one = _mm512_add_epi32(_mm512_add_epi32(h, word), _mm512_add_epi32(sigma, choice));
     let sigma = xor(_mm512_ror_epi32::<2>(a), _mm512_ror_epi32::<13>(a), _mm512_ror_epi32::<22>(a));
     let two = _mm512_add_epi32(sigma, _mm512_ternarylogic_epi32::<MAJORITY>(a, b, c));
-    state[(3 + 16 - AT) % 8] = _mm512_add_epi32(d, one);
-    state[(7 + 16 - AT) % 8] = _mm512_add_epi32(one, two);
+    state[(3 + 8 - AT) % 8] = _mm512_add_epi32(d, one);
+    state[(7 + 8 - AT) % 8] = _mm512_add_epi32(one, two);
 }
 
 /// Replaces the oldest word, the one at `at`, by the next of the schedule.

@@ -305,9 +305,8 @@ pub(super) fn copy_hash(place: &mut [u8], hash: &[u8]) {
 }
 
 /// A hash of up to 64 bytes.
-///
-/// The bytes come first: behind the length, each part that is moved as one would lie across two that were written.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+// The bytes first: behind the length, each part that is moved as one would lie across two that were written.
 #[repr(C)]
 pub struct Hash {
     /// Zero from `len` on, so that equality is that of the hashes.

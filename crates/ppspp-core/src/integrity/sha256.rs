@@ -171,7 +171,7 @@ pub(super) fn digest_pair(pair: &Block) -> [u8; 32] {
     bytes_of(state)
 }
 
-/// Compresses each of `messages`, which have as many blocks each, into its state, and then `last` into each.
+/// Compresses each of `messages`, which have as many blocks each, into its state, and then `padding` into each.
 fn in_turn(states: &mut [State], messages: &[&[Block]], padding: &Padding) {
     for (state, blocks) in states.iter_mut().zip(messages) {
         compress256(state, blocks);
