@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::channel::run::Stretch;
 use crate::chunk::{ChunkIndex, ChunkRange, GroupIndex, GroupMap};
@@ -73,6 +74,8 @@ pub(crate) struct Acked {
     pub(crate) rtt_from: Option<Instant>,
     /// Whether that chunk was sent before, when it was asked for earlier: an ACK may be for that copy.
     pub(crate) again: bool,
+    /// The newest among them that were sent before: [`InFlight::trust_copies`].
+    copies: Newest,
 }
 
 /// Transmissions in order of sending, indexed by chunk.
@@ -90,7 +93,7 @@ pub(crate) struct InFlight {
 }
 
 /// The newest acknowledged transmissions.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Newest {
     /// Newest first; 0 for none.
     serials: [Serial; LOSS_THRESHOLD],
@@ -230,6 +233,20 @@ impl InFlight {
         }
     }
 
+    /// Lets copies among `acked` tell what was overtaken and is lost, unless the newest left less than `least`, the
+    /// shortest round trip, before `now`.
+    ///
+    /// RFC 8985 §6.2: an ACK that comes sooner than one can is for the transmission before. Taken for that of the copy,
+    /// it would make all in flight look lost.
+    pub(crate) fn trust_copies(&mut self, acked: &Acked, now: Instant, least: Duration) {
+        let Newest { serials, sent_at } = acked.copies;
+        if let Some(sent_at) = sent_at.filter(|&sent_at| now - sent_at >= least) {
+            for serial in serials {
+                self.newest_acked.note(serial, sent_at);
+            }
+        }
+    }
+
     /// Drops the chunks of `range` that are in flight: they arrived, but nothing follows from it for others.
     pub(crate) fn forget(&mut self, range: ChunkRange) {
         let newest = self.newest_acked;
@@ -255,7 +272,7 @@ impl InFlight {
     }
 
     /// Takes out what is lost: three later transmissions were acknowledged, or one sent a quarter `rtt` later (R15).
-    pub(crate) fn take_lost(&mut self, rtt: core::time::Duration, lost: &mut Vec<LostChunk>) {
+    pub(crate) fn take_lost(&mut self, rtt: Duration, lost: &mut Vec<LostChunk>) {
         let Newest { serials: [.., third], sent_at: newest } = self.newest_acked;
         let stays = |serial: Serial, sent: &Transmission| {
             sent.fate == Fate::Flying && third <= serial && newest.is_none_or(|newest| newest <= sent.sent_at + rtt / 4)
@@ -336,7 +353,9 @@ impl Settlement<'_> {
                 self.acked.rtt_from = (!sent.repeated).then_some(sent.sent_at);
                 self.acked.again = sent.again;
             }
-            self.newest_acked.note(serial, sent.sent_at);
+            let copy = sent.repeated || sent.again;
+            let newest = if copy { &mut self.acked.copies } else { &mut *self.newest_acked };
+            newest.note(serial, sent.sent_at);
         }
         settled
     }
@@ -374,7 +393,7 @@ const fn mask_in(number: u64, range: ChunkRange) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use core::time::Duration;
+    use std::collections::BTreeSet;
     use std::vec::Vec;
 
     use proptest::prelude::*;
@@ -382,12 +401,16 @@ mod tests {
     use super::*;
 
     const RTT: Duration = Duration::from_micros(40);
+    /// The shortest round trip.
+    const LEAST: Duration = Duration::from_micros(30);
     const BYTES: u32 = 10;
 
     /// What [`InFlight`] is to do, without an index: (chunk, when it was sent, whether it flies), by serial.
     #[derive(Default)]
     struct Twin {
         sent: Vec<(u64, Instant, bool)>,
+        /// Serials of chunks that were sent before.
+        copies: BTreeSet<usize>,
         gone: usize,
         /// Serials, in ascending order.
         acked: Vec<usize>,
@@ -398,12 +421,16 @@ mod tests {
             self.sent.iter().any(|&(sent, _, flies)| flies && sent == chunk)
         }
 
-        fn ack(&mut self, range: ChunkRange) {
+        fn ack(&mut self, range: ChunkRange, now: Instant) {
+            let mut copies = Vec::new();
             for (serial, (chunk, _, flies)) in self.sent.iter_mut().enumerate() {
                 if *flies && range.contains(ChunkIndex::new(*chunk)) {
                     *flies = false;
-                    self.acked.push(serial);
+                    if self.copies.contains(&serial) { &mut copies } else { &mut self.acked }.push(serial);
                 }
+            }
+            if copies.last().is_some_and(|&newest| now - self.sent[newest].1 >= LEAST) {
+                self.acked.extend(copies);
             }
             self.acked.sort_unstable();
         }
@@ -428,13 +455,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_index_changes_nothing(steps in prop::collection::vec((0u8..5, 0u64..400, 1u64..70, any::<u64>()), 1..120)) {
+        fn an_index_changes_nothing(steps in prop::collection::vec((0u8..7, 0u64..400, 1u64..70, any::<u64>()), 1..120)) {
             let (mut in_flight, mut twin) = (InFlight::default(), Twin::default());
             for (time, (kind, chunk, count, bits)) in steps.into_iter().enumerate() {
                 let now = Instant::from_micros(time as u64 * 3);
                 match kind {
                     0 if !twin.flies(chunk) => {
                         in_flight.on_sent(ChunkIndex::new(chunk), BYTES, now, None, false);
+                        twin.sent.push((chunk, now, true));
+                    }
+                    // Sent again because it was lost, or because it was asked for again.
+                    5 | 6 if !twin.flies(chunk) => {
+                        in_flight.on_sent(ChunkIndex::new(chunk), BYTES, now, (kind == 5).then_some(now), kind == 6);
+                        twin.copies.insert(twin.sent.len());
                         twin.sent.push((chunk, now, true));
                     }
                     1 => {
@@ -456,7 +489,8 @@ mod tests {
                         let before = in_flight.bytes();
                         let range = ChunkRange::new(chunk, chunk + count);
                         in_flight.on_ack(range, &mut acked);
-                        twin.ack(range);
+                        in_flight.trust_copies(&acked, now, LEAST);
+                        twin.ack(range, now);
                         prop_assert_eq!(acked.bytes, before - in_flight.bytes());
                     }
                     _ => {

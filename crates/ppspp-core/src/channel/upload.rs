@@ -418,6 +418,9 @@ impl Upload {
         let acked = core::mem::take(&mut self.acked);
         let delay = self.delay.take();
         let Some(newest_acked_sent_at) = acked.newest_sent_at else { return };
+        if let Some(least) = self.flow.rtt.min_rtt() {
+            self.in_flight.trust_copies(&acked, now, least);
+        }
         // Karn: what is asked for again may be acknowledged for the copy that was sent before. Such a time may be too short
         // and never too long: it counts unless it is the shortest. On a slow path everything is asked for again.
         let doubtful = |since: Duration| acked.again && self.flow.rtt.min_rtt().is_some_and(|least| since < least);

