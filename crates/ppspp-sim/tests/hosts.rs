@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use ppspp_sim::{Clock, DiskSpec, Failure, HostId, HostResult, LinkSpec, Peer, Scenario};
+use ppspp_sim::{Clock, DiskSpec, Failure, HostId, HostResult, LinkSpec, Loss, Peer, Scenario};
 
 const LENGTH: u64 = 4 << 20;
 /// A leecher is in the middle of its download then, which takes four seconds, and has saved its state once or twice.
@@ -106,6 +106,17 @@ fn a_disk_takes_its_time() {
     let late = DiskSpec { latency: Duration::from_secs(2), ..DiskSpec::default() };
     let late = took(&leecher(|peer| peer.disk(late), |_, _| {}));
     assert!(late > plain + Duration::from_secs(1), "{late:?}");
+}
+
+/// Only the way back loses datagrams: nothing is sent twice for that, or next to nothing, and no window suffers for long.
+#[test]
+fn acks_that_get_lost_cost_little() {
+    let plain = took(&leecher(|peer| peer, |_, _| {}));
+    let mut link = LinkSpec::symmetric(10_000_000, Duration::from_millis(10));
+    link.up.loss = Loss::Uniform(0.03);
+    let lossy = leecher(|peer| peer.on(link), |_, _| {});
+    assert!(took(&lossy) < plain * 3 / 2, "{:?} in place of {plain:?}", took(&lossy));
+    assert!(lossy.duplicate_chunks < 41, "{}", lossy.duplicate_chunks);
 }
 
 #[test]

@@ -19,6 +19,10 @@ const MAX_FRESH: usize = 16;
 /// Bounds on the delay of an ACK, an eighth of the round-trip time.
 const MIN_DELAY: Duration = Duration::from_micros(500);
 const MAX_DELAY: Duration = Duration::from_millis(10);
+/// How long each ACK is sent twice once so many seem to have been lost, each within that time of the one before. A few come
+/// of timeouts that ran out early.
+const DOUBT: Duration = Duration::from_secs(60);
+const DOUBTED: u32 = 4;
 
 /// A chunk that arrived.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +71,11 @@ pub(crate) struct Acks {
     /// The smallest delay seen: clocks are unrelated, so that it tells nothing by itself.
     base_delay: Option<u64>,
     due: Option<Instant>,
+    /// How many ACKs seem to have been lost, and when that is forgotten.
+    missed: u32,
+    missed_until: Option<Instant>,
+    /// What the last datagram of ACKs said first, while that is in doubt.
+    told: RangeSet,
 }
 
 impl Acks {
@@ -130,6 +139,27 @@ impl Acks {
     pub(crate) fn pending(&mut self) -> &RangeSet {
         self.put_in_order();
         &self.pending
+    }
+
+    /// Notes that the peer sent DATA twice that was acknowledged: the ACK may have been lost, for which the peer takes DATA
+    /// to be lost and the path to be congested.
+    ///
+    /// Chunks leave spread over a run, so that most ACKs name an interval that no later one covers: once this has happened
+    /// a few times, each is sent with the next ones too, for a while.
+    pub(crate) fn on_repeat(&mut self, now: Instant) {
+        let goes_on = self.missed_until.is_some_and(|until| now < until);
+        self.missed = if goes_on { self.missed.saturating_add(1) } else { 1 };
+        self.missed_until = Some(now + DOUBT);
+    }
+
+    /// Before a datagram of ACKs: lets what the last one said first wait again, if that is in doubt.
+    pub(crate) fn tell_again(&mut self, now: Instant) {
+        self.put_in_order();
+        let told = core::mem::take(&mut self.told);
+        if self.missed >= DOUBTED && self.missed_until.is_some_and(|until| now < until) {
+            self.told = self.pending.clone();
+            self.pending.merge(told.as_slice());
+        }
     }
 
     /// Keeps `chunk` to be put in order.

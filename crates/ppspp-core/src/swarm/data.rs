@@ -207,6 +207,10 @@ impl Swarm {
         let State::Established(peer) = &mut channel.state else { return };
         let srtt = peer.srtt();
         if let Some(download) = &mut peer.download {
+            // What may be late comes from this peer for the first time: another was faster.
+            if !download.may_come_late(arrival.chunk) {
+                download.acks.on_repeat(cx.now);
+            }
             download.acks.on_data(cx.now, [arrival], srtt, true);
         }
     }

@@ -156,7 +156,7 @@ impl Swarm {
         if let Some(download) = &mut peer.download
             && download.acks.due().is_some_and(|due| due <= cx.now)
         {
-            write_acks(&mut datagram, download, &mut self.content.acknowledged, peer.session.older);
+            write_acks(&mut datagram, download, &mut self.content.acknowledged, peer.session.older, cx.now);
         }
         if peer.service.as_ref().is_some_and(|service| service.is_due(cx.now)) {
             write_service(&mut datagram, peer, cx.now);
@@ -300,8 +300,12 @@ fn write_acks(
     download: &mut crate::channel::Download,
     acknowledged: &mut RangeSet,
     singly: bool,
+    now: Instant,
 ) {
     let delay = download.acks.delay();
+    if !singly {
+        download.acks.tell_again(now);
+    }
     let pending = download.acks.pending();
     acknowledged.merge(pending.as_slice());
     if singly {

@@ -114,6 +114,35 @@ fn a_duplicate_is_acknowledged_at_once() {
     assert_eq!(feed.net.hosts[feed.leecher].stats().duplicate_chunks, 1);
 }
 
+/// Each ACK is sent once, until DATA came twice a few times: then the way back seems to lose some, and the next datagram of
+/// ACKs says again what the last one did.
+#[test]
+fn acks_are_sent_twice_where_some_were_lost() {
+    let mut feed = Feed::new(1 << 20, 100 * MS);
+    feed.settle();
+    let give = |feed: &mut Feed, nth: usize| {
+        let chunk = feed.asked[nth];
+        feed.acks.clear();
+        feed.script.gives(&mut feed.net, &feed.sample, chunk);
+        feed.net.run_for(20 * MS);
+        feed.listen();
+        let told = |at: usize| feed.acks.iter().any(|(range, _)| range.contains(ChunkIndex::new(feed.asked[at])));
+        [1, 3, 5, 7, 9].into_iter().filter(|&at| told(at)).collect::<Vec<_>>()
+    };
+    assert_eq!(give(&mut feed, 1), [1]);
+    assert_eq!(give(&mut feed, 3), [3]);
+    for _ in 0..3 {
+        assert_eq!(give(&mut feed, 3), [3], "a duplicate");
+    }
+    assert_eq!(give(&mut feed, 5), [5]);
+    assert_eq!(give(&mut feed, 3), [3], "the fourth duplicate");
+    assert_eq!(give(&mut feed, 5), [3, 5]);
+    assert_eq!(give(&mut feed, 7), [5, 7]);
+    feed.net.run_for(Duration::from_secs(61));
+    feed.listen();
+    assert_eq!(give(&mut feed, 9), [9], "a minute later");
+}
+
 /// R14: DATA that was sent before what came last is acknowledged at once.
 #[test]
 fn reordering_is_acknowledged_at_once() {
