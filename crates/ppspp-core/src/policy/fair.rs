@@ -5,8 +5,10 @@ use slab::Slab;
 /// A turn ends when less than a quarter of its quantum is left, and at most this many bytes: too few for a batch of
 /// their own, they count in the next turn.
 const MAX_CRUMB: i64 = 16 * 1024;
-/// Turns' worth of bytes that a key may owe. A debt is paid by turns passed over.
+/// Turns' worth of bytes that a key may owe, or so many bytes if that is more: two of the largest datagrams, each of which
+/// may be many turns' worth under a low limit. A debt is paid by turns passed over.
 const MAX_DEBT: i64 = 4;
+const LEAST_MAX_DEBT: i64 = 128 * 1024;
 
 /// Where a key stands in a [`FairQueue`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,7 +96,8 @@ impl<K: Copy> FairQueue<K> {
             if self.quantum.is_none() {
                 let quantum = i64::try_from(quantum(entry.key)).unwrap_or(i64::MAX).max(1);
                 self.quantum = Some(quantum);
-                entry.credit = entry.credit.max(-MAX_DEBT.saturating_mul(quantum)).saturating_add(quantum);
+                let most = MAX_DEBT.saturating_mul(quantum).max(LEAST_MAX_DEBT);
+                entry.credit = entry.credit.max(-most).saturating_add(quantum);
             }
             if entry.credit > 0 {
                 return Some((Place(self.head), entry.key, entry.credit.unsigned_abs()));
@@ -136,8 +139,13 @@ mod tests {
 
     const QUANTUM: u64 = 65_536;
     const DATAGRAM: u64 = 1472;
+    /// The longest UDP payload of IPv4.
+    const MAX_DATAGRAM: u64 = 65_507;
+
     /// What two keys may be apart over any stretch: a quantum, and what a turn may fall short of it or exceed it by.
-    const APART: u64 = QUANTUM + 2 * (MAX_CRUMB as u64 + DATAGRAM);
+    const fn apart(quantum: u64, datagram: u64) -> u64 {
+        quantum + 2 * (MAX_CRUMB as u64 + datagram)
+    }
 
     /// What a key does at its turn.
     #[derive(Clone, Copy, Debug)]
@@ -154,7 +162,7 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            40 => (1_u64..64, 64..=DATAGRAM).prop_map(|(count, size)| Step::Send(count, size)),
+            40 => (1_u64..64, 64..=MAX_DATAGRAM).prop_map(|(count, size)| Step::Send(count, size)),
             1 => any::<bool>().prop_map(Step::Leave),
             2 => Just(Step::Join),
             1 => any::<usize>().prop_map(Step::Drop),
@@ -190,7 +198,8 @@ mod tests {
             queue.spend(place, share.min(50_000));
         }
         let unit = sent[&1];
-        assert!(sent[&2].abs_diff(2 * unit) <= 3 * APART && sent[&5].abs_diff(5 * unit) <= 6 * APART, "{sent:?}");
+        let apart = apart(QUANTUM, DATAGRAM);
+        assert!(sent[&2].abs_diff(2 * unit) <= 3 * apart && sent[&5].abs_diff(5 * unit) <= 6 * apart, "{sent:?}");
     }
 
     #[test]
@@ -211,7 +220,11 @@ mod tests {
     proptest! {
         #[test]
         fn any_two_keys_stay_within_a_quantum_over_any_stretch(
-            count in 2_u32..12, steps in prop::collection::vec(step(), 1..600),
+            // Turns as short and as long as a limit makes them, and chunks of any size.
+            quantum in prop::sample::select(&[DATAGRAM, 5_000, QUANTUM]),
+            datagram in prop::sample::select(&[DATAGRAM, 16_500, MAX_DATAGRAM]),
+            count in 2_u32..12,
+            steps in prop::collection::vec(step(), 1..600),
         ) {
             let mut queue = FairQueue::default();
             let mut places: BTreeMap<u32, Place> = BTreeMap::new();
@@ -225,8 +238,9 @@ mod tests {
             for step in steps {
                 let leaves = match step {
                     Step::Send(count, size) if places.len() > 1 => {
-                        let (place, key, share) = queue.head(|_| QUANTUM).unwrap();
+                        let (place, key, share) = queue.head(|_| quantum).unwrap();
                         prop_assert_eq!(places[&key], place);
+                        let size = size.min(datagram);
                         let bytes = (share / size).clamp(1, count) * size;
                         queue.spend(place, bytes);
                         for &other in places.keys().filter(|&&other| other != key) {
@@ -234,17 +248,19 @@ mod tests {
                             let entry = ahead.entry((key.min(other), key.max(other))).or_default();
                             entry.0 += sign * bytes.cast_signed();
                             (entry.1, entry.2) = (entry.1.min(entry.0), entry.2.max(entry.0));
-                            prop_assert!((entry.2 - entry.1).unsigned_abs() <= APART, "{} and {}: {:?}", key, other, entry);
+                            prop_assert!((entry.2 - entry.1).unsigned_abs() <= apart(quantum, datagram), "{} and {}: {:?}", key, other, entry);
                             *unserved.entry(other).or_default() += 1;
                         }
                         unserved.remove(&key);
                         // No turn takes more calls than the smallest batch needs.
                         let longest = unserved.values().max().copied().unwrap_or_default();
-                        prop_assert!(longest <= places.len() * (QUANTUM as usize / 64 + 1), "{:?}", unserved);
+                        let turns = datagram / quantum + 2;
+                        let most = places.len() as u64 * turns * ((quantum + datagram) / 64 + 1);
+                        prop_assert!(longest as u64 <= most, "{:?}", unserved);
                         None
                     }
                     Step::Send(..) => None,
-                    Step::Leave(returns) => queue.head(|_| QUANTUM).map(|(_, key, _)| (key, returns)),
+                    Step::Leave(returns) => queue.head(|_| quantum).map(|(_, key, _)| (key, returns)),
                     Step::Join => {
                         if places.len() < 20 {
                             places.insert(fresh, queue.insert(fresh));
