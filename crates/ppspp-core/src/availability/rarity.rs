@@ -138,6 +138,24 @@ impl Rarity {
         self.change(groups, |count| count.saturating_sub(1));
     }
 
+    /// Takes `range` away from what a peer has, which is counted here and is not everything. Costs what lies in these
+    /// groups, however much else the peer has.
+    pub(crate) fn take_away(&mut self, geometry: &Geometry, have: &mut PeerMap, range: ChunkRange) {
+        let range = range.intersection(geometry.all());
+        if range.is_empty() {
+            return;
+        }
+        let [first, last] = [range.start(), range.end() - 1].map(|chunk| geometry.group_of(ChunkIndex::new(chunk)));
+        let touched = ChunkRange::new(geometry.group_chunks(first).start(), geometry.group_chunks(last).end());
+        for part in have.as_set().intersection_in(touched) {
+            self.remove(whole_groups(geometry, have, part));
+        }
+        have.remove(range);
+        for part in have.as_set().intersection_in(touched) {
+            self.add(whole_groups(geometry, have, part));
+        }
+    }
+
     fn partial(&self, group: u64) -> u32 {
         self.count_before(self.after(group))
     }
@@ -387,6 +405,30 @@ mod tests {
         let (runs, leaves) = (rarity.run_count(), rarity.leaves.len());
         assert_eq!(runs, 1000);
         assert!(leaves <= 1 + 2 * runs / (SPARSE + 1), "{leaves}");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_away_is_counted_no_more(
+            steps in prop::collection::vec((any::<bool>(), 0u64..200, 0u64..60), 1..60),
+        ) {
+            let geometry = Geometry::new(150 * 1024, ChunkSize::DEFAULT).unwrap();
+            let (mut have, mut rarity) = (PeerMap::new(), Rarity::new(1000));
+            for (adds, start, len) in steps {
+                let range = ChunkRange::new(start, start + len);
+                if adds {
+                    have.add(range, Some(geometry.all()), 100);
+                    rarity = Rarity::new(1000);
+                    have.as_set().runs().for_each(|run| rarity.add(whole_groups(&geometry, &have, run)));
+                } else {
+                    rarity.take_away(&geometry, &mut have, range);
+                }
+                let mut twin = Rarity::new(1000);
+                have.as_set().runs().for_each(|run| twin.add(whole_groups(&geometry, &have, run)));
+                prop_assert!(adds || !have.intersects(range));
+                prop_assert!((0..10).all(|group| rarity.count(group) == twin.count(group)), "{have:?}");
+            }
+        }
     }
 
     #[test]

@@ -92,10 +92,15 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot as usize).and_then(|channel| channel.established_mut()) else {
             return;
         };
-        if peer.have.intersects(range) {
+        if !peer.have.intersects(range) {
+            return;
+        }
+        if peer.have.is_complete(geometry.chunk_count()) {
             self.asking.count(&geometry, &peer.have, Sign::Minus);
             peer.have.remove(range);
             self.asking.count(&geometry, &peer.have, Sign::Plus);
+        } else {
+            self.asking.rarity.take_away(&geometry, &mut peer.have, range);
         }
     }
 

@@ -20,6 +20,7 @@ mod transmit;
 mod turns;
 mod uploads;
 mod view;
+mod wake;
 
 pub(crate) use open::Admission;
 pub use view::{PeerView, SwarmView};
@@ -48,6 +49,7 @@ use crate::swarm::exchange::Exchange;
 use crate::swarm::gather::Gathered;
 use crate::swarm::gossip::News;
 use crate::swarm::uploads::Uploads;
+use crate::swarm::wake::Wake;
 use crate::time::Instant;
 use crate::wire::{ChannelId, Format};
 
@@ -76,7 +78,7 @@ pub(crate) struct Swarm {
     past: TransferStats,
     pub(crate) traffic: TrafficStats,
     /// Channels that may have something to send.
-    pub(crate) wake: Vec<PeerSlot>,
+    pub(crate) wake: Wake,
     /// Channels that are gone: their ids are free again, their timers are to be stopped.
     pub(crate) released: Vec<(ChannelId, Option<Instant>, PeerSlot)>,
     pub(crate) leaving: bool,
@@ -134,7 +136,7 @@ impl Swarm {
             peer_serial: 0,
             past: TransferStats::default(),
             traffic: TrafficStats::default(),
-            wake: Vec::new(),
+            wake: Wake::default(),
             released: Vec::new(),
             leaving: false,
             exchange: Exchange::new(cx.config.pex),

@@ -222,10 +222,11 @@ impl Swarm {
             Message::Choke => {
                 // RFC 7574 §3.9: outstanding requests will not be answered, and no new ones are sent.
                 peer.choked = true;
-                if let Some(download) = &mut peer.download {
+                if let Some(download) = peer.download.as_mut().filter(|download| download.outstanding() > 0) {
                     download.clear_requests(cx.now);
+                    // Others may be asked: each of them is looked at, which must not follow from every CHOKE of many.
+                    self.release_peer(slot);
                 }
-                self.release_peer(slot);
             }
             Message::Unchoke => peer.choked = false,
             // A HANDSHAKE, a REQUEST and an ACK were dealt with before; live messages are not offered in option 8.
