@@ -56,6 +56,15 @@ pub(crate) struct PendingChunk {
     pub(crate) payload: Vec<u8>,
 }
 
+/// What came of requests since the last arrival.
+#[derive(Clone, Copy, Debug, Default)]
+struct Silence {
+    /// How often everything expired.
+    expired: u16,
+    /// How often the wait for what is asked for doubled.
+    doublings: u16,
+}
+
 /// The receiving half of a channel.
 #[derive(Debug)]
 pub(crate) struct Download {
@@ -85,8 +94,9 @@ pub(crate) struct Download {
     progress_at: Instant,
     /// When any chunk that was asked for last arrived.
     delivered_at: Instant,
-    /// How often everything expired since the last arrival.
-    expired: u32,
+    silence: Silence,
+    /// When something last came that could not be taken in.
+    untaken_at: Option<Instant>,
 }
 
 impl Download {
@@ -108,7 +118,8 @@ impl Download {
             exhausted: None,
             progress_at: now,
             delivered_at: now,
-            expired: 0,
+            silence: Silence::default(),
+            untaken_at: None,
         }
     }
 
@@ -124,7 +135,7 @@ impl Download {
     /// Hysteresis makes for long runs. To `give_choice` the most is asked for: a seeder can then send each peer something
     /// else (R21).
     pub(crate) fn allowance(&self, srtt: Duration, chunk_size: ChunkSize, limit: u32, give_choice: bool) -> u64 {
-        if self.expired > 1 {
+        if self.is_probed() {
             // A peer that twice answered nothing is asked for one chunk, to find out when it does.
             return 1_u64.saturating_sub(self.outstanding);
         }
@@ -155,9 +166,30 @@ impl Download {
         Duration::from_micros(u64::try_from(time).unwrap_or(u64::MAX))
     }
 
+    /// When the peer last delivered anything that it was asked for.
+    pub(crate) const fn delivered_at(&self) -> Instant {
+        self.delivered_at
+    }
+
+    /// Notes that something came that cannot be taken in: for want of hashes, room, or the content's size.
+    pub(crate) const fn on_untaken(&mut self, now: Instant) {
+        self.untaken_at = Some(now);
+    }
+
+    /// Whether the oldest request was left unanswered by a peer that was last heard at `heard`: one that is not heard may be
+    /// cut off, and of what could not be taken in it may have been a part.
+    pub(crate) fn is_ignored(&self, heard: Instant, srtt: Duration) -> bool {
+        heard >= self.progress_at + srtt && self.untaken_at.is_none_or(|at| at < self.progress_at)
+    }
+
+    /// Whether the peer twice answered nothing.
+    pub(crate) const fn is_probed(&self) -> bool {
+        self.silence.expired > 1
+    }
+
     /// Whether the peer left nothing unanswered since it last delivered.
     pub(crate) const fn is_answering(&self) -> bool {
-        self.expired == 0
+        self.silence.expired == 0
     }
 
     /// Since when the peer has delivered nothing although it was asked.
@@ -289,12 +321,12 @@ impl Download {
 
     /// Notes that the peer delivers.
     pub(crate) const fn on_delivery(&mut self) {
-        self.expired = 0;
+        self.silence = Silence { expired: 0, doublings: 0 };
     }
 
     /// When the oldest request is to be made again; each expiry in a row doubles the wait.
     pub(crate) fn request_deadline(&self, srtt: Duration) -> Option<Instant> {
-        let timeout = MIN_REQUEST_TIMEOUT.max(4 * srtt) * (1 << self.expired.min(3));
+        let timeout = MIN_REQUEST_TIMEOUT.max(4 * srtt) * (1 << self.silence.doublings.min(3));
         self.batches.front().map(|oldest| (self.progress_at + timeout).min(oldest.asked_at + MAX_TRICKLE * timeout))
     }
 
@@ -305,11 +337,22 @@ impl Download {
         self.oldest = self.oldest.wrapping_add(1);
         self.outstanding = self.outstanding.saturating_sub(batch.left);
         self.expect_late(batch.range);
-        match self.batches.front() {
-            Some(next) => self.progress_at = next.asked_at.max(self.delivered_at),
-            None => self.expired += 1,
+        if let Some(next) = self.batches.front() {
+            self.progress_at = next.asked_at.max(self.delivered_at);
+        } else {
+            let Silence { expired, doublings } = self.silence;
+            self.silence = Silence { expired: expired.saturating_add(1), doublings: doublings.saturating_add(1) };
         }
         Some(batch.range)
+    }
+
+    /// Notes that the peer is asked for something else than what it left unanswered, for the second time in a row if
+    /// `again`. To `hurry` the wait for that begins anew; otherwise it doubles, whatever else is outstanding.
+    pub(crate) fn on_passed_over(&mut self, again: bool, hurry: bool) {
+        let Silence { expired, doublings } = self.silence;
+        let more = u16::from(again || !hurry);
+        let doublings = if hurry { doublings.min(1) } else { doublings.saturating_add(more) };
+        self.silence = Silence { expired: expired.saturating_add(more), doublings };
     }
 
     /// Notes that `range`, which was asked for, may come although it is not waited for.

@@ -13,6 +13,7 @@ mod service;
 mod spread;
 mod state;
 mod upload;
+mod withheld;
 
 pub(crate) use acks::Arrival;
 pub(crate) use download::{Download, PendingChunk};
@@ -23,6 +24,7 @@ pub(crate) use service::{Service, Standing};
 pub(crate) use spread::Spread;
 pub(crate) use state::{Established, HalfOpen, Opening, Repeat, State, Unheard};
 pub(crate) use upload::Upload;
+pub(crate) use withheld::Withheld;
 
 use alloc::boxed::Box;
 use core::net::SocketAddr;
@@ -282,6 +284,7 @@ impl Established {
         if self.download.as_ref().is_some_and(|download| download.is_idle()) {
             self.download = None;
         }
+        self.withheld.take_if(|withheld| withheld.announced().is_none());
     }
 
     /// The sending half, made when the peer asks, from what is remembered of the path if anything is.

@@ -157,7 +157,7 @@ impl<S: ChunkSource> Writer<'_, S> {
                 if self.source.may_have(next.chunk) {
                     break Blocked::Reading;
                 }
-                self.upload.skip(next);
+                self.upload.skip_absent(next);
                 continue;
             };
             self.choose_hashes(next, announced_end, &mut hashes);

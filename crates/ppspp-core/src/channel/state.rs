@@ -10,6 +10,7 @@ use crate::channel::flow::Flow;
 use crate::channel::outgoing::Blocked;
 use crate::channel::service::{Service, Standing};
 use crate::channel::upload::Upload;
+use crate::channel::withheld::Withheld;
 use crate::chunk::RangeSet;
 use crate::negotiation::Session;
 use crate::pex::Dialogue;
@@ -159,7 +160,7 @@ pub(crate) struct Established {
     /// The peer's channel id: the prefix of every datagram to it.
     pub(crate) remote: ChannelId,
     pub(crate) session: Session,
-    /// What the peer announced with HAVE.
+    /// What the peer announced with HAVE, and does not withhold.
     pub(crate) have: PeerMap,
     /// What the peer acknowledged: it knows the hashes around it.
     pub(crate) acked: PeerMap,
@@ -191,6 +192,8 @@ pub(crate) struct Established {
     pub(crate) dialogue: Option<Box<Dialogue>>,
     /// What speaks against the peer, once there is anything.
     pub(crate) conduct: Option<Box<Conduct>>,
+    /// What the peer announced and does not deliver, once there is anything.
+    pub(crate) withheld: Option<Box<Withheld>>,
 }
 
 impl Established {
@@ -215,6 +218,7 @@ impl Established {
             undecodable: None,
             dialogue: None,
             conduct: None,
+            withheld: None,
         }
     }
 

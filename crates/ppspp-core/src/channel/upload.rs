@@ -46,6 +46,8 @@ pub(crate) struct Upload {
     next_run: Option<Run>,
     /// Whether what is planned was looked up since it last changed.
     prepared: bool,
+    /// Chunks that were asked for and turned out not to be there.
+    absent: u64,
     /// What was planned for this peer before: asked for again it comes first, and an ACK may be for an earlier copy.
     planned: RangeSet,
     /// What it asks for although it waits already: it comes first as well.
@@ -87,6 +89,7 @@ impl Upload {
             run: None,
             next_run: None,
             prepared: false,
+            absent: 0,
             planned: RangeSet::new(),
             first: RangeSet::new(),
             doubted: RangeSet::new(),
@@ -232,6 +235,17 @@ impl Upload {
     /// Notes that something to be sent was not at hand.
     pub(crate) const fn on_missing(&mut self) {
         self.prepared = false;
+    }
+
+    /// Gives up on the chunk that [`Upload::next`] named: it is not there.
+    pub(crate) fn skip_absent(&mut self, next: NextChunk) {
+        self.absent = self.absent.saturating_add(1);
+        self.skip(next);
+    }
+
+    /// Whether something that was asked for turned out not to be there, since that was last asked.
+    pub(crate) const fn take_absent(&mut self) -> bool {
+        core::mem::replace(&mut self.absent, 0) > 0
     }
 
     /// Whether nothing is asked for and nothing in flight: what counts is then the [`Flow`].

@@ -196,7 +196,9 @@ impl Swarm {
         let max_groups = self.group_limit(&cx.config.limits, geometry, allowance);
         let State::Established(peer) = &mut self.peers[slot as usize].state else { return None };
         let srtt = peer.srtt();
+        let withholds = peer.withheld.is_some();
         let download = peer.download.as_deref_mut()?;
+        let probed = withholds && download.is_probed();
         let pace = Pace {
             ready: srtt + download.time_for(0, chunk_size),
             rate: download.rate_or_assumed(),
@@ -221,13 +223,22 @@ impl Swarm {
             picker.pick(self.asking.plan(cx.now, self.by_address.len()), after, allowance)
         };
         match picked {
+            // Whole groups are for who gives them.
+            Some(range) if probed => {
+                return Some(ChunkRange::new(range.start(), range.start() + 1));
+            }
             Some(range) => download.cursor = range.end(),
             None if after == 0 => {
-                if picker.has_nothing() {
+                let exhausted = picker.has_nothing();
+                if exhausted {
                     download.exhausted = Some(self.requests.version());
                 }
+                let unused = exhausted || download.outstanding() == 0;
                 self.asking.idle.insert(slot);
                 self.asking.balance_at.get_or_insert(cx.now + BALANCE_INTERVAL);
+                if unused && withholds {
+                    self.lift_if_wanted(cx.now, slot);
+                }
             }
             None => {}
         }
@@ -318,16 +329,25 @@ impl Swarm {
         let srtt = peer.srtt();
         let Some(download) = &mut peer.download else { return false };
         let mut freed = false;
+        let mut vain = Vec::new();
         while download.request_deadline(srtt).is_some_and(|at| at <= cx.now) {
+            let ignored = download.is_ignored(channel.last_received, srtt);
             let Some(range) = download.take_expired() else { break };
             freed = true;
-            let Some(geometry) = self.content.geometry() else { continue };
+            let Some(geometry) = self.content.geometry() else {
+                vain.extend(ignored.then_some(range));
+                continue;
+            };
             for (run, batch) in self.requests.release(&geometry, slot, range) {
                 channel.stats.requests_expired += run.count();
                 download.on_released(cx.now, batch, run.count());
                 // Unless it is asked for the same again.
                 download.cancel(run);
+                vain.extend(ignored.then_some(run));
             }
+        }
+        if !vain.is_empty() {
+            self.pass_over(cx, slot, &vain);
         }
         freed
     }

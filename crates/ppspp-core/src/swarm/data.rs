@@ -29,6 +29,9 @@ impl Swarm {
         let arrival = Arrival { chunk, timestamp, at: cx.now };
         if self.is_backed_up(cx.config) {
             cx.stats.dropped.backpressure += 1;
+            if let Some(download) = self.download_mut(cx, slot) {
+                download.on_untaken(cx.now);
+            }
             return Ok(());
         }
         let Some(geometry) = self.content.geometry() else { return self.detect_size(cx, slot, arrival, payload) };
@@ -194,7 +197,11 @@ impl Swarm {
             Verdict::WrongLength => return Err(Misbehaviour::WrongLength),
             Verdict::OutOfRange => return Err(Misbehaviour::OutOfRange),
             // These pass: hashes may follow, the bound on open groups frees up, and the size is known here.
-            _ => {}
+            _ => {
+                if let Some(download) = self.download_mut(cx, slot) {
+                    download.on_untaken(cx.now);
+                }
+            }
         }
         Ok(())
     }
@@ -298,6 +305,7 @@ impl Swarm {
         let Some(peer) = self.peers[slot as usize].established_mut() else { return Ok(()) };
         let srtt = peer.srtt();
         let Some(download) = &mut peer.download else { return Ok(()) };
+        download.on_untaken(cx.now);
         if !download.on_unsized(cx.now, chunk) && !download.may_come_late(chunk) {
             cx.stats.dropped.unrequested += 1;
             return Ok(());

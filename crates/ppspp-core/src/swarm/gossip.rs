@@ -45,8 +45,8 @@ enum Sign {
 }
 
 impl Swarm {
-    /// `slot` announced `range`.
-    pub(crate) fn on_peer_has(&mut self, now: Instant, slot: PeerSlot, range: ChunkRange, limits: &Limits) {
+    /// Counts that `slot` has `range`.
+    pub(super) fn count_have(&mut self, now: Instant, slot: PeerSlot, range: ChunkRange, limits: &Limits) {
         let geometry = self.content.geometry();
         let Some(peer) = self.peers.get_mut(slot as usize).and_then(|channel| channel.established_mut()) else {
             return;
@@ -92,13 +92,14 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(slot as usize).and_then(|channel| channel.established_mut()) else {
             return;
         };
+        if let Some(announced) = peer.withheld.as_mut().and_then(|withheld| withheld.announced_mut()) {
+            announced.remove(range);
+        }
         if !peer.have.intersects(range) {
             return;
         }
         if peer.have.is_complete(geometry.chunk_count()) {
-            self.asking.count(&geometry, &peer.have, Sign::Minus);
-            peer.have.remove(range);
-            self.asking.count(&geometry, &peer.have, Sign::Plus);
+            self.recount_peer(slot, |peer| peer.have.remove(range));
         } else {
             self.asking.rarity.take_away(&geometry, &mut peer.have, range);
         }

@@ -21,6 +21,7 @@ mod turns;
 mod uploads;
 mod view;
 mod wake;
+mod withholding;
 
 pub(crate) use open::Admission;
 pub use view::{PeerView, SwarmView};
@@ -243,6 +244,9 @@ impl Swarm {
             if let Some(peer) = channel.established_mut() {
                 peer.have.clip(geometry.chunk_count());
                 peer.acked.clip(geometry.chunk_count());
+                if let Some(announced) = peer.withheld.as_mut().and_then(|withheld| withheld.announced_mut()) {
+                    announced.clip(geometry.chunk_count());
+                }
                 if let Some(download) = &mut peer.download {
                     download.claim = None;
                     download.clear_requests(cx.now);
@@ -304,6 +308,7 @@ impl Swarm {
         let Some(channel) = self.peers.get_mut(slot as usize) else { return Due::Nothing };
         let due = channel.on_timeout(cx.now, cx.config);
         self.repeat_announcement(cx, slot);
+        self.lift_if_due(cx.now, slot);
         // The latest woken is the first to ask: what this peer left unanswered goes to others if they have room.
         self.wake.push(slot);
         if self.expire_requests(cx, slot) {

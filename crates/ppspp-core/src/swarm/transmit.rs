@@ -246,6 +246,11 @@ impl Swarm {
             if blocked == Blocked::Reading {
                 upload.on_missing();
             }
+            if upload.take_absent() && batch.datagrams == 0 {
+                // No message says that a chunk is not there any more: a keep-alive tells at least that we are.
+                peer.answer_due = true;
+                self.wake.push(slot);
+            }
             // All that was planned may have been in flight already: then there is more to plan. What was at hand when
             // it was planned may have left the cache: then it is to be read again, which nobody has begun.
             let again = blocked == Blocked::Idle && upload.has_requests() || blocked == Blocked::Reading && !prepared;

@@ -9,7 +9,7 @@ use ppspp_core::chunk::{ChunkIndex, ChunkRange};
 use ppspp_core::wire::Message;
 use ppspp_core::{AddPeerError, CloseReason, Content, EndpointConfig, Misbehaviour, PeerSource, PexPolicy};
 
-use crate::net::{Fate, Net, Sample};
+use crate::net::{Fate, Link, Net, Sample};
 use crate::raw::{datagram, handshake_of, opening};
 use crate::script::Script;
 
@@ -332,6 +332,44 @@ fn a_seeder_that_lost_a_part_is_no_liar() {
     recovers(&mut net, leecher, &sample);
 }
 
+// Who announces everything and gives a part is used for that part, and holds up nothing of the rest.
+#[test]
+fn boasters_that_give_a_part_hold_nothing_up() {
+    let sample = Sample::new(4 << 20);
+    let mut took = Vec::new();
+    for boasting in [false, true] {
+        let (mut net, leecher) = leecher(&sample, PexPolicy::Off);
+        let seeder = net.seeder(&sample);
+        net.links.insert(seeder, Link::new(200_000, 200_000, SECOND));
+        let begin = net.now;
+        net.connect(leecher, seeder);
+        let boaster = boasting.then(|| Script::opens(&mut net, leecher, &sample.metadata, 1, RTT));
+        if let Some(boaster) = &boaster {
+            boaster.has_all(&mut net, &sample);
+        }
+        let mut given = 0;
+        while !net.hosts[leecher].complete && net.now - begin < 100 * SECOND {
+            net.run_for(50 * MS);
+            let Some(boaster) = &boaster else { continue };
+            boaster.say(&mut net, &[]);
+            for chunk in boaster.summary(&mut net).requested() {
+                // Every eighth group.
+                if chunk / 16 % 8 == 0 {
+                    boaster.gives(&mut net, &sample, chunk);
+                    given += 1;
+                }
+            }
+        }
+        took.push(net.now - begin);
+        assert!(net.hosts[leecher].complete, "{:?}", net.hosts[leecher].progress());
+        let stats = net.hosts[leecher].stats();
+        assert!(stats.duplicate_chunks * 20 < stats.chunks_received, "{stats:?}");
+        assert_eq!(net.hosts[leecher].closed, []);
+        assert!(!boasting || given >= 32, "{given}");
+    }
+    assert!(took[1] < took[0], "{took:?}");
+}
+
 // Who was dropped for giving nothing is called again when its time is over: it may have been asked at a bad moment.
 #[test]
 fn the_useless_have_another_chance() {
@@ -343,7 +381,7 @@ fn the_useless_have_another_chance() {
     other.say(&mut net, &[Message::Have(ChunkRange::new(0, 1))]);
     while net.hosts[leecher].closed.is_empty() {
         idle.say(&mut net, &[]);
-        net.run_for(SECOND);
+        net.run(SECOND, |net| !net.hosts[leecher].closed.is_empty());
     }
     assert_eq!(net.hosts[leecher].closed, [USELESS]);
     net.extra.clear();

@@ -5,6 +5,7 @@
 mod acks;
 mod admission;
 mod batches;
+mod changed;
 mod channels;
 mod choking;
 mod crowding;
