@@ -313,6 +313,31 @@ fn changed_content_is_told_and_not_served() {
     assert!(ended.stderr.contains(says), "{ended:?}");
 }
 
+/// Of a file that changes at its start while it is shared the rest arrives, and is kept for the next time.
+#[test]
+fn the_intact_rest_of_a_changed_file_is_kept() {
+    let place = Place::new();
+    let original = place.file("original", 3_000_000);
+    let good = fs::read(&original).unwrap();
+    let mut seeder = place.seed(&original, &["--quiet"]);
+    let link = seeder.line();
+    overwrite(&original, |bytes| bytes[..100_000].fill(b'g'));
+    let ended = place.get(&link, "copy", &["--timeout", "10s", "--json"]);
+    ended.refused(1, "no new data for 10 s with 1 peer");
+    let missing = 7 * 16_384;
+    let summary = ended.summary();
+    assert_eq!((&summary["complete"], &summary["bytes_fetched"]), (&false.into(), &(good.len() - missing).into()));
+    assert!(!place.path("copy").exists());
+    let part = fs::read(place.path("copy.part")).unwrap();
+    assert!(part[missing..] == good[missing..], "the rest is there");
+    drop(seeder);
+    fs::write(&original, &good).unwrap();
+    let mut seeder = place.seed(&original, &[]);
+    let ended = place.get(&seeder.line(), "copy", &["--json"]);
+    assert_eq!((ended.code, &ended.summary()["bytes_fetched"]), (Some(0), &missing.into()), "{ended:?}");
+    same(&original, &place.path("copy"));
+}
+
 /// Whoever fetched a file and shares it learns that it is no longer what was fetched.
 #[test]
 fn content_that_changed_after_it_was_fetched_is_told() {
