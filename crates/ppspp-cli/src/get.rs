@@ -36,8 +36,10 @@ const STDOUT: &str = "-";
 /// How often figures are printed with `--json`.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often peers are asked again while none is connected.
+/// How often the peers that were given are tried again, those that are connected aside: while nobody is, and otherwise.
+/// Peers that others name do not replace them (RFC 7574 §3.10.1).
 const RETRY: Duration = Duration::from_secs(5);
+const REVISIT: Duration = Duration::from_secs(30);
 
 /// Reasons for which peers went that are told when a fetch fails: more would not help.
 const REASONS: usize = 3;
@@ -220,7 +222,7 @@ impl Getter<'_> {
                 self.report_progress(&before, &now, rates)?;
                 (before, reported) = (now.clone(), Instant::now());
             }
-            if now.peers == 0 && asked.elapsed() >= RETRY {
+            if asked.elapsed() >= if now.peers == 0 { RETRY } else { REVISIT } {
                 self.peers.iter().for_each(|peer| self.transfer.add_peer(*peer));
                 asked = Instant::now();
             }

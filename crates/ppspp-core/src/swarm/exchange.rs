@@ -23,8 +23,9 @@ use crate::wire::{ChannelId, DatagramBuilder, Message, MessageType};
 const HEARD_WITHIN: Duration = Duration::from_secs(60);
 /// Channels looked at for one answer: a question costs the same in swarms of any size.
 const MAX_PROBES: usize = 256;
-/// Peers asked at a time: those known longest.
+/// Peers asked in one round, and the shortest time until others are.
 const MAX_ASKED: usize = 32;
+const ROUND_INTERVAL: Duration = Duration::from_secs(1);
 /// Addresses of our own that are remembered.
 const MAX_OURS: usize = 8;
 /// A quarter of the peers aimed at come from trusted sources if there are any, and a quarter of the slots is for
@@ -213,24 +214,33 @@ impl Swarm {
         if !self.exchange.is_on() || self.missing_peers(cx.config) == 0 {
             return;
         }
-        let mut asked = 0;
-        for (slot, channel) in &mut self.peers {
-            let can_tell = may_tell(self.exchange.policy, channel.address);
-            let Some(peer) = channel.established_mut() else { continue };
-            if !can_tell || !peer.session.messages.contains(MessageType::PexReq) {
-                continue;
-            }
+        // Who was never asked comes first, then who was asked longest ago: none can keep the others from being asked.
+        let policy = self.exchange.policy;
+        let mut others: Vec<(Option<Instant>, PeerSlot)> = self
+            .peers
+            .iter()
+            .filter(|(_, channel)| may_tell(policy, channel.address))
+            .filter_map(|(slot, channel)| channel.established().map(|peer| (slot, peer)))
+            .filter(|(_, peer)| peer.session.messages.contains(MessageType::PexReq))
+            .map(|(slot, peer)| (peer.dialogue.as_ref().map(|dialogue| dialogue.ask_at()), slot as PeerSlot))
+            .collect();
+        let mut next_round = None;
+        if others.len() > MAX_ASKED {
+            let (_, &mut (ask_at, _), _) = others.select_nth_unstable(MAX_ASKED);
+            next_round = Some(ask_at.unwrap_or(cx.now).max(cx.now + ROUND_INTERVAL));
+            others.truncate(MAX_ASKED);
+        }
+        others.sort_unstable_by_key(|&(_, slot)| slot);
+        for (_, slot) in others {
+            let Some(peer) = self.peers[slot as usize].established_mut() else { continue };
             let dialogue = peer.dialogue.get_or_insert_with(|| Box::new(Dialogue::new(cx.now)));
             if dialogue.ask(cx.now) {
-                self.wake.push(slot as PeerSlot);
+                self.wake.push(slot);
             }
             let next = dialogue.ask_at();
-            self.exchange.ask_at = Some(self.exchange.ask_at.map_or(next, |at| at.min(next)));
-            asked += 1;
-            if asked == MAX_ASKED {
-                break;
-            }
+            next_round = Some(next_round.map_or(next, |at| at.min(next)));
         }
+        self.exchange.ask_at = next_round;
     }
 
     /// The candidate to dial now, if there is one and a peer is missing.

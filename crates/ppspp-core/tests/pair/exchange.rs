@@ -415,3 +415,23 @@ fn an_introduction_is_taken_now_and_then() {
     script.say(&mut net, &[Message::PexResCert(&[0x30; 500]), Message::Request(ChunkRange::new(0, 1))]);
     assert_eq!(net.hosts[leecher].endpoint.stats().pex_ignored, before + 1);
 }
+
+// However many answer nothing, everyone who may know of others is asked.
+#[test]
+fn the_silent_do_not_keep_others_from_being_asked() {
+    let sample = Sample::new(64 << 10);
+    let mut net = Net::new();
+    let leecher = net.leecher(&sample.metadata);
+    for number in 1..=70 {
+        Script::opens(&mut net, leecher, &sample.metadata, number, RTT);
+    }
+    net.run_for(20 * SECOND);
+    let late = Script::opens(&mut net, leecher, &sample.metadata, 71, RTT);
+    late.summary(&mut net);
+    let mut asked = false;
+    for _ in 0..30 {
+        net.run_for(SECOND);
+        asked |= late.summary(&mut net).questions > 0;
+    }
+    assert!(asked);
+}
