@@ -1,14 +1,16 @@
 //! RFC 7574 §3.9: upload slots, who gets them, and what is lost on the way.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::iter;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ppspp_core::chunk::ChunkRange;
+use ppspp_core::chunk::{ChunkRange, RangeSet};
 use ppspp_core::wire::Message;
-use ppspp_core::{Candidate, Content, EndpointConfig, Grant, Round, UnchokePolicy};
+use ppspp_core::{Candidate, Content, EndpointConfig, Grant, Order, Round, UnchokePolicy, Wanted};
 
 use crate::net::{Fate, Net, Sample};
-use crate::script::Script;
+use crate::script::{Script, Summary};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -34,14 +36,17 @@ fn seeder(config: EndpointConfig, count: u8) -> (Net, usize, Vec<Script>) {
     (net, seeder, scripts)
 }
 
-/// Acknowledges what came and asks again; returns whether anything came.
-fn take(net: &mut Net, script: &Script) -> bool {
-    let data = script.summary(net).data;
-    let mut messages: Vec<_> =
-        data.iter().map(|&chunk| Message::Ack { range: ChunkRange::new(chunk, chunk + 1), delay: 1000 }).collect();
+/// Acknowledges what came and asks again; returns what was heard.
+fn take(net: &mut Net, script: &Script) -> Summary {
+    let heard = script.summary(net);
+    let mut messages: Vec<_> = heard
+        .data
+        .iter()
+        .map(|&chunk| Message::Ack { range: ChunkRange::new(chunk, chunk + 1), delay: 1000 })
+        .collect();
     messages.push(Message::Request(ASKED));
     script.say(net, &messages);
-    !data.is_empty()
+    heard
 }
 
 #[test]
@@ -180,32 +185,100 @@ fn everyone_has_its_turn() {
     }
 }
 
-/// Serves everyone, or nobody.
+// While leeching a slot goes to who gives, however little it takes, and the other goes round among the rest, in turns of four
+// seconds.
+#[test]
+fn while_leeching_who_gives_keeps_its_slot_and_the_others_have_turns() {
+    let sample = Sample::new(1 << 20);
+    let mut net = Net::new();
+    let seeder = net.seeder(&sample);
+    let leecher = net.add_with(config(2), sample.metadata.clone(), Content::Fetch, Vec::new());
+    let want = |net: &mut Net, range| {
+        let now = net.local(leecher);
+        let host = &mut net.hosts[leecher];
+        let wanted = Wanted { ranges: RangeSet::from(range), order: Order::Auto };
+        host.endpoint.set_wanted(host.swarm, wanted, now).unwrap();
+    };
+    // The leecher has what it is asked for, and lacks the rest.
+    want(&mut net, ASKED);
+    let peer = net.connect(leecher, seeder);
+    assert!(net.complete(leecher, 20 * SECOND));
+    let now = net.local(leecher);
+    net.hosts[leecher].endpoint.remove_peer(peer, now);
+    want(&mut net, ChunkRange::new(0, 1024));
+
+    let takers: Vec<_> = (1..=3).map(|n| Script::opens(&mut net, leecher, &sample.metadata, n, RTT)).collect();
+    let giver = Script::opens(&mut net, leecher, &sample.metadata, 4, RTT);
+    for taker in &takers {
+        take(&mut net, taker);
+    }
+    giver.say(&mut net, &[Message::Have(ChunkRange::new(512, 1024)), Message::Request(ASKED)]);
+    let heard = giver.summary(&mut net);
+    assert_eq!((heard.chokes, heard.data.len()), (1, 0), "the slots are taken");
+    let mut asked = heard.requested();
+    let (mut given, mut last_choke, mut turns) = (0, 0, Vec::new());
+    for tick in 0..1000 {
+        // Who has a slot and asks for nothing loses it after 50 ms.
+        net.run_for(40 * MS);
+        for (at, taker) in takers.iter().enumerate() {
+            let heard = take(&mut net, taker);
+            turns.extend(iter::repeat_n(at, heard.unchokes));
+        }
+        // Five chunks a second.
+        let heard = giver.summary(&mut net);
+        last_choke = if heard.chokes > 0 { tick } else { last_choke };
+        asked.extend(heard.requested());
+        if tick % 5 == 0 && given < asked.len() {
+            giver.gives(&mut net, &sample, asked[given]);
+            given += 1;
+        }
+        giver.say(&mut net, &[Message::Request(ASKED)]);
+    }
+    assert!(last_choke <= 50, "who gives was choked {} ms after the first round", 40 * last_choke - 2000);
+    assert!((9..=11).contains(&turns.len()), "turns of four seconds in 40: {turns:?}");
+    assert!(turns.windows(3).all(|three| BTreeSet::from_iter(three).len() == 3), "everyone in turn: {turns:?}");
+}
+
+/// Grants everyone the same, and notes what it was asked.
 #[derive(Debug)]
-struct All(Grant);
+struct All(Grant, Mutex<Vec<(Round, usize)>>);
 
 impl UnchokePolicy for All {
-    fn allot(&self, _: Round, candidates: &mut [Candidate]) {
+    fn allot(&self, round: Round, candidates: &mut [Candidate]) {
+        self.1.lock().unwrap().push((round, candidates.len()));
         for candidate in candidates {
             candidate.grant = self.0;
         }
     }
 }
 
-// Another policy may be given; it cannot exceed the slots.
+// Another policy may be given; it cannot exceed the slots, and those it leaves go to who waited longest.
 #[test]
 fn a_policy_of_ones_own() {
-    for (grant, served) in [(Grant::Earned, 2), (Grant::Optimistic, 2), (Grant::Choked, 2)] {
+    for grant in [Grant::Earned, Grant::Optimistic, Grant::Choked] {
         let mut config = config(2);
-        config.unchoke = Arc::new(All(grant));
+        let policy = Arc::new(All(grant, Mutex::default()));
+        config.unchoke = policy.clone();
         let (mut net, seeder, scripts) = seeder(config, 5);
+        let (mut served, mut unchokes) = (BTreeSet::new(), 0);
         for _ in 0..250 {
-            for script in &scripts {
-                take(&mut net, script);
+            for (at, script) in scripts.iter().enumerate() {
+                let heard = take(&mut net, script);
+                unchokes += heard.unchokes;
+                if !heard.data.is_empty() {
+                    served.insert(at);
+                }
             }
             net.run_for(100 * MS);
         }
         let view = net.hosts[seeder].endpoint.swarm(net.hosts[seeder].swarm).unwrap();
-        assert_eq!(view.peers().filter(|peer| !peer.choked_by_us).count(), served, "{grant:?}");
+        assert_eq!(view.peers().filter(|peer| !peer.choked_by_us).count(), 2, "{grant:?}");
+        let rounds = policy.1.lock().unwrap();
+        assert_eq!(rounds[..], [(Round::new(2, true), 5); 12], "one in two seconds");
+        if grant == Grant::Choked {
+            assert_eq!((served.len(), unchokes), (5, 24), "two others in each round");
+        } else {
+            assert_eq!((served, unchokes), (BTreeSet::from([0, 1]), 0), "{grant:?}: those who have slots keep them");
+        }
     }
 }
