@@ -9,6 +9,7 @@ mod changed;
 mod channels;
 mod choking;
 mod crowding;
+mod deadlines;
 mod exchange;
 mod fairness;
 mod flow;
