@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use ppspp_core::chunk::ChunkRange;
+use ppspp_core::chunk::{ChunkRange, RangeSet};
 use ppspp_core::wire::Message;
-use ppspp_core::{CloseReason, Content, EndpointConfig, Misbehaviour};
+use ppspp_core::{CloseReason, Content, EndpointConfig, Misbehaviour, Order, Wanted};
 
 use crate::net::{Net, Sample};
 use crate::script::Script;
@@ -225,6 +225,100 @@ fn unrequested_data_is_dropped() {
     assert_eq!(net.hosts[leecher].stats().chunks_received, 0);
     assert_eq!(net.hosts[leecher].endpoint.stats().dropped.unrequested, 40);
     assert_eq!(script.summary(&mut net).acks, []);
+}
+
+/// RFC 7574 §12.6.7: CANCEL of what was never asked for changes nothing, whenever it comes; what follows it is served.
+#[test]
+fn cancelling_what_was_not_asked_for_is_ignored() {
+    let (mut net, seeder, _, script) = seeder_and_script(1 << 20);
+    let asked = ChunkRange::new(100, 164);
+    let others = [(0, 100), (164, 1024), (1024, 1 << 32), (500, 501)].map(|(start, end)| ChunkRange::new(start, end));
+    let cancels = others.map(Message::Cancel);
+    script.say(&mut net, &cancels);
+    script.say(&mut net, &[&[Message::Request(asked)], &cancels[..]].concat());
+    let mut came = Vec::new();
+    for _ in 0..100 {
+        net.run_for(RTT);
+        came.extend(script.summary(&mut net).data);
+        let acks = came.iter().map(|&chunk| Message::Ack { range: ChunkRange::new(chunk, chunk + 1), delay: 1000 });
+        let mut messages: Vec<_> = acks.collect();
+        messages.extend(cancels);
+        script.say(&mut net, &messages);
+    }
+    came.sort_unstable();
+    assert_eq!(came, (100..164).collect::<Vec<_>>(), "what was asked for, once");
+    // One that overtakes the REQUEST is no reason not to serve it either.
+    script.say(&mut net, &[Message::Cancel(ChunkRange::new(700, 710))]);
+    script.say(&mut net, &[Message::Request(ChunkRange::new(700, 710))]);
+    net.run_for(RTT);
+    let mut came = script.summary(&mut net).data;
+    came.sort_unstable();
+    assert_eq!(came, (700..710).collect::<Vec<_>>());
+    assert_eq!(net.hosts[seeder].closed, []);
+}
+
+/// RFC 7574 §12.6.9: UNCHOKE from a peer that did not choke changes nothing: what it was asked for is neither asked again
+/// nor asked of others.
+#[test]
+fn unchoke_without_choke_is_ignored() {
+    let sample = Sample::new(1 << 20);
+    let mut net = Net::new();
+    let leecher = net.leecher(&sample.metadata);
+    let [script, other] = [1, 2].map(|number| Script::answers(&mut net, leecher, &sample.metadata, number, RTT).0);
+    let wanted = Wanted { ranges: RangeSet::from(ChunkRange::new(0, 1024)), order: Order::InOrder };
+    let now = net.local(leecher);
+    let host = &mut net.hosts[leecher];
+    host.endpoint.set_wanted(host.swarm, wanted, now).unwrap();
+    script.say(&mut net, &[Message::Unchoke]);
+    script.has_all(&mut net, &sample);
+    let asked = script.summary(&mut net).requested();
+    // It would be asked for the same, were it free.
+    other.say(&mut net, &[Message::Have(ChunkRange::new(0, asked.len() as u64))]);
+    for _ in 0..100 {
+        script.say(&mut net, &[Message::Unchoke]);
+        net.run_for(MS);
+    }
+    assert_eq!([&script, &other].map(|peer| peer.summary(&mut net).requests), [vec![], vec![]]);
+    for &chunk in &asked {
+        script.gives(&mut net, &sample, chunk);
+    }
+    assert_eq!(net.hosts[leecher].stats().chunks_received, asked.len() as u64);
+    assert_eq!(net.hosts[leecher].closed, []);
+}
+
+/// RFC 7574 §12.6.2, §12.6.9: a peer that answers nothing, whatever it announces and however often it chokes and unchokes,
+/// is hardly asked again.
+#[test]
+fn who_does_not_answer_is_hardly_asked_again() {
+    for chokes in [false, true] {
+        let sample = Sample::new(4 << 20);
+        let mut net = Net::new();
+        let leecher = net.leecher(&sample.metadata);
+        let [mute, giver] = [1, 2].map(|number| Script::answers(&mut net, leecher, &sample.metadata, number, RTT).0);
+        let (mut asked_mute, mut asked, mut given) = (Vec::new(), Vec::new(), 0);
+        giver.has_all(&mut net, &sample);
+        // A hundred chunks a second for twenty seconds.
+        for tick in 0..2000 {
+            if tick % 200 == 0 {
+                if chokes {
+                    mute.say(&mut net, &[Message::Choke, Message::Unchoke]);
+                }
+                mute.has_all(&mut net, &sample);
+            }
+            net.run_for(10 * MS);
+            asked_mute.push(mute.summary(&mut net).requested().len());
+            asked.extend(giver.summary(&mut net).requested());
+            if given < asked.len() {
+                giver.gives(&mut net, &sample, asked[given]);
+                given += 1;
+            }
+        }
+        asked_mute.retain(|&chunks| chunks > 0);
+        assert_eq!(given, 2000, "the other is kept busy");
+        assert!(asked_mute.len() > 4 && asked_mute.len() < 20, "{asked_mute:?}");
+        // Twice in good faith, and then for one chunk at a time, to find out whether it answers by now.
+        assert!(asked_mute[2..].iter().all(|&chunks| chunks == 1), "{asked_mute:?}");
+    }
 }
 
 /// RFC 7574 §12.6.4, §12.6.6: acknowledging what was never sent, asking for everything again and again.

@@ -122,6 +122,18 @@ impl Script {
         number: u8,
         rtt: Duration,
     ) -> (Self, PeerId) {
+        Self::answers_with(net, host, metadata, number, rtt, &[])
+    }
+
+    /// The same, with `more` messages in the datagram of the HANDSHAKE.
+    pub(crate) fn answers_with(
+        net: &mut Net,
+        host: usize,
+        metadata: &Metadata,
+        number: u8,
+        rtt: Duration,
+        more: &[Message<'_>],
+    ) -> (Self, PeerId) {
         let mut script = Self::new(net, host, metadata, number);
         let now = net.local(host);
         let caller = &mut net.hosts[host];
@@ -133,7 +145,7 @@ impl Script {
         script.remote = read_handshake(body).unwrap().0.source;
         net.run_for(rtt);
         let reply = Message::Handshake(script.handshake(false, false));
-        script.say(net, &[reply]);
+        script.say(net, &[&[reply], more].concat());
         (script, peer)
     }
 
