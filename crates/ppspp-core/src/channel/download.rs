@@ -65,6 +65,13 @@ struct Silence {
     doublings: u16,
 }
 
+impl Silence {
+    /// Everything was asked for in vain once more.
+    const fn longer(self) -> Self {
+        Self { expired: self.expired.saturating_add(1), doublings: self.doublings.saturating_add(1) }
+    }
+}
+
 /// The receiving half of a channel.
 #[derive(Debug)]
 pub(crate) struct Download {
@@ -95,6 +102,8 @@ pub(crate) struct Download {
     /// When any chunk that was asked for last arrived.
     delivered_at: Instant,
     silence: Silence,
+    /// How long we waited in vain for what CHOKE took back, since the last arrival.
+    evaded: Duration,
     /// When something last came that could not be taken in.
     untaken_at: Option<Instant>,
 }
@@ -119,6 +128,7 @@ impl Download {
             progress_at: now,
             delivered_at: now,
             silence: Silence::default(),
+            evaded: Duration::ZERO,
             untaken_at: None,
         }
     }
@@ -194,13 +204,19 @@ impl Download {
 
     /// Since when the peer has delivered nothing although it was asked.
     pub(crate) fn silent_since(&self) -> Option<Instant> {
-        self.batches.front().map(|oldest| oldest.asked_at.max(self.delivered_at))
+        self.batches.front().map(|oldest| self.unanswered_since(oldest))
     }
 
     /// Since when nothing came of `batch` or anything else that the peer is asked for.
     pub(crate) fn waiting_since(&self, batch: BatchId) -> Option<Instant> {
         let batch = self.batches.get(batch.0.wrapping_sub(self.oldest) as usize)?;
-        Some(batch.asked_at.max(self.delivered_at))
+        Some(self.unanswered_since(batch))
+    }
+
+    /// Since when nothing came of `batch` or anything else, earlier by as long as the peer had let us wait before it choked
+    /// us.
+    fn unanswered_since(&self, batch: &Batch) -> Instant {
+        batch.asked_at.max(self.delivered_at) - self.evaded
     }
 
     /// Records that `range` is asked for: batches of at most [`REQUEST_QUANTUM`] chunks, each with its name.
@@ -321,6 +337,7 @@ impl Download {
 
     /// Notes that the peer delivers.
     pub(crate) const fn on_delivery(&mut self) {
+        self.evaded = Duration::ZERO;
         self.silence = Silence { expired: 0, doublings: 0 };
     }
 
@@ -340,8 +357,7 @@ impl Download {
         if let Some(next) = self.batches.front() {
             self.progress_at = next.asked_at.max(self.delivered_at);
         } else {
-            let Silence { expired, doublings } = self.silence;
-            self.silence = Silence { expired: expired.saturating_add(1), doublings: doublings.saturating_add(1) };
+            self.silence = self.silence.longer();
         }
         Some(batch.range)
     }
@@ -367,6 +383,18 @@ impl Download {
     /// Whether `chunk` was asked for in vain, so that it may still come.
     pub(crate) fn may_come_late(&self, chunk: ChunkIndex) -> bool {
         self.late.contains(chunk)
+    }
+
+    /// Forgets all requests: the peer chokes us. How long it answered none of them still counts: a peer that chokes and
+    /// unchokes us in turn would never be found silent, and nobody else be asked (RFC 7574 §12.6.9).
+    pub(crate) fn on_choked(&mut self, now: Instant) {
+        if let Some(oldest) = self.batches.front().filter(|oldest| oldest.asked_at >= self.delivered_at) {
+            self.evaded = now - self.unanswered_since(oldest);
+            if self.evaded >= MIN_REQUEST_TIMEOUT {
+                self.silence = self.silence.longer();
+            }
+        }
+        self.clear_requests(now);
     }
 
     /// Forgets all requests: the peer will not answer them.

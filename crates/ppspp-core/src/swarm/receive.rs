@@ -223,7 +223,7 @@ impl Swarm {
                 // RFC 7574 §3.9: outstanding requests will not be answered, and no new ones are sent.
                 peer.choked = true;
                 if let Some(download) = peer.download.as_mut().filter(|download| download.outstanding() > 0) {
-                    download.clear_requests(cx.now);
+                    download.on_choked(cx.now);
                     // Others may be asked: each of them is looked at, which must not follow from every CHOKE of many.
                     self.release_peer(slot);
                 }
