@@ -10,8 +10,10 @@ use ppspp_core::{CloseReason, TrafficStats, TransferStats};
 
 use crate::error::TransferError;
 
-/// Events that wait for the application. Beyond it, those that can be missed are: what matters is in the snapshot.
+/// Events that wait for the application. Beyond it progress is not told: the newest is in the snapshot.
 const QUEUED_EVENTS: usize = 256;
+/// Events of what happened once that wait beside these. Beyond it those are missed after which the transfer goes on.
+const OVERFLOW_EVENTS: usize = 4096;
 
 /// How far a transfer is: one consistent snapshot, at most about 50 ms old.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -154,22 +156,20 @@ impl Reporter {
         self.send(event);
     }
 
-    /// Sends `event`, or drops it if it can be missed and the application is far behind.
+    /// Sends `event`, or lets it wait if the application is behind; if it is far behind and the event can be missed, drops
+    /// it.
     pub(crate) fn send(&mut self, event: TransferEvent) {
-        if !self.flush() && !event.is_terminal() {
-            return;
-        }
-        if !self.overflow.is_empty() {
-            self.overflow.push_back(event);
-            return;
-        }
-        match self.channel.try_send(event) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(event)) => {
-                if event.is_terminal() {
-                    self.overflow.push_back(event);
-                }
+        let event = if self.flush() {
+            match self.channel.try_send(event) {
+                Ok(()) | Err(TrySendError::Disconnected(_)) => return,
+                Err(TrySendError::Full(event)) => event,
             }
+        } else {
+            event
+        };
+        let room = event != TransferEvent::Progress && self.overflow.len() < OVERFLOW_EVENTS;
+        if room || event.is_terminal() {
+            self.overflow.push_back(event);
         }
     }
 
@@ -223,6 +223,30 @@ mod tests {
         assert_eq!(events.try_recv(), Ok(TransferEvent::Complete { path: None }));
         assert_eq!(events.try_recv(), Ok(TransferEvent::Closed));
         assert!(events.try_recv().is_err());
+    }
+
+    #[test]
+    fn what_happens_once_waits_for_an_application_that_is_behind() {
+        let (mut reporter, events, _) = reports();
+        let sent: Vec<_> = (0..2000).map(|offset| TransferEvent::ContentChanged { offset, len: 1 }).collect();
+        for event in &sent {
+            reporter.send(event.clone());
+            reporter.send(TransferEvent::Progress);
+        }
+        let mut received = Vec::new();
+        while let Ok(event) = events.try_recv() {
+            received.push(event);
+            reporter.flush();
+        }
+        received.retain(|event| *event != TransferEvent::Progress);
+        assert_eq!(received, sent);
+        // It is not waited for without end, and the end is told.
+        for offset in 0..10_000 {
+            reporter.send(TransferEvent::ContentChanged { offset, len: 1 });
+        }
+        reporter.send(TransferEvent::Closed);
+        assert_eq!(reporter.overflow.len(), OVERFLOW_EVENTS + 1);
+        assert_eq!(reporter.overflow.back(), Some(&TransferEvent::Closed));
     }
 
     #[test]

@@ -5,7 +5,8 @@ use core::num::NonZeroU64;
 
 /// A limit in bytes of UDP payload per second, at least 1 and at most [`ByteRate::MAX`].
 ///
-/// Limits of 64 KiB/s and more hold within 5 % over any ten seconds, from five seconds after they were set.
+/// Limits of 64 KiB/s and more hold within 5 % over any ten seconds, from five seconds after they were set. A datagram
+/// leaves whole: chunks of over a hundredth of what passes in that time, 6 KiB at 64 KiB/s, make it coarser.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct ByteRate(NonZeroU64);
 
