@@ -114,7 +114,7 @@ impl Snapshot {
 #[derive(Debug)]
 pub(crate) struct Reporter {
     channel: SyncSender<TransferEvent>,
-    /// Terminal events that found the channel full; at most one of each kind.
+    /// Events that found the channel full, [`OVERFLOW_EVENTS`] at most and beyond these one of each terminal kind.
     overflow: VecDeque<TransferEvent>,
     snapshot: Arc<Snapshot>,
     progress: TransferProgress,

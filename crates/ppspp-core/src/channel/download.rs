@@ -186,10 +186,12 @@ impl Download {
         self.untaken_at = Some(now);
     }
 
-    /// Whether the oldest request was left unanswered by a peer that was last heard at `heard`: one that is not heard may be
-    /// cut off, and of what could not be taken in it may have been a part.
+    /// Whether the oldest request was left unanswered by a peer that was last heard at `heard`, and delivered nothing since:
+    /// one that is not heard may be cut off, from one that delivers a single chunk may be lost again and again, and of what
+    /// could not be taken in it may have been a part.
     pub(crate) fn is_ignored(&self, heard: Instant, srtt: Duration) -> bool {
-        heard >= self.progress_at + srtt && self.untaken_at.is_none_or(|at| at < self.progress_at)
+        let delivers = self.batches.front().is_none_or(|oldest| oldest.asked_at <= self.delivered_at);
+        !delivers && heard >= self.progress_at + srtt && self.untaken_at.is_none_or(|at| at < self.progress_at)
     }
 
     /// Whether the peer twice answered nothing.
@@ -387,10 +389,10 @@ impl Download {
 
     /// Forgets all requests: the peer chokes us. How long it answered none of them still counts: a peer that chokes and
     /// unchokes us in turn would never be found silent, and nobody else be asked (RFC 7574 §12.6.9).
-    pub(crate) fn on_choked(&mut self, now: Instant) {
+    pub(crate) fn on_choked(&mut self, now: Instant, srtt: Duration) {
         if let Some(oldest) = self.batches.front().filter(|oldest| oldest.asked_at >= self.delivered_at) {
             self.evaded = now - self.unanswered_since(oldest);
-            if self.evaded >= MIN_REQUEST_TIMEOUT {
+            if self.evaded >= MIN_REQUEST_TIMEOUT.max(4 * srtt) {
                 self.silence = self.silence.longer();
             }
         }

@@ -227,6 +227,12 @@ impl Established {
         self.service.as_ref().is_some_and(|service| service.standing == Standing::Choked)
     }
 
+    /// What the peer announced with HAVE, whether it delivers it or not.
+    pub(crate) fn announced(&self) -> &PeerMap {
+        let withheld = self.withheld.as_ref().and_then(|withheld| withheld.announced());
+        withheld.unwrap_or(&self.have)
+    }
+
     /// The best estimate of the round-trip time.
     pub(crate) fn srtt(&self) -> Duration {
         let measured = self.upload.as_ref().and_then(|upload| upload.flow.rtt.srtt());

@@ -105,8 +105,10 @@ impl Withheld {
         let searching = self.is_searching(delivered_at);
         self.steps = if searching { self.steps.saturating_add(1) } else { 1 };
         self.passed_at = now;
-        self.lift_at = now + self.pause;
-        self.announced.get_or_insert_with(|| have.clone());
+        if self.announced.is_none() {
+            self.lift_at = now + self.pause;
+            self.announced = Some(have.clone());
+        }
         if searching { 1 << (self.steps - 1).min(MAX_DOUBLINGS) } else { 0 }
     }
 

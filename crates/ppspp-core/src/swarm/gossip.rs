@@ -136,7 +136,7 @@ impl Swarm {
         for (slot, channel) in &mut self.peers {
             let Some(peer) = channel.established_mut() else { continue };
             // RFC 7574 §3.2: seeders are not sent HAVE.
-            if !peer.have.is_complete(total) {
+            if !peer.announced().is_complete(total) {
                 peer.announce.extend(fresh.runs());
                 peer.announce_at = Some(now);
                 peer.repeat = Some(peer.repeat.unwrap_or_else(|| Repeat::new(now)));

@@ -222,8 +222,9 @@ impl Swarm {
             Message::Choke => {
                 // RFC 7574 §3.9: outstanding requests will not be answered, and no new ones are sent.
                 peer.choked = true;
+                let srtt = peer.srtt();
                 if let Some(download) = peer.download.as_mut().filter(|download| download.outstanding() > 0) {
-                    download.on_choked(cx.now);
+                    download.on_choked(cx.now, srtt);
                     // Others may be asked: each of them is looked at, which must not follow from every CHOKE of many.
                     self.release_peer(slot);
                 }

@@ -162,7 +162,7 @@ impl Swarm {
             write_service(&mut datagram, peer, cx.now);
         }
         let total = self.content.geometry().map_or(u64::MAX, Geometry::chunk_count);
-        if peer.have.is_complete(total) {
+        if peer.announced().is_complete(total) {
             // RFC 7574 §3.2: seeders are not sent HAVE.
             peer.announce.clear();
             peer.announce_at = None;

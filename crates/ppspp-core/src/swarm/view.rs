@@ -108,7 +108,7 @@ impl<'a> SwarmView<'a> {
                     id: channel.id,
                     address: channel.address,
                     established: peer.is_some(),
-                    seeder: peer.is_some_and(|peer| peer.have.is_complete(total)),
+                    seeder: peer.is_some_and(|peer| peer.announced().is_complete(total)),
                     choking_us: peer.is_some_and(|peer| peer.choked),
                     choked_by_us: peer.is_some_and(Established::is_choked_by_us),
                     interested: peer.is_some_and(Established::is_choked_by_us)

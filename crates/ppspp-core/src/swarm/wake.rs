@@ -18,8 +18,8 @@ pub(crate) struct Wake {
 }
 
 impl Wake {
-    /// Wakes `slot` before all others. Takes no more memory than twice as many entries as there are channels, or
-    /// [`FEW`], however often one message after the other wakes everyone.
+    /// Wakes `slot` before all others. Takes no more memory than [`FEW`] entries and twice as many as there are channels,
+    /// however often one message after the other wakes everyone.
     #[inline]
     pub(crate) fn push(&mut self, slot: PeerSlot) {
         if self.slots.len() >= FEW + 2 * self.different {
