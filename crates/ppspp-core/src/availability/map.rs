@@ -40,6 +40,19 @@ impl PeerMap {
         self.chunks.remove(range);
     }
 
+    /// The same within a bound: where `range` would split a run and that makes more than `max_runs`, what lies before it
+    /// in the run goes with it. The peer then counts as not having that.
+    pub(crate) fn remove_bounded(&mut self, range: ChunkRange, max_runs: usize) {
+        self.remove(self.removable(range, max_runs));
+    }
+
+    /// What goes with `range` then, `range` included.
+    pub(crate) fn removable(&self, range: ChunkRange, max_runs: usize) -> ChunkRange {
+        let full = self.chunks.run_count() >= max_runs;
+        let split = self.chunks.run_at(ChunkIndex::new(range.start())).filter(|_| full);
+        ChunkRange::new(split.map_or(range.start(), ChunkRange::start), range.end())
+    }
+
     /// Whether the peer has `chunk`.
     pub fn has(&self, chunk: ChunkIndex) -> bool {
         self.chunks.contains(chunk)
@@ -109,6 +122,17 @@ mod tests {
         assert_eq!(map.add(run(1, 21), None, 2), 19);
         assert_eq!(map.as_set().run_count(), 1);
         assert_eq!(map.add(run(30, 31), None, 2), 1, "room again");
+    }
+
+    #[test]
+    fn what_is_taken_away_leaves_no_more_runs_than_allowed() {
+        let mut have = PeerMap::new();
+        have.add(run(0, 1000), None, 8);
+        for start in 1..200 {
+            have.remove_bounded(run(5 * start, 5 * start + 1), 8);
+            assert!(have.as_set().run_count() <= 8);
+        }
+        assert!(have.covers(run(996, 1000)) && !have.intersects(run(500, 996)));
     }
 
     #[test]

@@ -87,21 +87,22 @@ impl Swarm {
     }
 
     /// `slot` does not have `range`, whatever it said.
-    pub(crate) fn on_peer_lacks(&mut self, slot: PeerSlot, range: ChunkRange) {
+    pub(crate) fn on_peer_lacks(&mut self, slot: PeerSlot, range: ChunkRange, limits: &Limits) {
+        let most = limits.availability_runs;
         let Some(geometry) = self.content.geometry() else { return };
         let Some(peer) = self.peers.get_mut(slot as usize).and_then(|channel| channel.established_mut()) else {
             return;
         };
         if let Some(announced) = peer.withheld.as_mut().and_then(|withheld| withheld.announced_mut()) {
-            announced.remove(range);
+            announced.remove_bounded(range, most);
         }
         if !peer.have.intersects(range) {
             return;
         }
         if peer.have.is_complete(geometry.chunk_count()) {
-            self.recount_peer(slot, |peer| peer.have.remove(range));
+            self.recount_peer(slot, |peer| peer.have.remove_bounded(range, most));
         } else {
-            self.asking.rarity.take_away(&geometry, &mut peer.have, range);
+            self.asking.rarity.take_away(&geometry, &mut peer.have, range, most);
         }
     }
 

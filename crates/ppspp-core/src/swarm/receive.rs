@@ -270,10 +270,10 @@ impl Swarm {
         }
         let taken = upload.on_request(range, cx.config.limits.queued_requests);
         if doubted {
-            peer.acked.remove(groups);
+            peer.acked.remove_bounded(groups, cx.config.limits.availability_runs);
         }
         if lost {
-            self.on_peer_lacks(slot, range);
+            self.on_peer_lacks(slot, range, &cx.config.limits);
         }
         taken
     }

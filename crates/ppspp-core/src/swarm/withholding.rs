@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use crate::availability::PeerMap;
 use crate::channel::{Download, Established, Withheld};
-use crate::chunk::{ChunkIndex, ChunkRange, Geometry, GroupIndex, RangeSet};
+use crate::chunk::{ChunkRange, Geometry, GroupIndex, RangeSet};
 use crate::config::Limits;
 use crate::context::Cx;
 use crate::schedule::PeerSlot;
@@ -59,7 +59,7 @@ impl Swarm {
         download.on_passed_over(more > 0, withheld.may_hurry(delivered_at));
         self.recount_peer(slot, |peer| {
             for range in passed {
-                remove_bounded(&mut peer.have, range, cx.config.limits.availability_runs);
+                peer.have.remove_bounded(range, cx.config.limits.availability_runs);
             }
         });
         let nothing_left = |peer: &Established| peer.have.as_set().is_empty();
@@ -129,28 +129,5 @@ impl Swarm {
             change(peer);
         }
         self.count_peer(slot);
-    }
-}
-
-/// Removes `range` from `have`, and what lies before it in the same run where that would take more than `max_runs` runs.
-fn remove_bounded(have: &mut PeerMap, range: ChunkRange, max_runs: usize) {
-    let set = have.as_set();
-    let before = set.run_at(ChunkIndex::new(range.start())).filter(|_| set.run_count() >= max_runs);
-    have.remove(ChunkRange::new(before.map_or(range.start(), ChunkRange::start), range.end()));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_passed_over_leaves_no_more_runs_than_allowed() {
-        let mut have = PeerMap::new();
-        have.add(ChunkRange::new(0, 1000), None, 8);
-        for start in 1..200 {
-            remove_bounded(&mut have, ChunkRange::new(5 * start, 5 * start + 1), 8);
-            assert!(have.as_set().run_count() <= 8);
-        }
-        assert!(have.covers(ChunkRange::new(996, 1000)) && !have.intersects(ChunkRange::new(500, 996)));
     }
 }
