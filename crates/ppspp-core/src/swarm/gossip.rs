@@ -8,6 +8,7 @@ use crate::channel::{Blocked, Channel, Repeat};
 use crate::chunk::{ChunkRange, Geometry, RangeSet};
 use crate::config::Limits;
 use crate::context::Cx;
+use crate::event::Misbehaviour;
 use crate::schedule::PeerSlot;
 use crate::swarm::Swarm;
 use crate::time::Instant;
@@ -20,6 +21,8 @@ const PROMPTLY_TOLD: u32 = 32;
 const MAX_HAVE_DELAY: Duration = Duration::from_secs(1);
 /// Runs of a repeated announcement.
 const MAX_REPEATED: usize = 128;
+/// Excess messages that it counts as when a peer takes back that it has everything: all counts of the others change.
+const RECOUNT: u64 = 16;
 
 /// Stored chunks that no peer was told of yet: kept once for all peers.
 #[derive(Debug, Default)]
@@ -87,23 +90,27 @@ impl Swarm {
     }
 
     /// `slot` does not have `range`, whatever it said.
-    pub(crate) fn on_peer_lacks(&mut self, slot: PeerSlot, range: ChunkRange, limits: &Limits) {
-        let most = limits.availability_runs;
-        let Some(geometry) = self.content.geometry() else { return };
+    ///
+    /// # Errors
+    /// [`Misbehaviour::Flooding`] of a peer that says it has everything and takes that back over and over.
+    pub(crate) fn on_peer_lacks(&mut self, cx: &Cx<'_>, slot: PeerSlot, range: ChunkRange) -> Result<(), Misbehaviour> {
+        let most = cx.config.limits.availability_runs;
+        let Some(geometry) = self.content.geometry() else { return Ok(()) };
         let Some(peer) = self.peers.get_mut(slot as usize).and_then(|channel| channel.established_mut()) else {
-            return;
+            return Ok(());
         };
         if let Some(announced) = peer.withheld.as_mut().and_then(|withheld| withheld.announced_mut()) {
             announced.remove_bounded(range, most);
         }
         if !peer.have.intersects(range) {
-            return;
+            return Ok(());
         }
         if peer.have.is_complete(geometry.chunk_count()) {
             self.recount_peer(slot, |peer| peer.have.remove_bounded(range, most));
-        } else {
-            self.asking.rarity.take_away(&geometry, &mut peer.have, range, most);
+            return self.on_excess(cx.now, slot, RECOUNT);
         }
+        self.asking.rarity.take_away(&geometry, &mut peer.have, range, most);
+        Ok(())
     }
 
     /// `range` is stored: peers are to be told soon. Costs nothing per peer.

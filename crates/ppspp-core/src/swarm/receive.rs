@@ -131,7 +131,7 @@ impl Swarm {
             Some(Ok(message)) => {
                 self.count_received(message.message_type(), messages.offset() - begin);
                 if let Message::Request(range) = message {
-                    came.refused |= !self.on_request(cx, slot, range);
+                    came.refused |= !self.on_request(cx, slot, range)?;
                 }
                 self.on_control(cx, slot, &message)
             }
@@ -247,16 +247,16 @@ impl Swarm {
     }
 
     /// Takes in a REQUEST; returns whether all of it may be answered.
-    fn on_request(&mut self, cx: &Cx<'_>, slot: PeerSlot, range: ChunkRange) -> bool {
-        let Some(geometry) = self.content.geometry() else { return false };
+    fn on_request(&mut self, cx: &Cx<'_>, slot: PeerSlot, range: ChunkRange) -> Result<bool, Misbehaviour> {
+        let Some(geometry) = self.content.geometry() else { return Ok(false) };
         let range = range.intersection(geometry.all());
         // RFC 7574 §12.6.8: what a choked peer asks for is dropped.
         if range.is_empty() || !self.admit(cx, slot) {
-            return false;
+            return Ok(false);
         }
-        let Some(channel) = self.peers.get_mut(slot as usize) else { return false };
+        let Some(channel) = self.peers.get_mut(slot as usize) else { return Ok(false) };
         let mss = segment_size(&self.format, channel.mtu);
-        let State::Established(peer) = &mut channel.state else { return false };
+        let State::Established(peer) = &mut channel.state else { return Ok(false) };
         // It knows of something to ask for.
         peer.repeat = peer.repeat.map(|_| Repeat::new(cx.now));
         let lost = peer.acked.intersects(range) || peer.have.intersects(range);
@@ -273,9 +273,9 @@ impl Swarm {
             peer.acked.remove_bounded(groups, cx.config.limits.availability_runs);
         }
         if lost {
-            self.on_peer_lacks(slot, range, &cx.config.limits);
+            self.on_peer_lacks(cx, slot, range)?;
         }
-        taken
+        Ok(taken)
     }
 }
 

@@ -405,6 +405,29 @@ fn scattered_announcements_are_bounded() {
     recovers(&mut net, leecher, &sample);
 }
 
+// RFC 7574 §12.6: each time a peer that has everything asks for some of it, all counts of what peers have change. A disk
+// that fails now and then costs no channel, and a flood of it does.
+#[test]
+fn who_takes_back_everything_over_and_over_is_closed() {
+    let sample = Sample::new(1 << 20);
+    for (pairs, pause, closed) in [(1, Duration::from_secs(1), None), (20, 10 * MS, Some(Misbehaviour::Flooding))] {
+        let (mut net, leecher, script) = lured(&sample);
+        let chunk = ChunkRange::single(ChunkIndex::new(9));
+        let turn = [Message::Have(sample.geometry().all()), Message::Request(chunk), Message::Cancel(chunk)];
+        let mut turns = 0;
+        while turns < 400 && net.hosts[leecher].closed.is_empty() {
+            script.say(&mut net, &turn.repeat(pairs));
+            net.run_for(pause);
+            script.summary(&mut net);
+            turns += pairs;
+        }
+        let ends: Vec<_> = closed.map(CloseReason::Misbehaved).into_iter().collect();
+        assert_eq!(net.hosts[leecher].closed, ends, "after {turns} turns");
+        assert!(closed.is_none() || turns <= 300, "{turns}");
+        recovers(&mut net, leecher, &sample);
+    }
+}
+
 // RFC 7574 §12.6.2: whoever announces much, over and over, is asked for no more than one that announces once, and
 // nobody else waits for it.
 #[test]
