@@ -24,7 +24,7 @@ use crate::hex::Hex;
 use crate::meter::{Meter, Rates};
 use crate::node::{self, GRACE, TURN};
 use crate::output::Output;
-use crate::patience::{Patience, Verdict};
+use crate::patience::{Patience, Verdict, Visits};
 use crate::pipe::Pipe;
 use crate::report::{self, Progress, Report, Summary};
 use crate::signals::Interrupt;
@@ -35,11 +35,6 @@ const STDOUT: &str = "-";
 
 /// How often figures are printed with `--json`.
 const INTERVAL: Duration = Duration::from_secs(1);
-
-/// How often the peers that were given are tried again, those that are connected aside: while nobody is, and otherwise.
-/// Peers that others name do not replace them (RFC 7574 §3.10.1).
-const RETRY: Duration = Duration::from_secs(5);
-const REVISIT: Duration = Duration::from_secs(30);
 
 /// Reasons for which peers went that are told when a fetch fails: more would not help.
 const REASONS: usize = 3;
@@ -208,7 +203,7 @@ impl Getter<'_> {
     /// Waits until the content is complete, and read by whoever reads it.
     fn fetch(&mut self, interrupt: &Interrupt) -> Outcome {
         let mut patience = Patience::new(self.args.timeout);
-        let (mut reported, mut asked) = (Instant::now(), Instant::now());
+        let (mut reported, mut visits) = (Instant::now(), Visits::default());
         let (mut before, mut held_up) = (TransferProgress::default(), 0_u64);
         while !self.is_done()? {
             if interrupt.is_set() {
@@ -222,9 +217,8 @@ impl Getter<'_> {
                 self.report_progress(&before, &now, rates)?;
                 (before, reported) = (now.clone(), Instant::now());
             }
-            if asked.elapsed() >= if now.peers == 0 { RETRY } else { REVISIT } {
+            if visits.are_due(self.started.elapsed(), now.peers > 0) {
                 self.peers.iter().for_each(|peer| self.transfer.add_peer(*peer));
-                asked = Instant::now();
             }
             // The time that a slow reader takes is not held against the network.
             held_up += u64::from(self.pipe.as_ref().is_some_and(Pipe::is_held_up));

@@ -57,6 +57,28 @@ impl<M: PartialEq> Patience<M> {
     }
 }
 
+/// How often the peers that were given are tried again, those that are connected aside: while nobody is, and otherwise.
+/// Peers that others name do not replace them (RFC 7574 §3.10.1).
+const RETRY: Duration = Duration::from_secs(5);
+const REVISIT: Duration = Duration::from_secs(30);
+
+/// Tells when to try the peers that were given again. Times are those since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Visits {
+    last: Duration,
+}
+
+impl Visits {
+    /// Whether they are to be tried now. `connected` tells whether there is a peer.
+    pub(crate) fn are_due(&mut self, now: Duration, connected: bool) -> bool {
+        let due = now.saturating_sub(self.last) >= if connected { REVISIT } else { RETRY };
+        if due {
+            self.last = now;
+        }
+        due
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,5 +132,14 @@ mod tests {
         }
         assert_eq!(patience.judge(seconds(10_000), true, 9), Verdict::Wait);
         assert_eq!(end(&mut patience, 10_001, true, 9), (10_060.0, Verdict::Stalled(seconds(60))));
+    }
+
+    #[test]
+    fn peers_that_were_given_are_tried_again_whoever_is_connected() {
+        for (connected, interval) in [(false, 5), (true, 30)] {
+            let mut visits = Visits::default();
+            let due: Vec<u64> = (0..100).filter(|&second| visits.are_due(seconds(second), connected)).collect();
+            assert_eq!(due, (1..100).map(|turn| turn * interval).filter(|&at| at < 100).collect::<Vec<_>>());
+        }
     }
 }

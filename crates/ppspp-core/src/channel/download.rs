@@ -388,8 +388,10 @@ impl Download {
     }
 
     /// Forgets all requests: the peer chokes us. How long it answered none of them still counts: a peer that chokes and
-    /// unchokes us in turn would never be found silent, and nobody else be asked (RFC 7574 §12.6.9).
-    pub(crate) fn on_choked(&mut self, now: Instant, srtt: Duration) {
+    /// unchokes us in turn would never be found silent, and nobody else be asked (RFC 7574 §12.6.9). Returns whether there
+    /// were any: a CHOKE that follows another changes nothing for others.
+    pub(crate) fn on_choked(&mut self, now: Instant, srtt: Duration) -> bool {
+        let had_any = self.outstanding > 0;
         if let Some(oldest) = self.batches.front().filter(|oldest| oldest.asked_at >= self.delivered_at) {
             self.evaded = now - self.unanswered_since(oldest);
             if self.evaded >= MIN_REQUEST_TIMEOUT.max(4 * srtt) {
@@ -397,6 +399,7 @@ impl Download {
             }
         }
         self.clear_requests(now);
+        had_any
     }
 
     /// Forgets all requests: the peer will not answer them.
@@ -493,5 +496,16 @@ mod tests {
         }
         assert_eq!(download.cancels().runs().len(), MAX_CANCELS);
         assert!(download.late.runs().len() <= MAX_LATE_RUNS);
+    }
+
+    #[test]
+    fn one_choke_of_many_takes_requests_back() {
+        let (now, srtt) = (Instant::from_micros(1), Duration::from_millis(20));
+        let mut download = Download::new(16, now);
+        assert!(!download.on_choked(now, srtt), "nothing was asked for");
+        download.on_requested(now, ChunkRange::new(0, 10));
+        let took_back: Vec<bool> = (0..1000).map(|_| download.on_choked(now, srtt)).collect();
+        assert_eq!(took_back.iter().position(|&any| any), Some(0));
+        assert!(!took_back[1..].contains(&true));
     }
 }

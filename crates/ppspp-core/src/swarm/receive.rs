@@ -223,9 +223,8 @@ impl Swarm {
                 // RFC 7574 §3.9: outstanding requests will not be answered, and no new ones are sent.
                 peer.choked = true;
                 let srtt = peer.srtt();
-                if let Some(download) = peer.download.as_mut().filter(|download| download.outstanding() > 0) {
-                    download.on_choked(cx.now, srtt);
-                    // Others may be asked: each of them is looked at, which must not follow from every CHOKE of many.
+                // Others may be asked: each of them is looked at, which must not follow from every CHOKE of many.
+                if peer.download.as_mut().is_some_and(|download| download.on_choked(cx.now, srtt)) {
                     self.release_peer(slot);
                 }
             }
