@@ -30,6 +30,18 @@ pub(crate) fn make(path: &Path, len: u64) -> Result<()> {
     file.sync_all().with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Writes `len` bytes in `dir` and removes them, so that transfers find memory that was just used.
+///
+/// A virtual machine may hand unused memory back to its host. Whoever writes to such a page first waits for the host,
+/// longer than all else that is done for a chunk takes, and the shape that writes most would wait most.
+pub(crate) fn warm(dir: &Path, len: u64) -> Result<()> {
+    let path = dir.join("warm");
+    let mut file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    let copied = std::io::copy(&mut std::io::repeat(0).take(len), &mut file);
+    let removed = std::fs::remove_file(&path);
+    copied.and(removed).with_context(|| format!("cannot write {len} bytes to {}", path.display()))
+}
+
 /// Fails unless both files hold the same bytes.
 pub(crate) fn compare(expected: &Path, found: &Path) -> Result<()> {
     let open = |path: &Path| File::open(path).with_context(|| format!("cannot open {}", path.display()));
@@ -51,6 +63,14 @@ pub(crate) fn compare(expected: &Path, found: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_warms_memory_is_gone_afterwards() {
+        let dir = tempfile::tempdir().unwrap();
+        warm(dir.path(), 1_500_001).unwrap();
+        assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+        assert!(warm(&dir.path().join("none"), 1).is_err());
+    }
 
     #[test]
     fn a_copy_compares_equal_and_a_changed_or_shorter_one_does_not() {

@@ -64,6 +64,7 @@ impl Sender {
 
     fn serve(&self, job: &Job<'_>, receive: impl FnOnce(&str, &Path) -> Command) -> Result<Sample> {
         let output = job.dir.join("download");
+        content::warm(job.dir, job.len)?;
         let before = self.process.usage()?;
         let mut command = receive(&self.at, &output);
         let (_, elapsed, receiver) = Process::start(&mut command, job.patience)?.finish()?;

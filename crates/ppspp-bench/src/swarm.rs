@@ -70,6 +70,7 @@ pub(crate) fn run(args: &SwarmArgs) -> Result<()> {
 fn transfer(product: &Product, job: &Job<'_>, shape: Shape) -> Result<Round> {
     let seeders = (0..shape.seeders).map(|_| product.seed(job)).collect::<Result<Vec<Sender>>>()?;
     let link = joined_link(&seeders)?;
+    content::warm(job.dir, MANY as u64 * job.len)?;
     let before = seeders.iter().map(Sender::usage).collect::<Result<Vec<_>>>()?;
     let outputs: Vec<PathBuf> = (0..shape.leechers).map(|number| job.dir.join(format!("download-{number}"))).collect();
     let began = Instant::now();
