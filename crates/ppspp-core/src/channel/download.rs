@@ -6,8 +6,8 @@ use core::time::Duration;
 
 use crate::channel::acks::{Acks, Arrival};
 use crate::channel::rate::RateMeter;
-use crate::chunk::{ChunkIndex, ChunkRange, ChunkSize, RangeSet};
-use crate::integrity::{EarlyHashes, PeakClaim};
+use crate::chunk::{Bin, ChunkIndex, ChunkRange, ChunkSize, RangeSet};
+use crate::integrity::{EarlyHashes, PeakClaim, Verifier};
 use crate::schedule::{BatchId, Shortlist};
 use crate::time::{Instant, micros};
 
@@ -54,6 +54,23 @@ impl Batch {
 pub(crate) struct PendingChunk {
     pub(crate) arrival: Arrival,
     pub(crate) payload: Vec<u8>,
+    /// A node without whose hash it cannot be judged; none while the content's size is unknown.
+    pub(crate) missing: Option<Bin>,
+}
+
+impl PendingChunk {
+    /// Whether it still cannot be judged. Looks at one node, most often: whoever has chunks wait must not make us go
+    /// through all of them with each hash.
+    fn waits(&mut self, verifier: &Verifier, early: &EarlyHashes) -> bool {
+        let chunk = self.arrival.chunk;
+        let came = self.missing.is_none_or(|node| verifier.node(node).is_some() || early.contains(node));
+        if verifier.has(chunk) {
+            self.missing = None;
+        } else if came {
+            self.missing = verifier.missing_for(chunk, early);
+        }
+        self.missing.is_some()
+    }
 }
 
 /// What came of requests since the last arrival.
@@ -425,9 +442,20 @@ impl Download {
         self.pending.push_back(chunk);
     }
 
-    /// Takes the kept chunks, in order of arrival.
-    pub(crate) fn take_pending(&mut self) -> VecDeque<PendingChunk> {
-        core::mem::take(&mut self.pending)
+    /// Takes the kept chunks for which no hash is missing any more, in order of arrival.
+    pub(crate) fn take_provable(&mut self, verifier: &Verifier) -> Vec<PendingChunk> {
+        let mut provable = 0;
+        for kept in &mut self.pending {
+            provable += usize::from(!kept.waits(verifier, &self.early));
+        }
+        if provable == 0 {
+            return Vec::new();
+        }
+        let mut ready = Vec::with_capacity(provable);
+        for chunk in core::mem::take(&mut self.pending) {
+            if chunk.missing.is_none() { ready.push(chunk) } else { self.pending.push_back(chunk) }
+        }
+        ready
     }
 
     /// Whether chunks are kept.
@@ -465,6 +493,8 @@ impl Download {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::integrity::reference::Content;
+    use crate::integrity::{HashFunction, Verdict, uncles};
 
     #[test]
     fn what_lies_around_an_unwanted_chunk_is_cancelled() {
@@ -496,6 +526,53 @@ mod tests {
         }
         assert_eq!(download.cancels().runs().len(), MAX_CANCELS);
         assert!(download.late.runs().len() <= MAX_LATE_RUNS);
+    }
+
+    #[test]
+    fn kept_chunks_are_taken_once_nothing_that_proves_them_is_missing() {
+        let content = Content::new(HashFunction::Sha256, 1024, 37, 1000);
+        let peaks: Vec<_> = content.geometry.peaks().map(|bin| (bin, content.node(bin))).collect();
+        let mut verifier = Verifier::new(content.params, content.root(), Some(content.geometry), 8);
+        let mut download = Download::new(64, Instant::ZERO);
+        for (bin, hash) in &peaks {
+            download.early.insert(*bin, hash.as_slice(), Instant::ZERO);
+        }
+        assert_eq!(verifier.check(ChunkIndex::new(36), content.chunk(36), &download.early), Verdict::Verified);
+        let keep = |download: &mut Download, verifier: &Verifier, chunk: u64| {
+            let (chunk, at) = (ChunkIndex::new(chunk), Instant::ZERO);
+            let missing = verifier.missing_for(chunk, &download.early);
+            let arrival = Arrival { chunk, timestamp: 0, at };
+            download.keep_pending(PendingChunk { arrival, payload: Vec::new(), missing }, 8);
+        };
+        let taken = |download: &mut Download, verifier: &Verifier| -> Vec<u64> {
+            download.take_provable(verifier).iter().map(|kept| kept.arrival.chunk.value()).collect()
+        };
+        for chunk in [2, 20, 3, 9] {
+            keep(&mut download, &verifier, chunk);
+        }
+        let leaf = |chunk| Bin::leaf(ChunkIndex::new(chunk)).unwrap();
+        assert!(download.pending.iter().all(|kept| kept.missing == leaf(kept.arrival.chunk.value()).sibling()));
+        // One hash after the other, from below: nothing is taken before the last has come, and nothing else then.
+        let mut proof: Vec<Bin> = uncles(&content.geometry, ChunkIndex::new(2), |_| false).into_iter().collect();
+        while let Some(bin) = proof.pop() {
+            assert_eq!(taken(&mut download, &verifier), []);
+            let waits = download.pending.iter().find(|kept| kept.arrival.chunk.value() == 2).unwrap();
+            assert_eq!(waits.missing, Some(bin));
+            download.early.insert(bin, content.node(bin).as_slice(), Instant::ZERO);
+        }
+        assert_eq!(taken(&mut download, &verifier), [2]);
+        // What proves it proves the one beside, but for its leaf; and what is here needs nothing.
+        assert_eq!(verifier.check(ChunkIndex::new(2), content.chunk(2), &download.early), Verdict::Verified);
+        assert_eq!(taken(&mut download, &verifier), [3]);
+        for chunk in [16, 20] {
+            for bin in uncles(&content.geometry, ChunkIndex::new(chunk), |_| false) {
+                download.early.insert(bin, content.node(bin).as_slice(), Instant::ZERO);
+            }
+        }
+        assert_eq!(verifier.check(ChunkIndex::new(20), content.chunk(20), &download.early), Verdict::Verified);
+        download.early.clear();
+        assert_eq!(taken(&mut download, &verifier), [20]);
+        assert!(download.has_pending(), "9 still waits");
     }
 
     #[test]

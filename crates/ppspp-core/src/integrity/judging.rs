@@ -152,7 +152,7 @@ impl Verifier {
         // The hashes come first: a chunk that cannot be judged yet is not worth hashing.
         let mut steps = Steps::new();
         let Some(leaf_bin) = Bin::leaf(chunk) else { return Verdict::OutOfRange };
-        let Some(anchor) = self.collect(&geometry, leaf_bin, along, early, &mut steps) else { return Verdict::Missing };
+        let Ok(anchor) = self.collect(&geometry, leaf_bin, along, early, &mut steps) else { return Verdict::Missing };
         if !self.prove(&geometry, chunk, &leaf(self.tree.params()), &steps, &anchor) {
             return Verdict::Wrong;
         }
@@ -199,7 +199,7 @@ impl Verifier {
         used: &mut Used,
     ) -> bool {
         let mut steps = Steps::new();
-        let Some(anchor) = self.collect(geometry, bin, along, early, &mut steps) else { return false };
+        let Ok(anchor) = self.collect(geometry, bin, along, early, &mut steps) else { return false };
         let mut path = Path::new();
         let mut hash = *top;
         for step in &steps {
@@ -251,7 +251,14 @@ impl Verifier {
         }
     }
 
-    /// Collects the hashes that prove the node `bin`, of a chunk or a whole group; returns the verified hash they lead to, or `None` if one is missing.
+    /// A node without whose hash `chunk` cannot be judged, if there is one: neither is it known nor did it come `early`.
+    pub(crate) fn missing_for(&self, chunk: ChunkIndex, early: &EarlyHashes) -> Option<Bin> {
+        let (geometry, leaf) = self.tree.geometry().zip(Bin::leaf(chunk))?;
+        self.collect(&geometry, leaf, Along::NONE, early, &mut Steps::new()).err()
+    }
+
+    /// Collects the hashes that prove the node `bin`, of a chunk or a whole group; returns the verified hash they lead to,
+    /// or the first node whose hash is missing.
     fn collect<'e>(
         &self,
         geometry: &Geometry,
@@ -259,7 +266,7 @@ impl Verifier {
         along: Along<'e>,
         early: &'e EarlyHashes,
         steps: &mut Steps<'e>,
-    ) -> Option<Hash> {
+    ) -> Result<Hash, Bin> {
         let len = self.tree.params().function.len();
         let group_layer = geometry.group_layer();
         let group = geometry.group_of(ChunkIndex::new(bin.base_range().start()));
@@ -271,22 +278,23 @@ impl Verifier {
             let below = layer < group_layer;
             let known = if below { nodes.and_then(|nodes| nodes.get(bin)) } else { None };
             if let Some(known) = known.or_else(|| if below && !cut { None } else { self.node_above(bin) }) {
-                return Hash::from_slice(known);
+                return Hash::from_slice(known).ok_or(bin);
             }
-            let sibling = bin.sibling()?;
+            let sibling = bin.sibling().ok_or(bin)?;
             let step = if sibling.base_range().start() >= geometry.chunk_count() {
-                Step { bin, sibling, beside: EMPTY_NODE.get(..len)?, source: Source::Padding }
+                Step { bin, sibling, beside: EMPTY_NODE.get(..len).ok_or(sibling)?, source: Source::Padding }
             } else {
                 let came = match along.get(sibling) {
-                    Some(beside) => (Source::Along, beside),
-                    None => early.look_up(sibling).map(|(ticket, beside)| (Source::Early(ticket), beside))?,
+                    Some(beside) => Some((Source::Along, beside)),
+                    None => early.look_up(sibling).map(|(ticket, beside)| (Source::Early(ticket), beside)),
                 };
                 // R1: a node with content is never all-zero.
-                let (source, beside) = Some(came).filter(|(_, hash)| hash.len() == len && !is_zero(hash))?;
+                let fits = came.filter(|(_, hash)| hash.len() == len && !is_zero(hash));
+                let (source, beside) = fits.ok_or(sibling)?;
                 Step { bin, sibling, beside, source }
             };
-            steps.try_push(step).ok()?;
-            bin = bin.parent()?;
+            steps.try_push(step).map_err(|_| sibling)?;
+            bin = bin.parent().ok_or(sibling)?;
             layer += 1;
         }
     }

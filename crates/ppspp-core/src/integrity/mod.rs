@@ -19,7 +19,7 @@ mod page;
 mod peaks;
 mod proof;
 #[cfg(test)]
-mod reference;
+pub(crate) mod reference;
 mod sha256;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 mod sha_ni;

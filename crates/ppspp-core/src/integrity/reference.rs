@@ -9,16 +9,16 @@ use crate::time::Instant;
 
 /// A content and how it is cut.
 #[derive(Clone)]
-pub(super) struct Content {
-    pub(super) params: TreeParams,
-    pub(super) geometry: Geometry,
-    pub(super) data: Vec<u8>,
+pub(crate) struct Content {
+    pub(crate) params: TreeParams,
+    pub(crate) geometry: Geometry,
+    pub(crate) data: Vec<u8>,
     nodes: BTreeMap<Bin, Hash>,
 }
 
 impl Content {
     /// `chunks` chunks of which no two are equal, the last of `last` bytes.
-    pub(super) fn new(function: HashFunction, chunk_size: u32, chunks: u64, last: u32) -> Self {
+    pub(crate) fn new(function: HashFunction, chunk_size: u32, chunks: u64, last: u32) -> Self {
         let chunk_size = ChunkSize::new(chunk_size).unwrap();
         let size = u64::from(chunk_size.bytes());
         let geometry = Geometry::new((chunks - 1) * size + u64::from(last), chunk_size).unwrap();
@@ -38,12 +38,12 @@ impl Content {
         content
     }
 
-    pub(super) fn chunk(&self, chunk: u64) -> &[u8] {
+    pub(crate) fn chunk(&self, chunk: u64) -> &[u8] {
         let size = self.params.chunk_size.bytes() as usize;
         self.data.chunks(size).nth(chunk as usize).unwrap()
     }
 
-    pub(super) fn bytes(&self, chunks: ChunkRange) -> &[u8] {
+    pub(crate) fn bytes(&self, chunks: ChunkRange) -> &[u8] {
         let bytes = self.geometry.byte_range(chunks);
         &self.data[bytes.start as usize..bytes.end as usize]
     }
@@ -66,25 +66,25 @@ impl Content {
     }
 
     /// The hash of a node at or below the root.
-    pub(super) fn node(&self, bin: Bin) -> Hash {
+    pub(crate) fn node(&self, bin: Bin) -> Hash {
         self.nodes[&bin]
     }
 
     /// Every node at or below the root.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = (Bin, Hash)> {
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (Bin, Hash)> {
         self.nodes.iter().map(|(bin, hash)| (*bin, *hash))
     }
 
-    pub(super) fn root(&self) -> Hash {
+    pub(crate) fn root(&self) -> Hash {
         self.node(self.geometry.root())
     }
 
-    pub(super) fn peaks(&self) -> Vec<(Bin, Hash)> {
+    pub(crate) fn peaks(&self) -> Vec<(Bin, Hash)> {
         self.geometry.peaks().map(|bin| (bin, self.node(bin))).collect()
     }
 
     /// The siblings all the way to the root: what RFC 7574 §5.2 asks for, padding included.
-    pub(super) fn full_proof(&self, chunk: u64) -> Vec<Bin> {
+    pub(crate) fn full_proof(&self, chunk: u64) -> Vec<Bin> {
         let mut bin = Bin::leaf(ChunkIndex::new(chunk)).unwrap();
         let mut proof = Vec::new();
         while bin != self.geometry.root() {
@@ -95,7 +95,7 @@ impl Content {
     }
 
     /// The hashes of `bins` as a peer that does not lie would send them.
-    pub(super) fn early(&self, bins: impl IntoIterator<Item = Bin>) -> EarlyHashes {
+    pub(crate) fn early(&self, bins: impl IntoIterator<Item = Bin>) -> EarlyHashes {
         let mut early = EarlyHashes::new(256);
         for bin in bins {
             early.insert(bin, self.node(bin).as_slice(), Instant::ZERO);

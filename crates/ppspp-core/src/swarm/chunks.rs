@@ -69,16 +69,14 @@ impl Lane<'_> {
             rest = after;
         }
         match DataMessage::read(rest, self.format)? {
-            (data, []) if hashes < self.max_messages && self.stage(&data, hashes > 0) => {
-                Some((hashes, body.len() - rest.len()))
-            }
+            (data, []) if hashes < self.max_messages && self.stage(&data) => Some((hashes, body.len() - rest.len())),
             _ => None,
         }
     }
 
     /// Lets a chunk wait to be judged, if it was asked for and is as long as it must be.
     #[inline]
-    fn stage(&mut self, data: &DataMessage<'_>, brought_hashes: bool) -> bool {
+    fn stage(&mut self, data: &DataMessage<'_>) -> bool {
         let DataMessage { chunk, timestamp, payload } = *data;
         let fits = self.geometry.chunk_len(chunk).is_some_and(|due| payload.len() == due as usize);
         if !fits || self.gathered.bytes() >= self.room || !self.requests.is_asked(&self.geometry, chunk) {
@@ -90,7 +88,6 @@ impl Lane<'_> {
             slot: self.slot,
             arrival: Arrival { chunk, timestamp, at: self.now },
             len: payload.len(),
-            brought_hashes,
             along: self.gathered.tie_hashes(),
             digest: 0,
             verified: false,
@@ -149,8 +146,7 @@ impl Swarm {
         }
         let room = self.content.room(cx.config);
         let State::Established(peer) = &self.peers.get(slot as usize)?.state else { return None };
-        // What came with a chunk may prove those that are kept.
-        let download = peer.download.as_deref().filter(|download| !download.has_pending())?;
+        let download = peer.download.as_deref()?;
         Some(Lane {
             now: cx.now,
             slot,

@@ -15,13 +15,12 @@ use crate::time::Instant;
 use crate::wire::DataMessage;
 
 impl Swarm {
-    /// Takes in one chunk. `brought_hashes` tells whether INTEGRITY came in the same datagram.
+    /// Takes in one chunk.
     pub(crate) fn on_data(
         &mut self,
         cx: &mut Cx<'_>,
         slot: PeerSlot,
         DataMessage { chunk, timestamp, payload }: DataMessage<'_>,
-        brought_hashes: bool,
     ) -> Result<(), Misbehaviour> {
         if self.download_mut(cx, slot).is_none() {
             return Ok(());
@@ -36,13 +35,13 @@ impl Swarm {
         }
         let Some(geometry) = self.content.geometry() else { return self.detect_size(cx, slot, arrival, payload) };
         if self.requests.is_asked(&geometry, chunk) || self.is_expected(&geometry, slot, chunk) {
-            return self.screen(cx, &geometry, slot, arrival, payload, brought_hashes);
+            return self.screen(cx, &geometry, slot, arrival, payload);
         }
         cx.stats.dropped.unrequested += 1;
         if let Some(download) = self.download_mut(cx, slot) {
             download.cancel_around(arrival.chunk, geometry.chunk_count());
         }
-        if brought_hashes { self.retry_pending(cx, slot) } else { Ok(()) }
+        Ok(())
     }
 
     /// Lets a chunk wait to be judged with others, with the hashes that came along; false if it waits already.
@@ -53,14 +52,13 @@ impl Swarm {
         slot: PeerSlot,
         arrival: Arrival,
         payload: &[u8],
-        brought_hashes: bool,
     ) -> bool {
         let from = Source { number: self.gathered.next_number(), slot };
         let Some(fill) = self.content.assembly.stage(cx.now, geometry, arrival.chunk, payload, from) else {
             return false;
         };
         let along = self.gathered.tie_hashes();
-        let waiting = Waiting { slot, arrival, len: payload.len(), brought_hashes, along, digest: 0, verified: false };
+        let waiting = Waiting { slot, arrival, len: payload.len(), along, digest: 0, verified: false };
         self.gather(cx, waiting, geometry.group_of(arrival.chunk), fill);
         true
     }
@@ -73,14 +71,12 @@ impl Swarm {
         slot: PeerSlot,
         arrival: Arrival,
         payload: &[u8],
-        brought_hashes: bool,
     ) -> Result<(), Misbehaviour> {
         for _ in 0..2 {
             if let Some(verdict) = self.content.verifier.screen(arrival.chunk, payload.len()) {
-                self.on_verdict(cx, slot, arrival, payload.len(), verdict)?;
-                return if brought_hashes { self.retry_pending(cx, slot) } else { Ok(()) };
+                return self.on_verdict(cx, slot, arrival, payload.len(), verdict);
             }
-            if self.stage(cx, geometry, slot, arrival, payload, brought_hashes) {
+            if self.stage(cx, geometry, slot, arrival, payload) {
                 return Ok(());
             }
             // The same chunk waits already: whether it is good decides about this one.
@@ -148,22 +144,8 @@ impl Swarm {
         verdict
     }
 
-    /// Draws the conclusions of what was found out about a staged chunk and what came with it.
-    pub(super) fn conclude(
-        &mut self,
-        cx: &mut Cx<'_>,
-        geometry: &Geometry,
-        waiting: Waiting,
-        verdict: Verdict,
-    ) -> Result<(), Misbehaviour> {
-        if verdict != Verdict::Verified {
-            self.on_staged(cx, geometry, waiting, verdict)?;
-        }
-        if waiting.brought_hashes { self.retry_pending(cx, waiting.slot) } else { Ok(()) }
-    }
-
     /// Draws the conclusions of what was found out about a staged chunk that was not verified.
-    fn on_staged(
+    pub(super) fn on_staged(
         &mut self,
         cx: &Cx<'_>,
         geometry: &Geometry,
@@ -174,8 +156,10 @@ impl Swarm {
         if verdict == Verdict::Missing {
             // R17: it is kept aside until its hashes arrive.
             let payload = self.content.assembly.staged(group).get(geometry, arrival.chunk, len).to_vec();
-            if let Some(download) = self.download_mut(cx, slot) {
-                download.keep_pending(PendingChunk { arrival, payload }, cx.config.limits.pending_chunks);
+            let peer = self.peers.get_mut(slot as usize).and_then(Channel::established_mut);
+            if let Some(download) = peer.and_then(|peer| peer.download.as_mut()) {
+                let missing = self.content.verifier.missing_for(arrival.chunk, &download.early);
+                download.keep_pending(PendingChunk { arrival, payload, missing }, cx.config.limits.pending_chunks);
             }
         }
         self.content.assembly.settle(group, geometry.bit_of(arrival.chunk), false);
@@ -264,27 +248,28 @@ impl Swarm {
         download.acks.on_data(now, verified.iter().map(|next| next.arrival), srtt, urgent);
     }
 
-    /// Tries the chunks again that were kept for want of hashes (R17).
+    /// Judges the chunks that were kept for want of hashes (R17) and lack none any more.
     pub(super) fn retry_pending(&mut self, cx: &mut Cx<'_>, slot: PeerSlot) -> Result<(), Misbehaviour> {
-        let Some(download) = self.download_mut(cx, slot) else { return Ok(()) };
-        if !download.has_pending() {
-            return Ok(());
-        }
-        let pending = download.take_pending();
         let Some(geometry) = self.content.geometry() else { return Ok(()) };
-        let mut outcome = Ok(());
-        for PendingChunk { arrival, payload } in pending {
-            if self.is_backed_up(cx.config) {
-                cx.stats.dropped.backpressure += 1;
-                continue;
+        // What one proves may be what another waits for.
+        loop {
+            let peer = self.peers.get_mut(slot as usize).and_then(Channel::established_mut);
+            let Some(download) = peer.and_then(|peer| peer.download.as_mut()) else { return Ok(()) };
+            let provable = download.take_provable(&self.content.verifier);
+            if provable.is_empty() {
+                return Ok(());
             }
-            outcome = self.screen(cx, &geometry, slot, arrival, &payload, false);
-            if outcome.is_err() {
-                break;
+            let mut outcome = Ok(());
+            for PendingChunk { arrival, payload, .. } in provable {
+                if self.is_backed_up(cx.config) {
+                    cx.stats.dropped.backpressure += 1;
+                } else if outcome.is_ok() {
+                    outcome = self.screen(cx, &geometry, slot, arrival, &payload);
+                }
             }
+            self.judge_waiting(cx);
+            outcome?;
         }
-        self.judge_gathered(cx);
-        outcome
     }
 
     /// Learns the size from a peer's peaks and last chunk (RFC 7574 §5.6).
@@ -321,7 +306,7 @@ impl Swarm {
             if claim.proves(params, chunk, payload, &mut download.early, cx.now) {
                 download.acks.on_data(cx.now, [arrival], srtt, true);
             }
-            download.keep_pending(PendingChunk { arrival, payload: payload.to_vec() }, limit);
+            download.keep_pending(PendingChunk { arrival, payload: payload.to_vec(), missing: None }, limit);
             return Ok(());
         }
         let State::Established(peer) = &mut self.peers[slot as usize].state else { return Ok(()) };
@@ -332,7 +317,7 @@ impl Swarm {
                 let from = Source { number: self.gathered.next_number(), slot };
                 let _ = self.content.assembly.stage(cx.now, &geometry, chunk, payload, from);
                 let (len, along) = (payload.len(), Span::default());
-                let last = Waiting { slot, arrival, len, brought_hashes: false, along, digest: 0, verified: true };
+                let last = Waiting { slot, arrival, len, along, digest: 0, verified: true };
                 self.accept(cx, &geometry, &[last]);
                 self.on_arrivals(cx.now, &[last]);
                 self.retry_pending(cx, slot)

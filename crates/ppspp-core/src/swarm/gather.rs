@@ -31,9 +31,7 @@ pub(super) struct Waiting {
     pub(super) slot: PeerSlot,
     pub(super) arrival: Arrival,
     pub(super) len: usize,
-    /// Whether INTEGRITY came in the same datagram.
-    pub(super) brought_hashes: bool,
-    /// Those of these hashes that wait with the chunk.
+    /// The hashes that wait with it: they came in the same datagram.
     pub(super) along: Span,
     /// Which of the digests is its own, once it is hashed.
     pub(super) digest: usize,
@@ -185,9 +183,23 @@ impl Swarm {
         self.judge_gathered(cx);
     }
 
-    /// Judges the chunks that wait, in order of arrival. A peer that sent a wrong one is closed.
+    /// Judges the chunks that wait, then those that were kept for want of the hashes that came with them. A peer that sent
+    /// a wrong one is closed.
     pub(crate) fn judge_gathered(&mut self, cx: &mut Cx<'_>) {
-        let Some(geometry) = self.content.geometry().filter(|_| !self.gathered.waiting.is_empty()) else { return };
+        for slot in self.judge_waiting(cx) {
+            if let Err(why) = self.retry_pending(cx, slot) {
+                self.close_channel(cx, slot, CloseReason::Misbehaved(why));
+            }
+        }
+    }
+
+    /// Judges the chunks that wait, in order of arrival. A peer that sent a wrong one is closed. Returns those of the peers
+    /// whose chunks are kept for want of hashes.
+    pub(super) fn judge_waiting(&mut self, cx: &mut Cx<'_>) -> Vec<PeerSlot> {
+        let mut keeping = Vec::new();
+        let Some(geometry) = self.content.geometry().filter(|_| !self.gathered.waiting.is_empty()) else {
+            return keeping;
+        };
         let mut waiting = core::mem::take(&mut self.gathered.waiting);
         let mut leaves = core::mem::take(&mut self.gathered.leaves);
         let mut hashes = core::mem::take(&mut self.gathered.hashes);
@@ -205,36 +217,37 @@ impl Swarm {
                 judged += 1;
                 continue;
             }
-            let Some(keeps) = self.download(slot).map(Download::has_pending) else {
+            if self.download(slot).is_none() {
                 // The channel ended meanwhile, and the hashes it brought are gone.
                 let chunk = waiting[judged].arrival.chunk;
                 self.content.assembly.settle(geometry.group_of(chunk), geometry.bit_of(chunk), false);
                 (told, judged, hashed) = (judged + 1, judged + 1, hashed + 1);
                 continue;
-            };
-            // What came with a chunk may prove those that are kept: they go first.
-            let end = if keeps { judged + 1 } else { waiting.len() };
-            let (good, verdict) =
-                self.judge_staged(cx, &geometry, &mut waiting[judged..end], &leaves[hashed..], &hashes);
+            }
+            let (good, verdict) = self.judge_staged(cx, &geometry, &mut waiting[judged..], &leaves[hashed..], &hashes);
             (judged, hashed) = (judged + good, hashed + good);
-            if verdict == Verdict::Verified && !keeps {
+            if verdict == Verdict::Verified {
                 continue;
             }
             self.on_arrivals(cx.now, &waiting[told..judged]);
-            if verdict != Verdict::Verified {
-                (judged, hashed) = (judged + 1, hashed + 1);
-            }
+            (judged, hashed) = (judged + 1, hashed + 1);
             told = judged;
-            if let Err(why) = self.conclude(cx, &geometry, waiting[judged - 1], verdict) {
+            if let Err(why) = self.on_staged(cx, &geometry, waiting[judged - 1], verdict) {
                 self.close_channel(cx, slot, CloseReason::Misbehaved(why));
             }
         }
         self.on_arrivals(cx.now, &waiting[told..]);
+        for one in waiting.chunk_by(|one, next| one.slot == next.slot) {
+            if !keeping.contains(&one[0].slot) && self.download(one[0].slot).is_some_and(Download::has_pending) {
+                keeping.push(one[0].slot);
+            }
+        }
         waiting.clear();
         hashes.clear();
         self.gathered.waiting = waiting;
         self.gathered.leaves = leaves;
         self.gathered.hashes = hashes;
+        keeping
     }
 
     /// Hashes the chunks of `waiting` together, since many take less time: those of `whole` groups first, then the others
@@ -311,9 +324,7 @@ impl Swarm {
         hashes: &[(Bin, Hash)],
     ) -> bool {
         let peer = self.peers.get_mut(slot as usize).and_then(Channel::established_mut);
-        // What came along may prove chunks that are kept, which takes it one by one.
-        let download = peer.and_then(|peer| peer.download.as_mut()).filter(|download| !download.has_pending());
-        let Some(download) = download else { return false };
+        let Some(download) = peer.and_then(|peer| peer.download.as_mut()) else { return false };
         let along = Along { hashes: along.of(hashes), at: arrival.at };
         if !self.content.verifier.check_group(group, top, along, &mut download.early) {
             return false;

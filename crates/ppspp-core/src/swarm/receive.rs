@@ -36,9 +36,13 @@ impl Swarm {
     /// that hashes were noted and a chunk waits to be judged.
     pub(crate) fn on_messages(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, body: &[u8]) -> bool {
         let mut came = Came::default();
-        let outcome = self.read_messages(cx, slot, body, &mut came);
+        let mut outcome = self.read_messages(cx, slot, body, &mut came);
         if self.gathered.has_loose_hashes() {
             self.free_hashes(cx, slot);
+            if self.download(slot).is_some_and(Download::has_pending) {
+                came.more = true;
+                outcome = outcome.and_then(|()| self.retry_pending(cx, slot));
+            }
         }
         if let Err(why) = outcome {
             self.close_channel(cx, slot, CloseReason::Misbehaved(why));
@@ -72,7 +76,6 @@ impl Swarm {
         body: &[u8],
         came: &mut Came,
     ) -> Result<(), Misbehaviour> {
-        let mut brought_hashes = false;
         let mut rest = body;
         for _ in 0..cx.config.limits.messages_per_datagram {
             if rest.is_empty() {
@@ -80,13 +83,12 @@ impl Swarm {
             }
             if let Some((IntegrityMessage { node, hash }, after)) = IntegrityMessage::read(rest, &self.format) {
                 self.count_received(MessageType::Integrity, rest.len() - after.len());
-                brought_hashes = true;
                 self.on_hash(cx, slot, node, hash);
                 rest = after;
             } else if let Some((data, after)) = DataMessage::read(rest, &self.format) {
                 self.count_received(MessageType::Data, rest.len() - after.len());
                 let waiting = self.gathered.count();
-                let outcome = self.on_data(cx, slot, data, brought_hashes);
+                let outcome = self.on_data(cx, slot, data);
                 came.more |= self.gathered.count() <= waiting;
                 outcome?;
                 rest = after;
@@ -150,11 +152,10 @@ impl Swarm {
         let State::Established(peer) = &mut channel.state else { return };
         channel.stats.integrity_received += 1;
         let download = peer.download_mut(cx);
-        // It waits with the chunk that follows, most often the only one that needs it. Peaks are for all, a chunk that came
-        // before may wait for it, and it replaces the one that came before.
+        // It waits with the chunk that follows, most often the only one that needs it. Peaks are for all, and it replaces
+        // the one that came before.
         let sized = !self.content.verifier.tree().peaks().is_empty();
-        let alone = !download.has_pending() && !download.early.contains(node);
-        if !(sized && alone && self.gathered.keep_hash(node, hash)) {
+        if !(sized && !download.early.contains(node) && self.gathered.keep_hash(node, hash)) {
             download.early.insert(node, hash, cx.now);
         }
     }

@@ -267,11 +267,12 @@ fn a_lost_hash_carrier_does_not_stall() {
     }
 }
 
-/// R17: chunks that cannot be verified yet are kept within a bound and for one round trip.
+/// R17: chunks that cannot be verified yet are kept within a bound and for one round trip. Hashes that come by themselves
+/// prove them as well as those that come with another chunk.
 #[test]
 fn chunks_without_hashes_are_kept_within_bounds() {
     let sample = Sample::new(32 * 1024);
-    for (wait, kept) in [(10 * MS, 4), (200 * MS, 0)] {
+    for (wait, kept, with_chunk) in [(10 * MS, 4, true), (10 * MS, 4, false), (200 * MS, 0, true)] {
         let mut net = Net::new();
         let mut config = EndpointConfig::default();
         config.limits.pending_chunks = 4;
@@ -288,9 +289,15 @@ fn chunks_without_hashes_are_kept_within_bounds() {
         let mut hashes: Vec<_> = (8..16).flat_map(|chunk| sample.proof(chunk)).collect();
         hashes.extend(sample.proof(20));
         hashes.dedup();
-        let datagram = script.data_with(&net, &sample, 20, &hashes);
-        script.say_together(&mut net, &[datagram]);
-        assert_eq!(net.hosts[leecher].stats().chunks_received, 1 + kept, "after {wait:?}");
+        if with_chunk {
+            let datagram = script.data_with(&net, &sample, 20, &hashes);
+            script.say_together(&mut net, &[datagram]);
+        } else {
+            let hashes = hashes.iter().map(|(node, hash)| Message::Integrity { node: *node, hash: hash.as_slice() });
+            script.say(&mut net, &hashes.collect::<Vec<_>>());
+        }
+        let received = net.hosts[leecher].stats().chunks_received;
+        assert_eq!(received, kept + u64::from(with_chunk), "after {wait:?}");
     }
 }
 
