@@ -200,6 +200,32 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync {
         Ok(())
     }
 
+    /// Reads into the spare capacity of `bytes`, behind what is there, from `offset` on; 0 at the end.
+    fn read_more_at(&self, bytes: &mut Vec<u8>, offset: u64) -> io::Result<usize> {
+        let filled = bytes.len();
+        bytes.resize(bytes.capacity(), 0);
+        let read = self.read_at(bytes.get_mut(filled..).unwrap_or_default(), offset);
+        bytes.truncate(filled + read.as_ref().map_or(0, |count| *count));
+        read
+    }
+
+    /// The `len` bytes from `offset` on.
+    fn read_vec_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let next = offset + bytes.len() as u64;
+            match self.read_more_at(&mut bytes, next) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // There may be more room than was asked for.
+        bytes.truncate(len);
+        Ok(bytes)
+    }
+
     /// Writes all of `data` from `offset` on. After an error any part of it may have been written.
     fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
         self.write_all_vectored_at(&mut [IoSlice::new(data)], offset)
@@ -257,6 +283,12 @@ impl Storage for DiskFile {
     #[cfg(unix)]
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<usize> {
         std::os::unix::fs::FileExt::write_at(&self.file, data, offset)
+    }
+
+    // Spares the zeros that would be read over.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn read_more_at(&self, bytes: &mut Vec<u8>, offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::pread(&self.file, rustix::buffer::spare_capacity(bytes), offset)?)
     }
 
     // Not every Unix has this call; Apple's have it since macOS 11.
@@ -466,6 +498,31 @@ mod tests {
             let mut read = vec![0; 5000];
             file.read_exact_at(&mut read, 7).unwrap();
             assert_eq!(read, data);
+        }
+    }
+
+    #[test]
+    fn what_is_read_is_as_long_as_asked_for_or_an_error() {
+        let data = noise(300_000, 1);
+        let disk = || {
+            let disk = DiskFile::new(tempfile::tempfile().unwrap());
+            disk.write_all_at(&data, 0).unwrap();
+            disk
+        };
+        let memory = Memory::new(data.clone());
+        for file in [&disk() as &dyn Storage, &Plain(disk()), &memory] {
+            // The last comes in several parts from memory.
+            for range in [0..0, 0..1, 1000..17_384, 299_999..300_000, 0..300_000] {
+                let read = file.read_vec_at(range.start as u64, range.len()).unwrap();
+                assert_eq!(read, data[range]);
+            }
+            assert_eq!(file.read_vec_at(299_000, 1001).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+            let mut more = Vec::with_capacity(64);
+            more.extend_from_slice(b"there");
+            assert_eq!(file.read_more_at(&mut more, 299_990).unwrap(), 10);
+            assert_eq!(more, [b"there", &data[299_990..]].concat());
+            assert_eq!(file.read_more_at(&mut more, 300_000).unwrap(), 0);
+            assert_eq!(more.len(), 15);
         }
     }
 

@@ -54,8 +54,7 @@ impl FileSource {
         if offset.checked_add(len as u64).is_none_or(|end| end > self.len) {
             return Err(FileError::new(FileAction::Read, &self.path, FileProblem::OutOfRange { offset, len }));
         }
-        let mut bytes = vec![0; len];
-        self.file.read_exact_at(&mut bytes, offset).map_err(FileError::io(FileAction::Read, &self.path))?;
+        let bytes = self.file.read_vec_at(offset, len).map_err(FileError::io(FileAction::Read, &self.path))?;
         Ok(bytes.into())
     }
 }

@@ -129,8 +129,7 @@ impl Spool {
 
     /// The bytes from `offset` on, exactly `len` of them.
     pub(crate) fn read(&self, offset: u64, len: usize) -> Result<Bytes, FileError> {
-        let mut bytes = vec![0; len];
-        self.file.read_exact_at(&mut bytes, offset).map_err(|error| problem(FileAction::Read, &error))?;
+        let bytes = self.file.read_vec_at(offset, len).map_err(|error| problem(FileAction::Read, &error))?;
         Ok(bytes.into())
     }
 

@@ -109,8 +109,8 @@ impl FileStore {
     /// system reports them.
     pub fn read(&self, offset: u64, len: usize) -> Result<Bytes, FileError> {
         self.check_range(FileAction::Read, offset, len)?;
-        let mut bytes = vec![0; len];
-        self.part.read_exact_at(&mut bytes, offset).map_err(FileError::io(FileAction::Read, &self.paths.part))?;
+        let mut bytes =
+            self.part.read_vec_at(offset, len).map_err(FileError::io(FileAction::Read, &self.paths.part))?;
         self.gather.overlay(offset, &mut bytes);
         Ok(bytes.into())
     }
