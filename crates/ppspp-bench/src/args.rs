@@ -30,6 +30,8 @@ pub(crate) enum Mode {
     Idle(IdleArgs),
     /// Instructions for each chunk by kind of work, counted by valgrind in the `in_memory` example of the core.
     Profile(ProfileArgs),
+    /// Nanoseconds for each chunk by kind of work, sampled by perf in both processes of a transfer.
+    Split(SplitArgs),
     /// The sending half of the bare loop.
     #[command(hide = true)]
     BareSeed(BareSeedArgs),
@@ -147,6 +149,21 @@ pub(crate) struct ProfileArgs {
     /// Functions to list for each side, the most expensive first.
     #[arg(long, default_value_t = 12)]
     pub(crate) top: usize,
+}
+
+#[derive(Parser, Debug)]
+pub(crate) struct SplitArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Content in MiB.
+    #[arg(long, default_value_t = 512)]
+    pub(crate) size: u64,
+    /// Chunk size in bytes.
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) chunk_size: u32,
+    /// Transfers; of those the least and the median are reported.
+    #[arg(long, default_value_t = 9)]
+    pub(crate) rounds: usize,
 }
 
 #[derive(Parser, Debug)]

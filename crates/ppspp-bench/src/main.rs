@@ -15,6 +15,7 @@ mod product;
 mod profile;
 mod report;
 mod run;
+mod split;
 mod start;
 mod swarm;
 
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Mode::Start(args) => start::run(&args),
         Mode::Idle(args) => idle::run(&args),
         Mode::Profile(args) => profile::run(&args),
+        Mode::Split(args) => split::run(&args),
         Mode::BareSeed(args) => bare::seed::run(&args),
         Mode::BareGet(args) => bare::get::run(&args),
     };

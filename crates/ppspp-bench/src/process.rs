@@ -85,6 +85,11 @@ impl Process {
         Ok((text.trim_end().to_owned(), self.started.elapsed()))
     }
 
+    /// Its number in the system.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has cost so far.
     pub(crate) fn usage(&self) -> Result<Usage> {
         let pid = self.child.id();

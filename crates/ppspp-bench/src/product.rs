@@ -57,6 +57,11 @@ impl Sender {
         &self.at
     }
 
+    /// Its process's number in the system.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// What it has cost so far.
     pub(crate) fn usage(&self) -> Result<Usage> {
         self.process.usage()

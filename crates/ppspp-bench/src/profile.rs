@@ -16,7 +16,9 @@ const SIDES: [(&str, &str); 2] = [("seeder", "seeder_turn"), ("leecher", "leeche
 
 /// What a function does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Work {
+pub(crate) enum Work {
+    /// System calls, and all that the kernel does for them.
+    Kernel,
     Hashing,
     Copying,
     Allocation,
@@ -25,7 +27,7 @@ enum Work {
 
 impl Work {
     /// Judged by the function's name, in the words of libraries that do the work.
-    fn of(function: &str) -> Self {
+    pub(crate) fn of(function: &str) -> Self {
         const HASHING: [&str; 7] =
             ["sha1", "sha2", "Sha1", "Sha2", "compress", "digest", "ppspp_core::integrity::hash"];
         const COPYING: [&str; 4] = ["memcpy", "memmove", "memset", "memcmp"];
@@ -91,9 +93,10 @@ fn count(args: &ProfileArgs, example: &Path, dir: &Path, within: &str) -> Result
     Ok(Counted { chunks: chunks.context("the example did not say how many chunks it moved")?, functions })
 }
 
-fn output(command: &mut Command) -> Result<String> {
+/// What `command` prints.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().display().to_string();
-    let output = command.output().with_context(|| format!("cannot start {name}: is valgrind installed?"))?;
+    let output = command.output().with_context(|| format!("cannot start {name}: is it installed?"))?;
     if !output.status.success() {
         bail!("{name} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim_end());
     }
