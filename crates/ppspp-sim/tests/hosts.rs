@@ -149,3 +149,28 @@ fn reads_that_come_back_wrong_are_not_passed_on() {
     assert_eq!(report.results[2].delivered, LENGTH);
     assert!(report.results[0].sent < report.results[1].sent);
 }
+
+#[test]
+fn fast_seeders_are_all_kept_busy_where_one_could_be_asked_for_everything() {
+    const SEEDERS: u64 = 4;
+    let megabits = [[100; SEEDERS as usize], [100, 10, 100, 10]];
+    for rates in megabits {
+        let mut scenario = Scenario::new("share", 1);
+        let content = scenario.content(8 * LENGTH);
+        let link = |megabits: u64| LinkSpec::symmetric(megabits * 1_000_000, Duration::from_micros(100));
+        let seeders = rates.map(|rate| scenario.add(Peer::seeder(content).on(link(rate))));
+        // Room for 1 MiB, half of what one of them is asked for when it is alone.
+        let room = |config: &mut ppspp_core::EndpointConfig| config.limits.open_groups = 64;
+        let leecher = scenario.add(Peer::leecher(content).on(link(1000)).knows(seeders).config(room));
+        scenario.until_complete(&[leecher], Duration::from_secs(60));
+        let results = scenario.run().unwrap().results;
+        let bound = Duration::from_micros(8 * LENGTH * 8 / rates.iter().sum::<u64>());
+        let took = took(&results[SEEDERS as usize]);
+        println!("{took:?} of {bound:?}: {:?}", results.iter().map(|host| host.sent).collect::<Vec<_>>());
+        assert!(took < bound.mul_f64(1.25), "{took:?} of {bound:?}");
+        for (host, rate) in results.iter().zip(rates) {
+            let even = 8 * LENGTH * rate / rates.iter().sum::<u64>();
+            assert!((even / 4 * 3..even / 4 * 5).contains(&host.sent), "{} of {even}", host.sent);
+        }
+    }
+}

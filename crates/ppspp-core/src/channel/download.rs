@@ -155,25 +155,29 @@ impl Download {
         self.outstanding
     }
 
-    /// How many chunks to ask for now, zero while enough are outstanding.
-    ///
-    /// R20: at least one chunk, at most max(1 s, 2 RTT) of the peer's rate. One round trip of it and as much again, or
-    /// [`MARGIN`], keep the peer busy and let what is asked double from batch to batch until the peer sets the pace.
-    /// Hysteresis makes for long runs. To `give_choice` the most is asked for: a seeder can then send each peer something
-    /// else (R21).
+    /// How many chunks to ask for now, zero while enough are outstanding. Hysteresis makes for long runs.
     pub(crate) fn allowance(&self, srtt: Duration, chunk_size: ChunkSize, limit: u32, give_choice: bool) -> u64 {
+        let target = self.target(srtt, chunk_size, limit, give_choice);
+        let room = target.saturating_sub(self.outstanding);
+        if self.outstanding > 0 && room < (target / 4).min(REQUEST_QUANTUM) { 0 } else { room }
+    }
+
+    /// How many chunks are to be outstanding.
+    ///
+    /// R20: at least one chunk, at most max(1 s, 2 RTT) of the peer's rate, and `limit`. One round trip of it and as much
+    /// again, or [`MARGIN`], keep the peer busy and let what is asked double from batch to batch until the peer sets the
+    /// pace. To `give_choice` the most is asked for: a seeder can then send each peer something else (R21).
+    pub(crate) fn target(&self, srtt: Duration, chunk_size: ChunkSize, limit: u32, give_choice: bool) -> u64 {
         if self.is_probed() {
             // A peer that twice answered nothing is asked for one chunk, to find out when it does.
-            return 1_u64.saturating_sub(self.outstanding);
+            return 1;
         }
         let most = MAX_SPAN.max(2 * srtt);
         let busy = (srtt + self.acks.queueing().min(most) + srtt.max(MARGIN)).min(most);
         let span = if give_choice { most } else { busy };
         let bytes =
             self.rate.rate().map_or(FIRST_REQUEST, |rate| u128::from(rate) * u128::from(micros(span)) / 1_000_000);
-        let target = ((bytes / u128::from(chunk_size.bytes())) as u64).clamp(1, u64::from(limit));
-        let room = target.saturating_sub(self.outstanding);
-        if self.outstanding > 0 && room < (target / 4).min(REQUEST_QUANTUM) { 0 } else { room }
+        ((bytes / u128::from(chunk_size.bytes())) as u64).min(u64::from(limit)).max(1)
     }
 
     /// The rate in bytes per second, or what is assumed until it is measured.

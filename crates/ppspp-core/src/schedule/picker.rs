@@ -14,6 +14,9 @@ use crate::time::{Instant, micros};
 
 /// Bytes of a run that is asked for as one, where every part of it is equally good: what a seeder sends together.
 const RUN_BYTES: u64 = 128 * 1024;
+/// Runs in a second that a peer must deliver to be asked, in order, for nothing but whole ones. A part of one less is
+/// outstanding then, which slower peers may want for when a REQUEST is lost.
+const WHOLE_RUNS: u64 = 64;
 /// How long a run may take to arrive: until it is whole, others do not know that it is on its way.
 const RUN_TIME: Duration = Duration::from_millis(100);
 /// Runs looked at in a search for the rarest: in a larger or more scattered content, a random part of it.
@@ -97,7 +100,10 @@ impl<R: Rng> Picker<'_, R> {
     pub(crate) fn pick(&mut self, plan: Plan<'_>, after: u64, allowance: u64) -> Option<ChunkRange> {
         let all = self.geometry.all();
         match plan {
-            Plan::InOrder => self.first_in(ChunkRange::new(after, all.end()), allowance),
+            Plan::InOrder => {
+                let piece = self.first_in(ChunkRange::new(after, all.end()), allowance)?;
+                self.to_run_end(piece, after > 0)
+            }
             Plan::RarestFirst => self.rarest_in(&RangeSet::from(all), allowance),
             Plan::Deadline { heads, since } => self.by_deadline(heads, since, allowance),
         }
@@ -116,6 +122,21 @@ impl<R: Rng> Picker<'_, R> {
     /// The first free run in `range` that the peer has.
     fn first_in(&self, range: ChunkRange, allowance: u64) -> Option<ChunkRange> {
         self.offered(range).find_map(|piece| self.cut(piece, allowance))
+    }
+
+    /// `piece` up to where the last aligned run in it ends, if more could be asked for behind it and the peer is fast: what
+    /// is sent together is then asked of one peer. What ends no run is left to the next time, if there is `enough` without.
+    fn to_run_end(&self, piece: ChunkRange, enough: bool) -> Option<ChunkRange> {
+        if self.pace.rate < WHOLE_RUNS * RUN_BYTES {
+            return Some(piece);
+        }
+        let run = self.pace.run_chunks(self.geometry);
+        let whole = ChunkRange::new(piece.start(), piece.end() / run * run);
+        if !whole.is_empty() {
+            return Some(whole);
+        }
+        let goes_on = self.requests.free().contains(ChunkIndex::new(piece.end()));
+        (!enough || !goes_on).then_some(piece)
     }
 
     /// The free parts of `range` that the peer has, in order.
@@ -381,8 +402,8 @@ mod tests {
             Self { geometry, requests, rarity, have: map, rate, cursor: 0, shortlist, now, rng }
         }
 
-        fn rarest_in(&mut self, within: &RangeSet, allowance: u64) -> Option<ChunkRange> {
-            let mut picker = Picker {
+        fn picker(&mut self) -> Picker<'_, ChaCha12Rng> {
+            Picker {
                 geometry: &self.geometry,
                 requests: &self.requests,
                 rarity: &self.rarity,
@@ -393,8 +414,11 @@ mod tests {
                 shortlist: &mut self.shortlist,
                 now: self.now,
                 rng: &mut self.rng,
-            };
-            let picked = picker.rarest_in(within, allowance);
+            }
+        }
+
+        fn rarest_in(&mut self, within: &RangeSet, allowance: u64) -> Option<ChunkRange> {
+            let picked = self.picker().rarest_in(within, allowance);
             assert!(self.shortlist.pieces.len() <= SHORTLIST);
             self.cursor = picked.map_or(self.cursor, ChunkRange::end);
             picked
@@ -472,6 +496,28 @@ mod tests {
             4 => (1u64..60).prop_map(|millis| Event::Wait(Duration::from_millis(millis))),
             16 => prop_oneof![Just(16u64), Just(64), 1u64..40].prop_map(Event::Pick),
         ]
+    }
+
+    #[test]
+    fn fast_peers_are_asked_for_whole_runs_in_order() {
+        let everything = [ChunkRange::new(0, GROUPS)];
+        let pick = |scene: &mut Scene, after, allowance| {
+            let picked = scene.picker().pick(Plan::InOrder, after, allowance);
+            picked.map(|piece| (piece.start(), piece.end()))
+        };
+        let mut fast = Scene::new(&everything, WHOLE_RUNS * RUN_BYTES, 1);
+        assert_eq!(pick(&mut fast, 0, 300), Some((0, 256)));
+        assert_eq!(pick(&mut fast, 256, 44), None, "that is a part of a run");
+        assert_eq!(pick(&mut fast, 0, 100), Some((0, 96)), "if that is all there may be, and whole groups");
+        assert_eq!(pick(&mut fast, 90, 300), Some((90, 384)), "from wherever the last ended");
+        // What is free ends within a run: nobody else is asked for the rest of it.
+        let geometry = fast.geometry;
+        fast.requests.unwant(&geometry, ChunkRange::new(144, 1024));
+        assert_eq!(pick(&mut fast, 128, 300), Some((128, 144)));
+        assert_eq!(pick(&mut fast, 0, 300), Some((0, 128)));
+        let mut slow = Scene::new(&everything, WHOLE_RUNS * RUN_BYTES - 1, 1);
+        assert_eq!(pick(&mut slow, 0, 300), Some((0, 288)));
+        assert_eq!(pick(&mut slow, 256, 44), Some((256, 288)));
     }
 
     proptest! {

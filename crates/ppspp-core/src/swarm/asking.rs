@@ -13,6 +13,7 @@ use crate::integrity::OpenGroup;
 use crate::schedule::{Pace, PeerSlot, Picker, Plan, bit_runs};
 use crate::swarm::Swarm;
 use crate::swarm::balance::BALANCE_INTERVAL;
+use crate::swarm::shares::Shares;
 use crate::time::Instant;
 use crate::wire::{DatagramBuilder, MessageType, RangeMessage};
 
@@ -40,6 +41,7 @@ pub(crate) struct Asking {
     ordered_at: Instant,
     /// The highest rate of any peer, in bytes per second, and when it was seen.
     fastest: (u64, Instant),
+    pub(super) shares: Shares,
 }
 
 impl Asking {
@@ -54,6 +56,7 @@ impl Asking {
             order: Order::default(),
             ordered_at: now,
             fastest: (0, now),
+            shares: Shares::new(now),
         }
     }
 
@@ -154,16 +157,20 @@ impl Swarm {
         if self.download_mut(cx, slot).is_none() {
             return 0;
         }
+        let limit = self.most_outstanding(cx, slot);
         let Some(peer) = self.peers[slot as usize].established() else { return 0 };
         let Some(download) = &peer.download else { return 0 };
         if download.exhausted == Some(self.requests.version()) {
             return 0;
         }
-        let limit = cx.config.limits.outstanding_requests;
-        let seeds = self.content.geometry().is_some_and(|geometry| peer.have.is_complete(geometry.chunk_count()));
-        let give_choice = seeds && self.asking.spreads(cx.now, self.by_address.len());
+        let give_choice = self.content.geometry().is_some_and(|geometry| self.gives_choice(cx, peer, &geometry));
         let room = download.allowance(peer.srtt(), self.metadata.chunk_size, limit, give_choice);
         self.ration(cx, slot, room)
+    }
+
+    /// Whether the peer is asked for more than keeps it busy, so that it can send each of us something else (R21).
+    pub(super) fn gives_choice(&self, cx: &Cx<'_>, peer: &Established, geometry: &Geometry) -> bool {
+        peer.have.is_complete(geometry.chunk_count()) && self.asking.spreads(cx.now, self.by_address.len())
     }
 
     /// Most groups that may have outstanding requests, at least where `allowance` chunks come near that bound. Groups that

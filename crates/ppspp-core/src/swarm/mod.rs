@@ -14,6 +14,7 @@ mod group_cache;
 mod open;
 mod receive;
 mod resume;
+mod shares;
 mod sharing;
 mod throttle;
 mod transmit;

@@ -1,0 +1,115 @@
+//! How the room for groups with requests (R2) is shared by peers that could each fill it.
+//!
+//! Where links are fast, a second's worth or less of one peer takes all of it, and whoever delivers first would be asked
+//! again first: the others would be idle, however fast they are.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::channel::Channel;
+use crate::chunk::Geometry;
+use crate::context::Cx;
+use crate::schedule::PeerSlot;
+use crate::swarm::Swarm;
+use crate::swarm::asking::may_request;
+use crate::time::Instant;
+
+/// How long a share counts before it is worked out anew.
+const LIFE: Duration = Duration::from_millis(50);
+/// Part of the room that is not shared out: one in so many.
+const SPARE: usize = 8;
+
+/// What each peer may be asked for where there is not room for what all could be.
+#[derive(Debug)]
+pub(super) struct Shares {
+    /// Chunks.
+    most: u64,
+    until: Instant,
+}
+
+impl Shares {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { most: u64::MAX, until: now }
+    }
+}
+
+impl Swarm {
+    /// Most chunks that may be outstanding of `peer`: its share of the room, where there is not enough for all.
+    pub(super) fn most_outstanding(&mut self, cx: &Cx<'_>, slot: PeerSlot) -> u32 {
+        let most = cx.config.limits.outstanding_requests;
+        let room = self.shared_room(cx);
+        let Some(want) = self.peers.get(slot as usize).and_then(|channel| self.want(cx, channel, room)) else {
+            return most;
+        };
+        if self.by_address.len() < 2 || want <= room / self.by_address.len() as u64 {
+            return most;
+        }
+        if self.asking.shares.until <= cx.now {
+            let wants = self.peers.iter().filter_map(|(_, channel)| self.want(cx, channel, room)).collect();
+            self.asking.shares = Shares { most: level(wants, room), until: cx.now + LIFE };
+        }
+        u32::try_from(self.asking.shares.most).map_or(most, |share| share.min(most))
+    }
+
+    /// Chunks of the groups that are shared out. The others let those find out what they can deliver that were asked for
+    /// little before.
+    fn shared_room(&self, cx: &Cx<'_>) -> u64 {
+        let groups = cx.config.limits.open_groups;
+        let layer = self.content.geometry().map_or(0, Geometry::group_layer);
+        ((groups - groups / SPARE) as u64) << layer
+    }
+
+    /// Chunks that would be outstanding of a peer if it were alone; an equal share of `room` until that is known. `None` if
+    /// there is nothing to ask it for.
+    fn want(&self, cx: &Cx<'_>, channel: &Channel, room: u64) -> Option<u64> {
+        let geometry = self.content.geometry()?;
+        let peer = channel.established().filter(|peer| may_request(peer))?;
+        let Some(download) = &peer.download else { return Some(room / self.by_address.len().max(1) as u64) };
+        if download.outstanding() == 0 && download.exhausted == Some(self.requests.version()) {
+            return None;
+        }
+        if download.rate.rate().is_none() && !download.is_probed() {
+            return Some(room / self.by_address.len().max(1) as u64);
+        }
+        let give_choice = self.gives_choice(cx, peer, &geometry);
+        let limit = cx.config.limits.outstanding_requests;
+        Some(download.target(peer.srtt(), self.metadata.chunk_size, limit, give_choice))
+    }
+}
+
+/// What everyone gets of `room` at most, so that all of it is used if all of them want enough.
+fn level(mut wants: Vec<u64>, room: u64) -> u64 {
+    wants.sort_unstable();
+    let mut left = room;
+    for (place, &want) in wants.iter().enumerate() {
+        let even = left / (wants.len() - place) as u64;
+        if want >= even {
+            return even.max(1);
+        }
+        left -= want;
+    }
+    u64::MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+
+    use super::*;
+
+    #[test]
+    fn who_wants_less_leaves_more_to_the_others() {
+        assert_eq!(level(vec![], 100), u64::MAX);
+        assert_eq!(level(vec![10, 20, 30], 100), u64::MAX, "there is room for all");
+        assert_eq!(level(vec![100, 100, 100, 100], 100), 25);
+        assert_eq!(level(vec![1000, 10, 1000], 100), 45);
+        assert_eq!(level(vec![5, 10, 1000, 20], 100), 65);
+        assert_eq!(level(vec![1; 200], 100), 1, "at least one, R20");
+        for room in 1..200 {
+            let wants = vec![3, 70, 25, 41, 8];
+            let most = level(wants.clone(), room);
+            let used: u64 = wants.iter().map(|want| most.min(*want)).sum();
+            assert!(used <= room.max(wants.len() as u64) && (most == u64::MAX || used + 5 > room), "{room}: {most}");
+        }
+    }
+}
