@@ -14,16 +14,16 @@ use crate::swarm::assembly::Fill;
 
 /// Chunks that are judged as soon as no more of their groups are missing.
 const ENOUGH_CHUNKS: usize = 64;
-/// Groups whose rest is waited for then: those of the run that a seeder sends together, a little of each at a time. More
-/// are of several peers, and it takes long until all of them are whole.
-const MAX_TORN: usize = 8;
+/// Groups whose rest is waited for then: those of the runs that four seeders send at a time, each a little of every group
+/// of its own. It takes long until more are whole.
+const MAX_TORN: usize = 32;
 /// Most chunks that wait.
-const MAX_CHUNKS: usize = 256;
-/// Most bytes that wait, one chunk aside: a run.
-const MAX_BYTES: usize = 128 * 1024;
+const MAX_CHUNKS: usize = 1024;
+/// Most bytes that wait, one chunk aside: four runs.
+const MAX_BYTES: usize = 512 * 1024;
 /// Most hashes that wait with one chunk, as many as prove one, and with all chunks.
 const MAX_ALONG: usize = MAX_PROOF;
-const MAX_HASHES: usize = 1024;
+const MAX_HASHES: usize = 4096;
 
 /// A chunk whose bytes lie in the assembly.
 #[derive(Clone, Copy, Debug)]
@@ -257,10 +257,13 @@ impl Swarm {
         let size = geometry.chunk_size().bytes() as usize;
         let mut payloads: Vec<&[u8]> = Vec::with_capacity(waiting.len());
         payloads.extend(whole.iter().flat_map(|(_, group)| assembly.whole(*group).chunks(size)));
+        let mut places: Vec<(GroupIndex, usize)> = whole.iter().map(|(_, group)| *group).zip(0..).collect();
+        places.sort_unstable();
+        let place_of = |group| places.binary_search_by_key(&group, |(group, _)| *group).map(|found| places[found].1);
         for next in waiting {
             let chunk = next.arrival.chunk;
             let group = geometry.group_of(chunk);
-            next.digest = if let Some(at) = whole.iter().position(|(_, whole)| *whole == group) {
+            next.digest = if let Ok(at) = place_of(group) {
                 (at << geometry.group_layer()) + geometry.bit_of(chunk).trailing_zeros() as usize
             } else {
                 payloads.push(assembly.staged(group).get(geometry, chunk, next.len));
