@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use ppspp_sim::adversary::{Liar, Lie};
 use ppspp_sim::{Clock, DiskSpec, Failure, HostId, HostResult, LinkSpec, Loss, Peer, Scenario};
 
 const LENGTH: u64 = 4 << 20;
@@ -173,4 +174,25 @@ fn fast_seeders_are_all_kept_busy_where_one_could_be_asked_for_everything() {
             assert!((even / 4 * 3..even / 4 * 5).contains(&host.sent), "{} of {even}", host.sent);
         }
     }
+}
+
+#[test]
+fn who_delivers_nothing_is_kept_no_room_for() {
+    let took = [0, 12].map(|liars| {
+        let mut scenario = Scenario::new("boasters", 1);
+        let content = scenario.content(4 * LENGTH);
+        let link = LinkSpec::symmetric(100_000_000, Duration::from_millis(20));
+        let mut known = vec![scenario.add(Peer::seeder(content).on(link.clone()))];
+        for _ in 0..liars {
+            let liar = Liar::new(Lie::HaveOnly, scenario.lookup(content).unwrap().clone());
+            known.push(scenario.add_node(liar, link.clone(), &[]));
+        }
+        // The path holds a quarter of the room, and an equal share is a thirteenth of it.
+        let room = |config: &mut ppspp_core::EndpointConfig| config.limits.open_groups = 256;
+        let leecher = scenario.add(Peer::leecher(content).on(link).knows(known).config(room));
+        scenario.until_complete(&[leecher], Duration::from_secs(60));
+        took(scenario.run().unwrap().results.last().unwrap())
+    });
+    println!("{took:?}");
+    assert!(took[1] < took[0].mul_f64(1.5), "{took:?}");
 }

@@ -59,11 +59,12 @@ pub(crate) struct PendingChunk {
 }
 
 impl PendingChunk {
-    /// Whether it still cannot be judged. Looks at one node, most often: whoever has chunks wait must not make us go
-    /// through all of them with each hash.
+    /// Whether it still cannot be judged. Looks at one node, most often: whoever has chunks wait must not make us climb the
+    /// tree for all of them with each hash.
     fn waits(&mut self, verifier: &Verifier, early: &EarlyHashes) -> bool {
         let chunk = self.arrival.chunk;
-        let came = self.missing.is_none_or(|node| verifier.node(node).is_some() || early.contains(node));
+        let fits = |hash| verifier.may_be_hash(hash);
+        let came = self.missing.is_none_or(|node| verifier.node(node).is_some() || early.get(node).is_some_and(fits));
         if verifier.has(chunk) {
             self.missing = None;
         } else if came {
@@ -577,6 +578,54 @@ mod tests {
         download.early.clear();
         assert_eq!(taken(&mut download, &verifier), [20]);
         assert!(download.has_pending(), "9 still waits");
+    }
+
+    #[test]
+    fn kept_chunks_wait_for_peaks_and_for_hashes_that_can_be_some() {
+        let content = Content::new(HashFunction::Sha256, 1024, 37, 1000);
+        let mut verifier = Verifier::new(content.params, content.root(), Some(content.geometry), 8);
+        let mut download = Download::new(64, Instant::ZERO);
+        let put = |download: &mut Download, bin, hash: &[u8]| download.early.insert(bin, hash, Instant::ZERO);
+        let chunk = ChunkIndex::new(2);
+        let proof: Vec<Bin> = uncles(&content.geometry, chunk, |_| false).into_iter().collect();
+        for &bin in &proof {
+            put(&mut download, bin, content.node(bin).as_slice());
+        }
+        let arrival = Arrival { chunk, timestamp: 0, at: Instant::ZERO };
+        let missing = verifier.missing_for(chunk, &download.early);
+        let peaks: Vec<Bin> = content.geometry.peaks().collect();
+        assert_eq!(missing, Some(peaks[0]));
+        download.keep_pending(PendingChunk { arrival, payload: Vec::new(), missing }, 8);
+        // Peaks that came are learned with the chunk; they may be known before.
+        for learned in [false, true] {
+            let mut download = Download::new(64, Instant::ZERO);
+            for &bin in &proof {
+                put(&mut download, bin, content.node(bin).as_slice());
+            }
+            download.keep_pending(PendingChunk { arrival, payload: Vec::new(), missing }, 8);
+            for &peak in &peaks {
+                assert!(download.take_provable(&verifier).is_empty(), "{peak:?} is missing");
+                put(&mut download, peak, content.node(peak).as_slice());
+            }
+            if learned {
+                let last = verifier.check(ChunkIndex::new(36), content.chunk(36), &download.early);
+                assert_eq!(last, Verdict::Verified);
+            }
+            assert_eq!(download.take_provable(&verifier).len(), 1);
+        }
+        // With the peaks known: an all-zero hash, or a short one, is none and is not climbed for.
+        let mut download = Download::new(64, Instant::ZERO);
+        let missing = verifier.missing_for(chunk, &download.early);
+        assert_eq!(missing, proof.last().copied());
+        download.keep_pending(PendingChunk { arrival, payload: Vec::new(), missing }, 8);
+        for &bin in &proof {
+            put(&mut download, bin, content.node(bin).as_slice());
+        }
+        for wrong in [[0; 32].as_slice(), &[1; 20]] {
+            put(&mut download, proof[proof.len() - 1], wrong);
+            assert!(download.take_provable(&verifier).is_empty());
+            assert_eq!(download.pending[0].missing, missing);
+        }
     }
 
     #[test]

@@ -254,7 +254,19 @@ impl Verifier {
     /// A node without whose hash `chunk` cannot be judged, if there is one: neither is it known nor did it come `early`.
     pub(crate) fn missing_for(&self, chunk: ChunkIndex, early: &EarlyHashes) -> Option<Bin> {
         let (geometry, leaf) = self.tree.geometry().zip(Bin::leaf(chunk))?;
-        self.collect(&geometry, leaf, Along::NONE, early, &mut Steps::new()).err()
+        let missing = self.collect(&geometry, leaf, Along::NONE, early, &mut Steps::new()).err()?;
+        if !self.tree.peaks().is_empty() {
+            return Some(missing);
+        }
+        // Nobody sends what lies above a peak: the peaks are missing, or will be learned when the chunk is judged.
+        let came = |bin| self.tree.node(bin).or_else(|| early.get(bin)).is_some_and(|hash| self.may_be_hash(hash));
+        let below = geometry.peaks().any(|peak| peak.base_range().covers(missing.base_range()) && peak != missing);
+        geometry.peaks().find(|&peak| !came(peak)).or(below.then_some(missing))
+    }
+
+    /// Whether `hash` can be that of a node with content: it is as long as one, and not all-zero (R1).
+    pub(crate) fn may_be_hash(&self, hash: &[u8]) -> bool {
+        hash.len() == self.tree.params().function.len() && !is_zero(hash)
     }
 
     /// Collects the hashes that prove the node `bin`, of a chunk or a whole group; returns the verified hash they lead to,
@@ -288,8 +300,7 @@ impl Verifier {
                     Some(beside) => Some((Source::Along, beside)),
                     None => early.look_up(sibling).map(|(ticket, beside)| (Source::Early(ticket), beside)),
                 };
-                // R1: a node with content is never all-zero.
-                let fits = came.filter(|(_, hash)| hash.len() == len && !is_zero(hash));
+                let fits = came.filter(|(_, hash)| self.may_be_hash(hash));
                 let (source, beside) = fits.ok_or(sibling)?;
                 Step { bin, sibling, beside, source }
             };

@@ -14,8 +14,8 @@ use crate::time::{Instant, micros};
 
 /// Bytes of a run that is asked for as one, where every part of it is equally good: what a seeder sends together.
 const RUN_BYTES: u64 = 128 * 1024;
-/// Runs in a second that a peer must deliver to be asked, in order, for nothing but whole ones. A part of one less is
-/// outstanding then, which slower peers may want for when a REQUEST is lost.
+/// Runs in a second that a peer must deliver to be asked, in order, for whole ones where there is room for one. Up to a run
+/// less is outstanding then, which slower peers would want for when a REQUEST is lost.
 const WHOLE_RUNS: u64 = 64;
 /// How long a run may take to arrive: until it is whole, others do not know that it is on its way.
 const RUN_TIME: Duration = Duration::from_millis(100);
@@ -135,7 +135,8 @@ impl<R: Rng> Picker<'_, R> {
         if !whole.is_empty() {
             return Some(whole);
         }
-        let goes_on = self.requests.free().contains(ChunkIndex::new(piece.end()));
+        let next = ChunkIndex::new(piece.end());
+        let goes_on = self.requests.free().contains(next) && self.have.has(next);
         (!enough || !goes_on).then_some(piece)
     }
 

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::channel::{Arrival, Channel, PendingChunk, State};
 use crate::chunk::{Bin, ChunkIndex, Geometry, GroupIndex};
 use crate::context::Cx;
-use crate::event::Misbehaviour;
+use crate::event::{CloseReason, Misbehaviour};
 use crate::integrity::{AdoptError, Along, Hash, PeakClaim, Verdict};
 use crate::schedule::PeerSlot;
 use crate::swarm::Swarm;
@@ -13,6 +13,9 @@ use crate::swarm::assembly::Source;
 use crate::swarm::gather::{Span, Waiting, free_later};
 use crate::time::Instant;
 use crate::wire::DataMessage;
+
+/// How often kept chunks are looked through at a time; what could be judged after that waits for the next time.
+const MAX_RETRIES: usize = 64;
 
 impl Swarm {
     /// Takes in one chunk.
@@ -159,7 +162,10 @@ impl Swarm {
             let peer = self.peers.get_mut(slot as usize).and_then(Channel::established_mut);
             if let Some(download) = peer.and_then(|peer| peer.download.as_mut()) {
                 let missing = self.content.verifier.missing_for(arrival.chunk, &download.early);
-                download.keep_pending(PendingChunk { arrival, payload, missing }, cx.config.limits.pending_chunks);
+                // If nothing is, the peaks that came are not the content's: it would be tried again for ever.
+                if missing.is_some() {
+                    download.keep_pending(PendingChunk { arrival, payload, missing }, cx.config.limits.pending_chunks);
+                }
             }
         }
         self.content.assembly.settle(group, geometry.bit_of(arrival.chunk), false);
@@ -248,16 +254,17 @@ impl Swarm {
         download.acks.on_data(now, verified.iter().map(|next| next.arrival), srtt, urgent);
     }
 
-    /// Judges the chunks that were kept for want of hashes (R17) and lack none any more.
-    pub(super) fn retry_pending(&mut self, cx: &mut Cx<'_>, slot: PeerSlot) -> Result<(), Misbehaviour> {
-        let Some(geometry) = self.content.geometry() else { return Ok(()) };
-        // What one proves may be what another waits for.
-        loop {
+    /// Judges the chunks of the peers in `slots` that were kept for want of hashes (R17) and lack none any more. A peer that
+    /// sent a wrong one is closed.
+    pub(super) fn retry_pending(&mut self, cx: &mut Cx<'_>, mut slots: Vec<PeerSlot>) {
+        let Some(geometry) = self.content.geometry() else { return };
+        for _ in 0..MAX_RETRIES {
+            let Some(slot) = slots.pop() else { return };
             let peer = self.peers.get_mut(slot as usize).and_then(Channel::established_mut);
-            let Some(download) = peer.and_then(|peer| peer.download.as_mut()) else { return Ok(()) };
+            let Some(download) = peer.and_then(|peer| peer.download.as_mut()) else { continue };
             let provable = download.take_provable(&self.content.verifier);
             if provable.is_empty() {
-                return Ok(());
+                continue;
             }
             let mut outcome = Ok(());
             for PendingChunk { arrival, payload, .. } in provable {
@@ -267,8 +274,15 @@ impl Swarm {
                     outcome = self.screen(cx, &geometry, slot, arrival, &payload);
                 }
             }
-            self.judge_waiting(cx);
-            outcome?;
+            // What one proves may be what others wait for.
+            for other in self.judge_waiting(cx) {
+                if !slots.contains(&other) {
+                    slots.push(other);
+                }
+            }
+            if let Err(why) = outcome {
+                self.close_channel(cx, slot, CloseReason::Misbehaved(why));
+            }
         }
     }
 
@@ -320,7 +334,8 @@ impl Swarm {
                 let last = Waiting { slot, arrival, len, along, digest: 0, verified: true };
                 self.accept(cx, &geometry, &[last]);
                 self.on_arrivals(cx.now, &[last]);
-                self.retry_pending(cx, slot)
+                self.retry_pending(cx, Vec::from([slot]));
+                Ok(())
             }
             // Without any hashes to claim a size by, one chunk was a guess: the hashes may have been lost on the way.
             Err(AdoptError::Wrong(_)) if claim.chunks() == 1 => {

@@ -186,11 +186,8 @@ impl Swarm {
     /// Judges the chunks that wait, then those that were kept for want of the hashes that came with them. A peer that sent
     /// a wrong one is closed.
     pub(crate) fn judge_gathered(&mut self, cx: &mut Cx<'_>) {
-        for slot in self.judge_waiting(cx) {
-            if let Err(why) = self.retry_pending(cx, slot) {
-                self.close_channel(cx, slot, CloseReason::Misbehaved(why));
-            }
-        }
+        let keeping = self.judge_waiting(cx);
+        self.retry_pending(cx, keeping);
     }
 
     /// Judges the chunks that wait, in order of arrival. A peer that sent a wrong one is closed. Returns those of the peers

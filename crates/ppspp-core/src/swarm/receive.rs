@@ -1,6 +1,7 @@
 //! Messages from an established peer, in the order they came (RFC 7574 §3).
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use crate::channel::{Download, Established, Repeat, State, Upload};
 use crate::chunk::{Bin, ChunkIndex, ChunkRange, Geometry};
@@ -36,17 +37,20 @@ impl Swarm {
     /// that hashes were noted and a chunk waits to be judged.
     pub(crate) fn on_messages(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, body: &[u8]) -> bool {
         let mut came = Came::default();
-        let mut outcome = self.read_messages(cx, slot, body, &mut came);
+        let before = (self.gathered.next_number(), self.hashes_from(slot));
+        let outcome = self.read_messages(cx, slot, body, &mut came);
         if self.gathered.has_loose_hashes() {
             self.free_hashes(cx, slot);
-            if self.download(slot).is_some_and(Download::has_pending) {
-                came.more = true;
-                outcome = outcome.and_then(|()| self.retry_pending(cx, slot));
-            }
         }
         if let Err(why) = outcome {
             self.close_channel(cx, slot, CloseReason::Misbehaved(why));
             return false;
+        }
+        // Those that came with a chunk are tried when it is judged.
+        let alone = self.gathered.next_number() == before.0 && self.hashes_from(slot) > before.1;
+        if alone && self.download(slot).is_some_and(Download::has_pending) {
+            came.more = true;
+            self.retry_pending(cx, Vec::from([slot]));
         }
         if !came.more && self.peers.get(slot as usize).is_some_and(|channel| channel.queued) {
             return true;
@@ -142,6 +146,11 @@ impl Swarm {
         }
     }
 
+    /// How many hashes the peer in `slot` sent.
+    fn hashes_from(&self, slot: PeerSlot) -> u64 {
+        self.peers.get(slot as usize).map_or(0, |channel| channel.stats.integrity_received)
+    }
+
     fn count_received(&mut self, message: MessageType, bytes: usize) {
         self.traffic.received.on_messages(message, 1, bytes);
     }
@@ -152,8 +161,8 @@ impl Swarm {
         let State::Established(peer) = &mut channel.state else { return };
         channel.stats.integrity_received += 1;
         let download = peer.download_mut(cx);
-        // It waits with the chunk that follows, most often the only one that needs it. Peaks are for all, and it replaces
-        // the one that came before.
+        // It waits with the chunk that follows, most often the only one that needs it. Peaks are for all, and one that came
+        // before is replaced.
         let sized = !self.content.verifier.tree().peaks().is_empty();
         if !(sized && !download.early.contains(node) && self.gathered.keep_hash(node, hash)) {
             download.early.insert(node, hash, cx.now);

@@ -16,6 +16,8 @@ use crate::time::Instant;
 
 /// How long a share counts before it is worked out anew.
 const LIFE: Duration = Duration::from_millis(50);
+/// Who delivered nothing for so long, or two round trips, although it was asked, needs no room for more.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// Part of the room that is not shared out: one in so many.
 const SPARE: usize = 8;
 
@@ -56,11 +58,11 @@ impl Swarm {
     fn shared_room(&self, cx: &Cx<'_>) -> u64 {
         let groups = cx.config.limits.open_groups;
         let layer = self.content.geometry().map_or(0, Geometry::group_layer);
-        ((groups - groups / SPARE) as u64) << layer
+        ((groups - groups / SPARE) as u64).saturating_mul(1 << layer)
     }
 
-    /// Chunks that would be outstanding of a peer if it were alone; an equal share of `room` until that is known. `None` if
-    /// there is nothing to ask it for.
+    /// Chunks that would be outstanding of a peer if it were alone; an equal share of `room` until that is known, and no more
+    /// than it owes us while it is silent. `None` if nothing was found to ask it for.
     fn want(&self, cx: &Cx<'_>, channel: &Channel, room: u64) -> Option<u64> {
         let geometry = self.content.geometry()?;
         let peer = channel.established().filter(|peer| may_request(peer))?;
@@ -68,7 +70,11 @@ impl Swarm {
         if download.outstanding() == 0 && download.exhausted == Some(self.requests.version()) {
             return None;
         }
-        if download.rate.rate().is_none() && !download.is_probed() {
+        let patience = PATIENCE.max(2 * peer.srtt());
+        if !download.is_answering() || download.silent_since().is_some_and(|since| cx.now - since > patience) {
+            return Some(download.outstanding());
+        }
+        if download.rate.rate().is_none() {
             return Some(room / self.by_address.len().max(1) as u64);
         }
         let give_choice = self.gives_choice(cx, peer, &geometry);
