@@ -60,6 +60,39 @@ fn hashes_may_come_alone_or_with_what_is_not_wanted() {
     }
 }
 
+/// R17: what waits for hashes of one peer is tried again as well when its chunk is judged because of another's hashes.
+#[test]
+fn kept_chunks_of_two_peers_are_tried_together() {
+    let sample = Sample::new(4 << 20);
+    let mut net = Net::new();
+    let leecher = net.leecher(&sample.metadata);
+    let scripts = [1, 2].map(|number| {
+        let (script, _) = Script::answers(&mut net, leecher, &sample.metadata, number, RTT);
+        script.has_all(&mut net, &sample);
+        script
+    });
+    net.run_for(RTT);
+    let mut chunks = Vec::new();
+    for script in &scripts {
+        let asked = script.summary(&mut net).requested();
+        script.gives(&mut net, &sample, asked[0]);
+        // In the second group that it was asked for, of which nothing is known.
+        let even = asked.iter().copied().find(|chunk| chunk / 16 > asked[0] / 16 && chunk % 2 == 0).unwrap();
+        assert!(asked.contains(&(even + 1)));
+        chunks.push(even);
+    }
+    let [one, other] = &scripts;
+    for (script, chunk) in scripts.iter().zip(&chunks) {
+        let alone = script.data_with(&net, &sample, chunk + 1, &[]);
+        script.say_together(&mut net, &[alone]);
+    }
+    assert_eq!(net.hosts[leecher].stats().chunks_received, 2);
+    let carrier = other.data(&net, &sample, chunks[1]);
+    let hashes = one.hashes(&sample.proof(chunks[0] + 1));
+    net.inject_mixed(leecher, &[(other.address, &carrier), (one.address, &hashes)]);
+    assert_eq!(net.hosts[leecher].stats().chunks_received, 5);
+}
+
 #[test]
 fn what_came_before_a_goodbye_counts() {
     let (mut net, leecher, sample, script, even) = asked();

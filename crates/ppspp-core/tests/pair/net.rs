@@ -336,9 +336,14 @@ impl Net {
 
     /// Hands several datagrams to a host before it acts on any.
     pub(crate) fn inject_together(&mut self, to: usize, source: SocketAddr, datagrams: &[Vec<u8>]) {
+        self.inject_mixed(to, &datagrams.iter().map(|datagram| (source, datagram)).collect::<Vec<_>>());
+    }
+
+    /// The same of several peers' datagrams.
+    pub(crate) fn inject_mixed(&mut self, to: usize, datagrams: &[(SocketAddr, &Vec<u8>)]) {
         let now = self.local(to);
-        for datagram in datagrams {
-            self.hosts[to].endpoint.handle_datagram(now, DatagramMeta::from_remote(source), datagram);
+        for (source, datagram) in datagrams {
+            self.hosts[to].endpoint.handle_datagram(now, DatagramMeta::from_remote(*source), datagram);
         }
         self.drain(to);
     }
