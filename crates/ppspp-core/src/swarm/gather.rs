@@ -122,7 +122,7 @@ impl Gathered {
         self.torn += usize::from(fill.first == self.next_number());
         self.bytes += waiting.len;
         self.waiting.push(waiting);
-        // Chunks of it may also be among those that are being judged just now.
+        // What was judged is staged no more: the first is among those that wait.
         if let Some(first) = fill.first.checked_sub(self.taken).filter(|_| fill.ends) {
             self.torn = self.torn.saturating_sub(1);
             self.whole.extend(fill.whole.then_some((first as usize, group)));
