@@ -39,6 +39,10 @@ impl Swarm {
     /// Most chunks that may be outstanding of `peer`: its share of the room, where there is not enough for all.
     pub(super) fn most_outstanding(&mut self, cx: &Cx<'_>, slot: PeerSlot) -> u32 {
         let most = cx.config.limits.outstanding_requests;
+        // Among leechers a seeder is to have a choice (R21), and leechers are asked for what they have.
+        if self.asking.spreads(cx.now, self.by_address.len()) {
+            return most;
+        }
         let room = self.shared_room(cx);
         let Some(want) = self.peers.get(slot as usize).and_then(|channel| self.want(cx, channel, room)) else {
             return most;
