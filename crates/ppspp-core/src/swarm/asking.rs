@@ -163,14 +163,10 @@ impl Swarm {
         if download.exhausted == Some(self.requests.version()) {
             return 0;
         }
-        let give_choice = self.content.geometry().is_some_and(|geometry| self.gives_choice(cx, peer, &geometry));
+        let seeds = self.content.geometry().is_some_and(|geometry| peer.have.is_complete(geometry.chunk_count()));
+        let give_choice = seeds && self.asking.spreads(cx.now, self.by_address.len());
         let room = download.allowance(peer.srtt(), self.metadata.chunk_size, limit, give_choice);
         self.ration(cx, slot, room)
-    }
-
-    /// Whether the peer is asked for more than keeps it busy, so that it can send each of us something else (R21).
-    pub(super) fn gives_choice(&self, cx: &Cx<'_>, peer: &Established, geometry: &Geometry) -> bool {
-        peer.have.is_complete(geometry.chunk_count()) && self.asking.spreads(cx.now, self.by_address.len())
     }
 
     /// Most groups that may have outstanding requests, at least where `allowance` chunks come near that bound. Groups that

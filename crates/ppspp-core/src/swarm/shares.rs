@@ -7,7 +7,6 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::channel::Channel;
-use crate::chunk::Geometry;
 use crate::context::Cx;
 use crate::schedule::PeerSlot;
 use crate::swarm::Swarm;
@@ -18,7 +17,8 @@ use crate::time::Instant;
 const LIFE: Duration = Duration::from_millis(50);
 /// Who delivered nothing for so long, or two round trips, although it was asked, needs no room for more.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Part of the room that is not shared out: one in so many.
+/// Part of the room that is not shared out, one in so many: it lets those find out what they can deliver that were asked
+/// for little before.
 const SPARE: usize = 8;
 
 /// What each peer may be asked for where there is not room for what all could be.
@@ -36,41 +36,34 @@ impl Shares {
 }
 
 impl Swarm {
-    /// Most chunks that may be outstanding of `peer`: its share of the room, where there is not enough for all.
+    /// Most chunks that may be outstanding of the peer in `slot`: its share of the room, where there is not enough for all.
     pub(super) fn most_outstanding(&mut self, cx: &Cx<'_>, slot: PeerSlot) -> u32 {
         let most = cx.config.limits.outstanding_requests;
+        let channels = self.by_address.len();
         // Among leechers a seeder is to have a choice (R21), and leechers are asked for what they have.
-        if self.asking.spreads(cx.now, self.by_address.len()) {
+        if channels < 2 || self.asking.spreads(cx.now, channels) {
             return most;
         }
-        let room = self.shared_room(cx);
-        let Some(want) = self.peers.get(slot as usize).and_then(|channel| self.want(cx, channel, room)) else {
-            return most;
-        };
-        if self.by_address.len() < 2 || want <= room / self.by_address.len() as u64 {
+        let Some(geometry) = self.content.geometry() else { return most };
+        let groups = cx.config.limits.open_groups;
+        let room = ((groups - groups / SPARE) as u64).saturating_mul(1 << geometry.group_layer());
+        let even = room / channels as u64;
+        let want = self.peers.get(slot as usize).and_then(|channel| self.want(cx, channel, even));
+        if want.is_none_or(|want| want <= even) {
             return most;
         }
         if self.asking.shares.until <= cx.now {
-            let wants = self.peers.iter().filter_map(|(_, channel)| self.want(cx, channel, room)).collect();
+            let wants = self.peers.iter().filter_map(|(_, channel)| self.want(cx, channel, even)).collect();
             self.asking.shares = Shares { most: level(wants, room), until: cx.now + LIFE };
         }
         u32::try_from(self.asking.shares.most).map_or(most, |share| share.min(most))
     }
 
-    /// Chunks of the groups that are shared out. The others let those find out what they can deliver that were asked for
-    /// little before.
-    fn shared_room(&self, cx: &Cx<'_>) -> u64 {
-        let groups = cx.config.limits.open_groups;
-        let layer = self.content.geometry().map_or(0, Geometry::group_layer);
-        ((groups - groups / SPARE) as u64).saturating_mul(1 << layer)
-    }
-
-    /// Chunks that would be outstanding of a peer if it were alone; an equal share of `room` until that is known, and no more
-    /// than it owes us while it is silent. `None` if nothing was found to ask it for.
-    fn want(&self, cx: &Cx<'_>, channel: &Channel, room: u64) -> Option<u64> {
-        let geometry = self.content.geometry()?;
+    /// Chunks that would be outstanding of a peer if it were alone; an `even` share until that is known, and no more than it
+    /// owes us while it is silent. `None` if nothing was found to ask it for.
+    fn want(&self, cx: &Cx<'_>, channel: &Channel, even: u64) -> Option<u64> {
         let peer = channel.established().filter(|peer| may_request(peer))?;
-        let Some(download) = &peer.download else { return Some(room / self.by_address.len().max(1) as u64) };
+        let Some(download) = &peer.download else { return Some(even) };
         if download.outstanding() == 0 && download.exhausted == Some(self.requests.version()) {
             return None;
         }
@@ -79,11 +72,10 @@ impl Swarm {
             return Some(download.outstanding());
         }
         if download.rate.rate().is_none() {
-            return Some(room / self.by_address.len().max(1) as u64);
+            return Some(even);
         }
-        let give_choice = self.gives_choice(cx, peer, &geometry);
         let limit = cx.config.limits.outstanding_requests;
-        Some(download.target(peer.srtt(), self.metadata.chunk_size, limit, give_choice))
+        Some(download.target(peer.srtt(), self.metadata.chunk_size, limit, false))
     }
 }
 
