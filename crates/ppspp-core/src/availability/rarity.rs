@@ -417,6 +417,7 @@ mod tests {
             let (mut have, mut rarity) = (PeerMap::new(), Rarity::new(1000));
             for (adds, start, len) in steps {
                 let range = ChunkRange::new(start, start + len);
+                let most = have.as_set().run_count().max(6);
                 if adds {
                     have.add(range, Some(geometry.all()), 100);
                     rarity = Rarity::new(1000);
@@ -426,7 +427,7 @@ mod tests {
                 }
                 let mut twin = Rarity::new(1000);
                 have.as_set().runs().for_each(|run| twin.add(whole_groups(&geometry, &have, run)));
-                prop_assert!(adds || !have.intersects(range) && have.as_set().run_count() <= 100);
+                prop_assert!(adds || !have.intersects(range) && have.as_set().run_count() <= most);
                 prop_assert!((0..10).all(|group| rarity.count(group) == twin.count(group)), "{have:?}");
             }
         }
