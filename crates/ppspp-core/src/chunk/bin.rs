@@ -44,12 +44,12 @@ impl Bin {
 
     /// The bin that spans exactly `range`; `None` unless it is an aligned power-of-two run.
     pub const fn spanning(range: ChunkRange) -> Option<Self> {
-        let count = range.count();
-        if !count.is_power_of_two() || range.start() & (count - 1) != 0 {
+        let (start, count) = (range.start(), range.count());
+        if !count.is_power_of_two() || start & (count - 1) != 0 || range.end() > Self::EVERYTHING.0 + 1 {
             return None;
         }
-        let layer = count.trailing_zeros() as u8;
-        Self::at(layer, range.start() >> layer)
+        // Halfway between its first and its last leaf.
+        Some(Self(2 * start + (count - 1)))
     }
 
     /// The largest bin that starts at `range`'s start and lies within `range`; `None` if `range` is empty or too high.

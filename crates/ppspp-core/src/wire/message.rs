@@ -7,6 +7,7 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use super::chunk_spec::{read_chunk, read_node, read_range, write_chunk, write_node, write_range};
 use super::cursor::Cursor;
 use super::error::{EncodeError, WireError, WireErrorKind as Kind};
+use super::usual::{data_header, integrity, is_usual, read_data, read_integrity};
 use super::{CODE_LEN, Format, Handshake};
 use crate::chunk::{Bin, ChunkIndex, ChunkRange};
 
@@ -206,6 +207,11 @@ impl<'a> DataMessage<'a> {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "handed over in memory, the fields are waited for")]
     pub(crate) fn read(rest: &'a [u8], format: &Format) -> Option<(Self, &'a [u8])> {
+        if is_usual(format) { read_data(rest, format) } else { Self::read_other(rest, format) }
+    }
+
+    #[inline(never)]
+    fn read_other(rest: &'a [u8], format: &Format) -> Option<(Self, &'a [u8])> {
         let mut cursor = Cursor::new(fields_of(MessageType::Data, rest)?);
         let message = Self::decode(&mut cursor, format).ok()?;
         Some((message, cursor.rest()))
@@ -244,6 +250,19 @@ impl<'a> DataMessage<'a> {
         if len == 0 || len as u64 > u64::from(chunk_size) {
             return Err(EncodeError::PayloadLength { len, chunk_size });
         }
+        if is_usual(format)
+            && let Some(header) = data_header(self.chunk, self.timestamp)
+        {
+            out.extend_from_slice(&header);
+            out.extend_from_slice(self.payload);
+            return Ok(());
+        }
+        self.write_other(format, out)
+    }
+
+    #[inline(never)]
+    fn write_other(&self, format: &Format, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let len = self.payload.len();
         out.push(MessageType::Data.code());
         write_chunk(self.chunk, len, format, out)?;
         out.extend_from_slice(&self.timestamp.to_be_bytes());
@@ -264,6 +283,11 @@ impl<'a> IntegrityMessage<'a> {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "handed over in memory, the fields are waited for")]
     pub(crate) fn read(rest: &'a [u8], format: &Format) -> Option<(Self, &'a [u8])> {
+        if is_usual(format) { read_integrity(rest) } else { Self::read_other(rest, format) }
+    }
+
+    #[inline(never)]
+    fn read_other(rest: &'a [u8], format: &Format) -> Option<(Self, &'a [u8])> {
         let mut cursor = Cursor::new(fields_of(MessageType::Integrity, rest)?);
         let message = Self::decode(&mut cursor, format, 0).ok()?;
         Some((message, cursor.rest()))
@@ -283,14 +307,21 @@ impl<'a> IntegrityMessage<'a> {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the error is not wanted, nor is a copy of the message")]
     pub(super) fn write(&self, format: &Format, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        if is_usual(format)
+            && let Some(message) = integrity(self.node, self.hash)
+        {
+            out.extend_from_slice(&message);
+            return Ok(());
+        }
+        self.write_other(format, out)
+    }
+
+    #[inline(never)]
+    fn write_other(&self, format: &Format, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         check_digest(MessageType::Integrity, self.hash, format.hash_len())?;
         out.push(MessageType::Integrity.code());
         write_node(self.node, format, out)?;
-        // A length known when compiling spares the call for the usual one.
-        match <&[u8; 32]>::try_from(self.hash) {
-            Ok(hash) => out.extend_from_slice(hash),
-            Err(_) => out.extend_from_slice(self.hash),
-        }
+        out.extend_from_slice(self.hash);
         Ok(())
     }
 }

@@ -19,6 +19,7 @@ mod message;
 mod message_set;
 #[cfg(test)]
 mod properties;
+mod usual;
 
 pub(crate) use datagram::write_data_datagram;
 pub use datagram::{DatagramBuilder, Messages, PushError, RangeMessage};
