@@ -21,8 +21,9 @@ const MAX_SLOTS: usize = if cfg!(test) { 32 } else { 1024 };
 /// order, they are found and moved faster in one piece than in a tree.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupMap<T> {
-    values: Slab<T>,
-    /// In order of the groups.
+    values: Slab<(GroupIndex, T)>,
+    /// In order of the groups. A group whose value was removed stays, so that nothing has to move, until it is at either
+    /// end or more than half are such.
     places: VecDeque<(GroupIndex, usize)>,
     /// Places by the low bits of the group's index, of groups that share a slot the one used last; [`NOWHERE`] for a
     /// group without a value. Whoever chooses groups that share one makes them be searched for, and no more than that.
@@ -33,6 +34,8 @@ pub(crate) struct GroupMap<T> {
 const NOWHERE: usize = usize::MAX;
 /// A slot that no group used: group 0, whose slot may be this one, has no value then.
 const UNUSED: (GroupIndex, usize) = (GroupIndex::new(0), NOWHERE);
+/// Groups without a value that may stay however few have one.
+const MIN_GONE: usize = 16;
 
 impl<T> Default for GroupMap<T> {
     fn default() -> Self {
@@ -50,12 +53,26 @@ impl<T> GroupMap<T> {
         group.value() as usize & self.index.len().wrapping_sub(1)
     }
 
+    /// What the index says of `group`; `None` if its slot is another's.
     #[inline]
-    fn place(&self, group: GroupIndex) -> Option<usize> {
-        match self.index.get(self.slot(group)) {
-            Some((indexed, place)) if *indexed == group => Some(*place).filter(|place| *place != NOWHERE),
-            _ => self.search(group),
-        }
+    fn indexed(&self, group: GroupIndex) -> Option<usize> {
+        self.index.get(self.slot(group)).filter(|(indexed, _)| *indexed == group).map(|(_, place)| *place)
+    }
+
+    /// The place of `group`, or one without a value.
+    #[inline]
+    fn place(&self, group: GroupIndex) -> usize {
+        self.indexed(group).unwrap_or_else(|| self.search(group))
+    }
+
+    /// The place of `group`, or one without a value; lets it have its slot.
+    #[inline]
+    fn place_noted(&mut self, group: GroupIndex) -> usize {
+        self.indexed(group).unwrap_or_else(|| {
+            let place = self.search(group);
+            self.note(group, place);
+            place
+        })
     }
 
     /// Lets `group` have its slot.
@@ -72,25 +89,22 @@ impl<T> GroupMap<T> {
     fn grow_index(&mut self) {
         let slots = (2 * self.index.len()).clamp(MIN_SLOTS, MAX_SLOTS);
         self.index = vec![UNUSED; slots];
-        for &(group, place) in &self.places {
-            self.index[group.value() as usize & (slots - 1)] = (group, place);
+        for (place, (group, _)) in &self.values {
+            self.index[group.value() as usize & (slots - 1)] = (*group, place);
         }
     }
 
-    /// Puts `value` where `group` stands among the places; returns its place.
-    fn put(&mut self, at: usize, group: GroupIndex, value: T) -> usize {
-        let place = self.values.insert(value);
-        self.places.insert(at, (group, place));
-        if 2 * self.places.len() > self.index.len() && self.index.len() < MAX_SLOTS {
-            self.grow_index();
-        }
-        place
+    /// Whether the value of `group` lies at `place`.
+    #[inline]
+    fn is_at(&self, group: GroupIndex, place: usize) -> bool {
+        self.values.get(place).is_some_and(|(owner, _)| *owner == group)
     }
 
     /// Apart, so that what is found at once is found in place.
     #[inline(never)]
-    fn search(&self, group: GroupIndex) -> Option<usize> {
-        self.find(group).ok().map(|at| self.places[at].1)
+    fn search(&self, group: GroupIndex) -> usize {
+        let found = self.find(group).ok().map(|at| self.places[at].1);
+        found.filter(|place| self.is_at(group, *place)).unwrap_or(NOWHERE)
     }
 
     /// Where `group` stands among the places, or would stand.
@@ -103,73 +117,89 @@ impl<T> GroupMap<T> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.places.len()
+        self.values.len()
     }
 
     #[inline]
     pub(crate) fn contains(&self, group: GroupIndex) -> bool {
-        self.place(group).is_some()
+        self.get(group).is_some()
     }
 
     #[inline]
     pub(crate) fn get(&self, group: GroupIndex) -> Option<&T> {
-        self.values.get(self.place(group)?)
+        self.values.get(self.place(group)).map(|(_, value)| value)
     }
 
     /// The value of `group`, which is found faster from now on, and if there is none, that.
     #[inline]
     pub(crate) fn get_mut(&mut self, group: GroupIndex) -> Option<&mut T> {
-        let place = self.place(group);
-        self.note(group, place.unwrap_or(NOWHERE));
-        self.values.get_mut(place?)
+        let place = self.place_noted(group);
+        self.values.get_mut(place).map(|(_, value)| value)
     }
 
     /// The value of `group`, made by `make` if there is none.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "every chunk passes here")]
     pub(crate) fn get_or_insert_with(&mut self, group: GroupIndex, make: impl FnOnce() -> T) -> &mut T {
-        let place = self.place(group).unwrap_or_else(|| self.add(group, make()));
-        self.note(group, place);
-        &mut self.values[place]
+        let mut place = self.place_noted(group);
+        if place == NOWHERE {
+            place = self.add(group, make());
+        }
+        &mut self.values[place].1
     }
 
+    /// Adds a `value` for `group`, which has none; returns its place.
     #[inline(never)]
     fn add(&mut self, group: GroupIndex, value: T) -> usize {
+        let place = self.values.insert((group, value));
         match self.find(group) {
-            Ok(at) => self.places[at].1,
-            Err(at) => self.put(at, group, value),
+            Ok(at) => self.places[at].1 = place,
+            Err(at) => self.places.insert(at, (group, place)),
         }
+        if 2 * self.values.len() > self.index.len() && self.index.len() < MAX_SLOTS {
+            self.grow_index();
+        }
+        self.note(group, place);
+        place
     }
 
     /// Makes `value` that of `group`, which is found faster from now on; returns the one before.
     pub(crate) fn insert(&mut self, group: GroupIndex, value: T) -> Option<T> {
-        let (place, before) = match self.find(group) {
-            Ok(at) => {
-                let place = self.places[at].1;
-                (place, Some(core::mem::replace(&mut self.values[place], value)))
-            }
-            Err(at) => (self.put(at, group, value), None),
-        };
-        self.note(group, place);
-        before
+        if let Some(held) = self.get_mut(group) {
+            return Some(core::mem::replace(held, value));
+        }
+        self.add(group, value);
+        None
     }
 
     /// Removes the value of `group` if `leaves` says so.
     pub(crate) fn remove_if(&mut self, group: GroupIndex, leaves: impl FnOnce(&mut T) -> bool) -> Option<T> {
-        let at = self.find(group).ok()?;
-        let (_, place) = self.places[at];
-        if !leaves(self.values.get_mut(place)?) {
+        let place = self.place_noted(group);
+        if !leaves(&mut self.values.get_mut(place)?.1) {
             return None;
         }
-        self.places.remove(at);
+        let (_, value) = self.values.try_remove(place)?;
         self.note(group, NOWHERE);
-        self.values.try_remove(place)
+        self.drop_gone();
+        Some(value)
     }
 
     pub(crate) fn remove(&mut self, group: GroupIndex) -> Option<T> {
-        let (_, place) = self.places.remove(self.find(group).ok()?)?;
-        self.note(group, NOWHERE);
-        self.values.try_remove(place)
+        self.remove_if(group, |_| true)
+    }
+
+    /// Drops groups without a value from either end, and all of them if they are most.
+    fn drop_gone(&mut self) {
+        while self.places.front().is_some_and(|&(group, place)| !self.is_at(group, place)) {
+            self.places.pop_front();
+        }
+        while self.places.back().is_some_and(|&(group, place)| !self.is_at(group, place)) {
+            self.places.pop_back();
+        }
+        if self.places.len() > 2 * self.values.len() + MIN_GONE {
+            let values = &self.values;
+            self.places.retain(|(group, place)| values.get(*place).is_some_and(|(owner, _)| owner == group));
+        }
     }
 
     pub(crate) fn clear(&mut self) {
@@ -180,18 +210,25 @@ impl<T> GroupMap<T> {
 
     /// Every value, in order of the groups.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (GroupIndex, &T)> {
-        self.places.iter().map(|&(group, place)| (group, &self.values[place]))
+        self.places.iter().filter_map(|&(group, place)| {
+            let (owner, value) = self.values.get(place)?;
+            (*owner == group).then_some((group, value))
+        })
     }
 
     /// The groups from `first` up to and without `end` that have a value, in order.
     pub(crate) fn groups_in(&self, first: GroupIndex, end: GroupIndex) -> impl Iterator<Item = GroupIndex> {
-        self.places.range(self.span(first, end)).map(|&(group, _)| group)
+        let within = self.places.range(self.span(first, end));
+        within.filter(|&&(group, place)| self.is_at(group, place)).map(|&(group, _)| group)
     }
 
     /// Changes the values from group `first` up to and without `end`.
     pub(crate) fn for_each_in(&mut self, first: GroupIndex, end: GroupIndex, mut change: impl FnMut(&mut T)) {
-        for &(_, place) in self.places.range(self.span(first, end)) {
-            change(&mut self.values[place]);
+        for &(group, place) in self.places.range(self.span(first, end)) {
+            match self.values.get_mut(place) {
+                Some((owner, value)) if *owner == group => change(value),
+                _ => {}
+            }
         }
     }
 
@@ -252,6 +289,7 @@ mod tests {
                 prop_assert_eq!(map.get(group), twin.get(&group));
                 prop_assert_eq!(map.len(), twin.len());
                 prop_assert!(map.index.len() <= MAX_SLOTS && map.index.len() >= (2 * map.len()).min(MAX_SLOTS));
+                prop_assert!(map.places.len() <= 2 * map.len() + MIN_GONE);
             }
             prop_assert!(map.iter().eq(twin.iter().map(|(&group, value)| (group, value))));
         }
