@@ -136,6 +136,17 @@ impl EarlyHashes {
         }
     }
 
+    /// Removes the oldest ones, no more than `most`, up to the first that is not `settled`.
+    pub(crate) fn drop_settled(&mut self, most: usize, settled: impl Fn(Bin) -> bool) {
+        for _ in 0..most {
+            let oldest = self.entries.front().and_then(|entry| entry.bin);
+            if !oldest.is_some_and(&settled) {
+                return;
+            }
+            self.drop_oldest();
+        }
+    }
+
     /// Every hash, by bin number.
     pub fn iter(&self) -> impl Iterator<Item = (Bin, &Hash)> {
         let mut all: Vec<_> = self.entries.iter().filter_map(|entry| Some((entry.bin?, &entry.hash))).collect();
@@ -290,6 +301,22 @@ mod tests {
         early.expire(at(30));
         assert_eq!(early.iter().map(|(bin, _)| bin.number()).collect::<Vec<_>>(), [0]);
         early.expire(at(31));
+        assert!(early.is_empty() && early.entries.is_empty());
+    }
+
+    #[test]
+    fn the_oldest_go_once_they_have_nothing_to_prove() {
+        let mut early = EarlyHashes::new(10);
+        let left = |early: &EarlyHashes| early.iter().map(|(bin, _)| bin.number()).collect::<Vec<_>>();
+        for number in [4, 8, 2, 7, 6] {
+            early.insert(bin(number), &[1; 20], at(0));
+        }
+        let is_even = |bin: Bin| bin.number().is_multiple_of(2);
+        early.drop_settled(2, is_even);
+        assert_eq!(left(&early), [2, 6, 7]);
+        early.drop_settled(9, is_even);
+        assert_eq!(left(&early), [6, 7], "the one in front is still needed");
+        early.drop_settled(9, |_| true);
         assert!(early.is_empty() && early.entries.is_empty());
     }
 

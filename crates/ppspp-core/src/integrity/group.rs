@@ -98,12 +98,10 @@ impl GroupNodes {
         }
         let chunks: Vec<&[u8]> = data.chunks(size).take(count).collect();
         let mut layer = Vec::with_capacity(count * function.len());
-        function.digest_each(&chunks, |leaf| layer.extend_from_slice(leaf));
+        function.digest_all(&chunks, &mut layer);
         for height in 0..=per_group.ilog2() {
             if height > 0 {
-                let mut above = Vec::with_capacity(layer.len() / 2);
-                function.parents(&layer, |parent| above.extend_from_slice(parent));
-                layer = above;
+                layer = function.parents(&layer);
             }
             let mut rest = layer.as_slice();
             for group in &mut *groups {

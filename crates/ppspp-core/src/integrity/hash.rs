@@ -144,8 +144,14 @@ impl HashFunction {
         });
     }
 
+    /// Appends the digest of each of `messages` to `digests`, in order.
+    #[inline(never)]
+    pub(crate) fn digest_all(self, messages: &[&[u8]], digests: &mut Vec<u8>) {
+        self.digest_each(messages, |digest| digests.extend_from_slice(digest));
+    }
+
     /// Hands the digest of each of `messages` to `put`, in order.
-    pub(crate) fn digest_each(self, mut messages: &[&[u8]], mut put: impl FnMut(&[u8])) {
+    fn digest_each(self, mut messages: &[&[u8]], mut put: impl FnMut(&[u8])) {
         while let [first, ..] = messages {
             let most = if self == Self::Sha256 && first.len().is_multiple_of(64) { LANES } else { 1 };
             let run = messages.iter().take(most).take_while(|message| message.len() == first.len()).count();
@@ -160,16 +166,11 @@ impl HashFunction {
         }
     }
 
-    /// Hands the hash of the node over each aligned run of `leaves`, which lie side by side, to `put`, in order: of runs of
-    /// 2 to the power of `layers`. One that is not whole is left out.
-    pub(crate) fn roots(self, leaves: &[u8], layers: u8, put: impl FnMut(&[u8])) {
-        let mut layer = leaves.to_vec();
-        for _ in 0..layers {
-            let mut above = Vec::with_capacity(layer.len() / 2);
-            self.parents(&layer, |parent| above.extend_from_slice(parent));
-            layer = above;
-        }
-        layer.chunks_exact(self.len()).for_each(put);
+    /// The hash of the node over each aligned run of `leaves`, which lie side by side, in order, side by side as well: of
+    /// runs of 2 to the power of `layers`. One that is not whole is left out.
+    #[inline(never)]
+    pub(crate) fn roots(self, leaves: &[u8], layers: u8) -> Vec<u8> {
+        (0..layers).fold(leaves.to_vec(), |layer, _| self.parents(&layer))
     }
 
     /// Hashes the node over each of `pairs` into its place in `hashes`, as [`HashFunction::node`] does with one.
@@ -182,7 +183,7 @@ impl HashFunction {
             match layer.filter(|_| self == Self::Sha256) {
                 Some(layer) => {
                     let mut hashes = hashes.iter_mut();
-                    self.parents(layer.as_flattened(), |parent| {
+                    self.each_parent(layer.as_flattened(), |parent| {
                         if let Some(hash) = hashes.next() {
                             *hash = Hash::of(parent);
                         }
@@ -193,9 +194,17 @@ impl HashFunction {
         }
     }
 
-    /// Hands the hashes of the nodes over a layer to `put`: over its first two hashes, the next two, and so on. Those of
-    /// the layer lie side by side, each [`HashFunction::len`] long; a last one without a partner has no node.
-    pub(super) fn parents(self, layer: &[u8], mut put: impl FnMut(&[u8])) {
+    /// The hashes of the nodes over a layer: over its first two hashes, the next two, and so on. All lie side by side, each
+    /// [`HashFunction::len`] long; a last one without a partner has no node.
+    #[inline(never)]
+    pub(super) fn parents(self, layer: &[u8]) -> Vec<u8> {
+        let mut above = Vec::with_capacity(layer.len() / 2);
+        self.each_parent(layer, |parent| above.extend_from_slice(parent));
+        above
+    }
+
+    /// Hands each of [`HashFunction::parents`] to `put`.
+    fn each_parent(self, layer: &[u8], mut put: impl FnMut(&[u8])) {
         let (blocks, _) = layer.as_chunks();
         // What `node` treats in a way of its own is hashed alone.
         if self != Self::Sha256 || blocks.iter().any(|block: &Block| is_zero(block)) {

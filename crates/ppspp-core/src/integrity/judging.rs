@@ -165,7 +165,8 @@ impl Verifier {
 
     /// Takes in every chunk of a `group` that is not begun, together: they hash to `top`, and their lengths are right.
     /// Returns whether they are verified by what is known, what came `along` with one of them, and `early`, of which
-    /// what it used is dropped. If not, nothing has changed, and each chunk is to be judged by itself.
+    /// what it used is dropped, and which keeps what came along and may still prove something. If not, nothing has
+    /// changed, and each chunk is to be judged by itself.
     ///
     /// Not for the groups that the content's end cuts or whose last chunk is the content's.
     pub fn check_group(&mut self, group: GroupIndex, top: &Hash, along: Along<'_>, early: &mut EarlyHashes) -> bool {
@@ -185,6 +186,13 @@ impl Verifier {
         let params = self.tree.params();
         let open = self.open.get_or_insert_with(group, || OpenGroup::new(params, &geometry, group));
         open.have = full_mask(chunks);
+        // Those within the group are of no use now.
+        let above = || along.hashes.iter().filter(|(node, _)| !chunks.covers(node.base_range()));
+        if used.along < above().count() {
+            for (node, hash) in above().filter(|(node, _)| self.node(*node).is_none()) {
+                early.insert(*node, hash.as_slice(), along.at);
+            }
+        }
         true
     }
 
@@ -459,6 +467,10 @@ mod tests {
             assert!(verifier.clone().check_group(first, &top(first), along, &mut EarlyHashes::new(4)));
             assert!(verifier.check_group(first, &top(first), Along::NONE, &mut early));
             assert!(verifier.is_group_complete(first) && early.get(Bin::at(4, 1).unwrap()).is_none());
+            // Nothing is left to prove by the nodes within it, nor by those that were proven with it.
+            let settled = |layer, at| verifier.is_settled(Bin::at(layer, at).unwrap());
+            assert!(settled(0, 5) && settled(3, 1) && settled(4, 0) && settled(4, 1));
+            assert!(!settled(0, 16) && !settled(3, 2), "the second has come in no part");
             assert!(!verifier.check_group(first, &top(first), along, &mut early), "it is here");
             // What proved the first group proves the second, which needs nothing else.
             assert!(!verifier.check_group(second, &top(first), Along::NONE, &mut early));

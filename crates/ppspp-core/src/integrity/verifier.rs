@@ -200,6 +200,13 @@ impl Verifier {
         }
     }
 
+    /// Whether a hash of `bin` has nothing to prove any more: it is known, or every chunk under it is verified.
+    pub(crate) fn is_settled(&self, bin: Bin) -> bool {
+        let within = self.tree.geometry().filter(|geometry| bin.layer() < geometry.group_layer());
+        let group = within.map(|geometry| geometry.group_of(ChunkIndex::new(bin.base_range().start())));
+        group.is_some_and(|group| self.is_group_complete(group)) || self.node(bin).is_some()
+    }
+
     /// Drops the lower nodes of `group`, all of whose chunks are verified and stored. Ignored unless they are verified.
     pub fn close_group(&mut self, group: GroupIndex) {
         if self.open.get(group).is_some_and(OpenGroup::is_complete) {

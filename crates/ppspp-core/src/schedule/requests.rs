@@ -86,10 +86,9 @@ impl Requests {
         self.records.get(group).map_or(0, Record::all)
     }
 
-    /// Whether `chunk`, which came, is asked for. Others of its group are about to come.
-    pub(crate) fn is_asked(&mut self, geometry: &Geometry, chunk: ChunkIndex) -> bool {
-        let record = self.records.get_mut(geometry.group_of(chunk));
-        record.is_some_and(|record| record.all() & geometry.bit_of(chunk) != 0)
+    /// Whether `chunk` is asked for.
+    pub(crate) fn is_asked(&self, geometry: &Geometry, chunk: ChunkIndex) -> bool {
+        self.asked(geometry.group_of(chunk)) & geometry.bit_of(chunk) != 0
     }
 
     /// The chunks of `group` that `peer` is asked for.

@@ -172,7 +172,7 @@ impl Pair {
         assert_eq!(released.iter().map(|(run, _)| run.count()).sum::<u64>(), expected.len() as u64);
     }
 
-    fn compare(&mut self) {
+    fn compare(&self) {
         let free: RangeSet = self.twin.free.iter().map(|&chunk| single(chunk)).collect();
         assert_eq!(self.real.free(), &free);
         assert!(self.twin.asked.keys().all(|chunk| !self.twin.free.contains(chunk)), "a chunk is in two states");
@@ -190,7 +190,7 @@ impl Pair {
         assert!(self.real.outstanding().map(|(group, _)| group).eq(with_requests), "groups that are asked for");
     }
 
-    fn compare_group(&mut self, group: GroupIndex) {
+    fn compare_group(&self, group: GroupIndex) {
         let chunks = self.geometry.group_chunks(group);
         let bits = |test: &dyn Fn(u64) -> bool| {
             let inside = chunks.iter().map(ChunkIndex::value).filter(|&chunk| test(chunk));

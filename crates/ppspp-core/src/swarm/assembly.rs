@@ -27,6 +27,8 @@ pub(crate) struct Parcel {
 struct Buffer {
     /// All chunks of the group.
     all: u32,
+    /// Chunks that were asked for when this was last looked up.
+    asked: u32,
     verified: u32,
     /// Chunks whose bytes lie here and are still to be judged.
     staged: u32,
@@ -85,7 +87,9 @@ impl Assembly {
         Self { buffers: GroupMap::new(), begun: VecDeque::new(), handed_out: VecDeque::new(), flush_after }
     }
 
-    /// Puts a chunk that is yet to be judged into its place; `None` if one waits there already, or it does not fit.
+    /// Puts a chunk that is yet to be judged into its place; `None` if one waits there already, it does not fit, or `asked`
+    /// does not tell that it is among the chunks of its group that were asked for. They are looked up once: what others
+    /// are asked for meanwhile is good as well.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "every chunk passes here")]
     pub(crate) fn stage(
@@ -95,18 +99,14 @@ impl Assembly {
         chunk: ChunkIndex,
         payload: &[u8],
         from: Source,
+        asked: impl FnOnce(GroupIndex) -> u32,
     ) -> Option<Fill> {
         let group = geometry.group_of(chunk);
-        let begun = &mut self.begun;
-        let handed_out = &mut self.handed_out;
-        let buffer = self.buffers.get_or_insert_with(group, || {
-            begun.push_back((now, group));
-            let chunks = geometry.group_chunks(group);
-            let bytes = geometry.byte_range(chunks);
-            let data = buffer_of((bytes.end - bytes.start) as usize, handed_out);
-            Buffer { all: full_mask(chunks), verified: 0, staged: 0, first: from, alike: true, data }
-        });
         let (bit, start) = place_of(geometry, chunk);
+        let buffer = match self.buffers.get_mut(group) {
+            Some(buffer) if buffer.asked & bit != 0 => buffer,
+            _ => self.expect(now, geometry, (group, asked(group)), bit, from)?,
+        };
         let target = buffer.data.get_mut(start..start + payload.len())?;
         if (buffer.verified | buffer.staged) & bit != 0 {
             return None;
@@ -122,6 +122,31 @@ impl Assembly {
             ends: buffer.staged | buffer.verified == buffer.all,
             whole: buffer.staged == buffer.all && buffer.alike,
         })
+    }
+
+    /// The buffer of a group whose `asked` chunks may come, begun if need be; `None` if the one of `bit` is not among them.
+    #[inline(never)]
+    fn expect(
+        &mut self,
+        now: Instant,
+        geometry: &Geometry,
+        (group, asked): (GroupIndex, u32),
+        bit: u32,
+        from: Source,
+    ) -> Option<&mut Buffer> {
+        if asked & bit == 0 {
+            return None;
+        }
+        let (begun, handed_out) = (&mut self.begun, &mut self.handed_out);
+        let buffer = self.buffers.get_or_insert_with(group, || {
+            begun.push_back((now, group));
+            let chunks = geometry.group_chunks(group);
+            let bytes = geometry.byte_range(chunks);
+            let data = buffer_of((bytes.end - bytes.start) as usize, handed_out);
+            Buffer { all: full_mask(chunks), asked, verified: 0, staged: 0, first: from, alike: true, data }
+        });
+        buffer.asked |= asked;
+        Some(buffer)
     }
 
     /// The staged chunks of `group`.
@@ -229,7 +254,7 @@ mod tests {
 
     fn stage(assembly: &mut Assembly, geometry: &Geometry, index: u64, slot: PeerSlot) -> Option<Fill> {
         let from = Source { number: index + 100, slot };
-        assembly.stage(Instant::ZERO, geometry, chunk(index), &CHUNK, from)
+        assembly.stage(Instant::ZERO, geometry, chunk(index), &CHUNK, from, |_| u32::MAX)
     }
 
     fn add(assembly: &mut Assembly, geometry: &Geometry, index: u64) {
@@ -245,7 +270,7 @@ mod tests {
             add(&mut assembly, &geometry, index);
         }
         let from = Source { number: 0, slot: 0 };
-        assert!(assembly.stage(Instant::ZERO, &geometry, chunk(2), &[9; 1024], from).is_some());
+        assert!(assembly.stage(Instant::ZERO, &geometry, chunk(2), &[9; 1024], from, |_| u32::MAX).is_some());
         assert_eq!(stage(&mut assembly, &geometry, 2, 0), None, "one waits there");
         assert_eq!(stage(&mut assembly, &geometry, 3, 0), None, "that is here");
         assert_eq!(assembly.staged(GroupIndex::new(0)).get(&geometry, chunk(2), 1024), [9; 1024]);
@@ -283,6 +308,24 @@ mod tests {
         for index in 32..40 {
             assert_eq!(stage(&mut assembly, &geometry, index, 0), fill(32, index == 39, index == 39));
         }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_looked_up_once() {
+        let geometry = Geometry::new(16 * 1024, ChunkSize::DEFAULT).unwrap();
+        let mut assembly = Assembly::new(Duration::from_secs(1));
+        let from = Source { number: 0, slot: 0 };
+        let mut stage = |index: u64, asked: Option<u32>| {
+            let asked = |_| asked.expect("it was looked up before");
+            assembly.stage(Instant::ZERO, &geometry, chunk(index), &CHUNK, from, asked).is_some()
+        };
+        assert!(!stage(0, Some(0b1110)), "nobody was asked for it");
+        assert!(stage(1, Some(0b0110)) && stage(2, None));
+        assert!(!stage(3, Some(0b0110)) && stage(3, Some(0b1000)), "it was asked for since");
+        assert!(!stage(1, None), "it is here, and was asked for");
+        let mut unasked = Assembly::new(Duration::from_secs(1));
+        assert!(unasked.stage(Instant::ZERO, &geometry, chunk(0), &CHUNK, from, |_| 0b10).is_none());
+        assert_eq!((unasked.deadline(), unasked.buffers.len()), (None, 0), "no memory for what nobody was asked for");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::integrity::EarlyHashes;
 use crate::schedule::{PeerSlot, Requests};
 use crate::swarm::Swarm;
 use crate::swarm::assembly::{Assembly, Source};
-use crate::swarm::gather::{Gathered, Waiting};
+use crate::swarm::gather::Gathered;
 use crate::time::Instant;
 use crate::wire::{CHANNEL_ID_LEN, ChannelId, DataMessage, Format, IntegrityMessage, MessageType};
 
@@ -22,54 +22,38 @@ struct Lane<'a> {
     geometry: Geometry,
     /// Hashes of the peer's that wait for chunks to come.
     early: &'a EarlyHashes,
-    requests: &'a mut Requests,
+    requests: &'a Requests,
     assembly: &'a mut Assembly,
     gathered: &'a mut Gathered,
     /// Bytes that may wait to be judged (R19).
     room: u64,
     max_messages: usize,
-    tally: Tally,
-}
-
-/// What was taken in.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    datagrams: usize,
-    bytes: usize,
-    hashes: usize,
-    hash_bytes: usize,
 }
 
 impl Lane<'_> {
     /// Takes in one datagram; false if it is not of the kind, and nothing of it is kept then.
     #[inline]
     fn take(&mut self, body: &[u8]) -> bool {
-        let Some((hashes, hash_bytes)) = self.read(body) else {
+        let taken = self.read(body).is_some();
+        if !taken {
             self.gathered.drop_loose();
-            return false;
-        };
-        self.tally.datagrams += 1;
-        self.tally.bytes += body.len() + CHANNEL_ID_LEN;
-        self.tally.hashes += hashes;
-        self.tally.hash_bytes += hash_bytes;
-        true
+        }
+        taken
     }
 
-    /// Reads hashes, which wait with the chunk that follows them, and that chunk; returns how many hashes, and their bytes.
+    /// Reads hashes, which wait with the chunk that follows them, and that chunk.
     #[inline]
-    fn read(&mut self, body: &[u8]) -> Option<(usize, usize)> {
+    fn read(&mut self, body: &[u8]) -> Option<()> {
         let mut rest = body;
-        let mut hashes = 0;
         while let Some((IntegrityMessage { node, hash }, after)) = IntegrityMessage::read(rest, self.format) {
             // It would replace the one that came before.
             if self.early.contains(node) || !self.gathered.keep_hash(node, hash) {
                 return None;
             }
-            hashes += 1;
             rest = after;
         }
         match DataMessage::read(rest, self.format)? {
-            (data, []) if hashes < self.max_messages && self.stage(&data) => Some((hashes, body.len() - rest.len())),
+            (data, []) if self.gathered.loose_hashes() < self.max_messages && self.stage(&data) => Some(()),
             _ => None,
         }
     }
@@ -79,20 +63,15 @@ impl Lane<'_> {
     fn stage(&mut self, data: &DataMessage<'_>) -> bool {
         let DataMessage { chunk, timestamp, payload } = *data;
         let fits = self.geometry.chunk_len(chunk).is_some_and(|due| payload.len() == due as usize);
-        if !fits || self.gathered.bytes() >= self.room || !self.requests.is_asked(&self.geometry, chunk) {
+        if !fits || self.gathered.bytes() >= self.room {
             return false;
         }
         let from = Source { number: self.gathered.next_number(), slot: self.slot };
-        let Some(fill) = self.assembly.stage(self.now, &self.geometry, chunk, payload, from) else { return false };
-        let waiting = Waiting {
-            slot: self.slot,
-            arrival: Arrival { chunk, timestamp, at: self.now },
-            len: payload.len(),
-            along: self.gathered.tie_hashes(),
-            digest: 0,
-            verified: false,
-        };
-        self.gathered.push(waiting, self.geometry.group_of(chunk), fill);
+        let asked = |group| self.requests.asked(group);
+        let fill = self.assembly.stage(self.now, &self.geometry, chunk, payload, from, asked);
+        let Some(fill) = fill else { return false };
+        let arrival = Arrival { chunk, timestamp, at: self.now };
+        self.gathered.push(self.slot, arrival, payload.len(), self.geometry.group_of(chunk), fill);
         true
     }
 }
@@ -113,6 +92,7 @@ impl Swarm {
         let mut rest = payload;
         let mut more = false;
         while let Some(mut lane) = self.lane(cx, slot) {
+            let (chunks, hashes, before) = (lane.gathered.count(), lane.gathered.tied_hashes(), rest.len());
             while !lane.gathered.is_due()
                 && let Some((datagram, after)) = rest.split_at_checked(segment.min(rest.len()))
                 && let Some(body) = datagram.strip_prefix(&id)
@@ -120,8 +100,8 @@ impl Swarm {
             {
                 rest = after;
             }
-            let tally = lane.tally;
-            self.count_chunks(cx, slot, tally);
+            let (chunks, hashes) = (self.gathered.count() - chunks, self.gathered.tied_hashes() - hashes);
+            self.count_chunks(cx, slot, chunks, hashes, before - rest.len());
             if !self.gathered.is_due() {
                 break;
             }
@@ -153,18 +133,16 @@ impl Swarm {
             format: &self.format,
             geometry,
             early: &download.early,
-            requests: &mut self.requests,
+            requests: &self.requests,
             assembly: &mut self.content.assembly,
             gathered: &mut self.gathered,
             room,
             max_messages: cx.config.limits.messages_per_datagram,
-            tally: Tally::default(),
         })
     }
 
-    /// Counts what was taken in from the peer in `slot`.
-    fn count_chunks(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, tally: Tally) {
-        let Tally { datagrams, bytes, hashes, hash_bytes } = tally;
+    /// Counts what was taken in from the peer in `slot`: datagrams of `bytes` bytes together, each with a chunk.
+    fn count_chunks(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, datagrams: usize, hashes: usize, bytes: usize) {
         if datagrams == 0 {
             return;
         }
@@ -173,6 +151,7 @@ impl Swarm {
         cx.down.on_received(cx.now, bytes as u64);
         self.down.on_received(cx.now, bytes as u64);
         let received = &mut self.traffic.received;
+        let hash_bytes = hashes * self.format.integrity_len();
         received.on_datagrams(datagrams, bytes);
         received.on_messages(MessageType::Integrity, hashes as u64, hash_bytes);
         received.on_messages(MessageType::Data, datagrams as u64, bytes - hash_bytes - datagrams * CHANNEL_ID_LEN);

@@ -10,12 +10,15 @@ use crate::integrity::{AdoptError, Along, Hash, PeakClaim, Verdict};
 use crate::schedule::PeerSlot;
 use crate::swarm::Swarm;
 use crate::swarm::assembly::Source;
-use crate::swarm::gather::{Span, Waiting, free_later};
+use crate::swarm::gather::{Waiting, free_later};
 use crate::time::Instant;
 use crate::wire::DataMessage;
 
 /// How often kept chunks are looked through at a time; what could be judged after that waits for the next time.
 const MAX_RETRIES: usize = 64;
+
+/// Most hashes that are found to be left over at a time.
+const MAX_SETTLED: usize = 64;
 
 impl Swarm {
     /// Takes in one chunk.
@@ -57,12 +60,10 @@ impl Swarm {
         payload: &[u8],
     ) -> bool {
         let from = Source { number: self.gathered.next_number(), slot };
-        let Some(fill) = self.content.assembly.stage(cx.now, geometry, arrival.chunk, payload, from) else {
-            return false;
-        };
-        let along = self.gathered.tie_hashes();
-        let waiting = Waiting { slot, arrival, len: payload.len(), along, digest: 0, verified: false };
-        self.gather(cx, waiting, geometry.group_of(arrival.chunk), fill);
+        let bit = geometry.bit_of(arrival.chunk);
+        let fill = self.content.assembly.stage(cx.now, geometry, arrival.chunk, payload, from, |_| bit);
+        let Some(fill) = fill else { return false };
+        self.gather(cx, slot, arrival, payload.len(), geometry.group_of(arrival.chunk), fill);
         true
     }
 
@@ -113,8 +114,9 @@ impl Swarm {
     ) -> (usize, Verdict) {
         let Some(&Waiting { slot, arrival, .. }) = waiting.first() else { return (0, Verdict::Verified) };
         let group = geometry.group_of(arrival.chunk);
-        let same =
-            |next: &&Waiting| !next.verified && next.slot == slot && geometry.group_of(next.arrival.chunk) == group;
+        let same = |next: &&Waiting| {
+            !next.is_verified() && next.slot == slot && geometry.group_of(next.arrival.chunk) == group
+        };
         let run = waiting.iter().take_while(same).count();
         let mut good = 0;
         let mut verdict = Verdict::Verified;
@@ -133,9 +135,8 @@ impl Swarm {
 
     /// Judges the first chunk of `waiting` by all hashes there are of its peer.
     fn judge_alone(&mut self, waiting: &mut [Waiting], leaf: &Hash, hashes: &[(Bin, Hash)]) -> Verdict {
-        let Some(&Waiting { slot, arrival: Arrival { chunk, at, .. }, len, along, .. }) = waiting.first() else {
-            return Verdict::Missing;
-        };
+        let Some(first) = waiting.first() else { return Verdict::Missing };
+        let (Waiting { slot, arrival: Arrival { chunk, at, .. }, along, .. }, len) = (*first, first.len());
         let peer = self.peers.get_mut(slot as usize).and_then(Channel::established_mut);
         let Some(download) = peer.and_then(|peer| peer.download.as_mut()) else { return Verdict::Missing };
         let (verifier, early) = (&mut self.content.verifier, &mut download.early);
@@ -152,9 +153,10 @@ impl Swarm {
         &mut self,
         cx: &Cx<'_>,
         geometry: &Geometry,
-        Waiting { slot, arrival, len, .. }: Waiting,
+        chunk: Waiting,
         verdict: Verdict,
     ) -> Result<(), Misbehaviour> {
+        let (Waiting { slot, arrival, .. }, len) = (chunk, chunk.len());
         let group = geometry.group_of(arrival.chunk);
         if verdict == Verdict::Missing {
             // R17: it is kept aside until its hashes arrive.
@@ -240,13 +242,17 @@ impl Swarm {
         let Some(first) = verified.first() else { return };
         let Some(channel) = self.peers.get_mut(first.slot as usize) else { return };
         channel.stats.chunks_received += verified.len() as u64;
-        channel.stats.content_bytes_received += bytes_of(verified);
+        let stats = &mut channel.stats;
         let State::Established(peer) = &mut channel.state else { return };
         let srtt = peer.srtt();
         let Some(download) = &mut peer.download else { return };
         download.on_delivery();
+        // Hashes are left over where others proved the same: what looks hashes up need not look for those.
+        download.early.drop_settled(MAX_SETTLED, |node| self.content.verifier.is_settled(node));
         for together in verified.chunk_by(|one, next| one.arrival.at == next.arrival.at) {
-            download.rate.on_bytes(together[0].arrival.at, bytes_of(together), srtt);
+            let bytes = bytes_of(together);
+            stats.content_bytes_received += bytes;
+            download.rate.on_bytes(together[0].arrival.at, bytes, srtt);
         }
         // R14: the last requested chunk is acknowledged at once, as is every chunk of a draft-10 peer, whose window
         // opens with each ACK.
@@ -329,9 +335,9 @@ impl Swarm {
             Ok(geometry) if geometry.check_addressing(self.metadata.addressing).is_ok() => {
                 self.on_size_known(cx);
                 let from = Source { number: self.gathered.next_number(), slot };
-                let _ = self.content.assembly.stage(cx.now, &geometry, chunk, payload, from);
-                let (len, along) = (payload.len(), Span::default());
-                let last = Waiting { slot, arrival, len, along, digest: 0, verified: true };
+                let _ =
+                    self.content.assembly.stage(cx.now, &geometry, chunk, payload, from, |_| geometry.bit_of(chunk));
+                let last = Waiting::verified(slot, arrival, payload.len());
                 self.accept(cx, &geometry, &[last]);
                 self.on_arrivals(cx.now, &[last]);
                 self.retry_pending(cx, Vec::from([slot]));
@@ -352,5 +358,5 @@ impl Swarm {
 }
 
 fn bytes_of(chunks: &[Waiting]) -> u64 {
-    chunks.iter().map(|chunk| chunk.len as u64).sum()
+    chunks.iter().map(|chunk| chunk.len() as u64).sum()
 }

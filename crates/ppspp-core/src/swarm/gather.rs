@@ -30,27 +30,50 @@ const MAX_HASHES: usize = 4096;
 pub(super) struct Waiting {
     pub(super) slot: PeerSlot,
     pub(super) arrival: Arrival,
-    pub(super) len: usize,
+    len: u32,
     /// The hashes that wait with it: they came in the same datagram.
     pub(super) along: Span,
+    /// Which of those that wait is the first of its group.
+    first: u32,
+    /// Which of the digests is that of the group's first chunk, if the group waits whole and this is the one that came
+    /// first.
+    whole: Option<u32>,
     /// Which of the digests is its own, once it is hashed.
-    pub(super) digest: usize,
+    digest: u32,
     /// Whether it was verified with its group.
-    pub(super) verified: bool,
+    verified: bool,
+}
+
+impl Waiting {
+    /// One that was verified without waiting.
+    pub(super) fn verified(slot: PeerSlot, arrival: Arrival, len: usize) -> Self {
+        let len = len as u32;
+        Self { slot, arrival, len, along: Span::default(), first: 0, whole: None, digest: 0, verified: true }
+    }
+
+    /// How many bytes.
+    #[inline]
+    pub(super) const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    pub(super) const fn is_verified(&self) -> bool {
+        self.verified
+    }
 }
 
 /// A part of the hashes that wait.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Span {
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
 }
 
 impl Span {
     /// That part of `hashes`.
     #[inline]
     pub(super) fn of(self, hashes: &[(Bin, Hash)]) -> &[(Bin, Hash)] {
-        hashes.get(self.start..self.end).unwrap_or_default()
+        hashes.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 }
 
@@ -64,7 +87,7 @@ pub(crate) struct Gathered {
     /// Groups of which some chunks wait and others are missing.
     torn: usize,
     /// Groups that wait whole, each after the place of its first chunk.
-    whole: Vec<(usize, GroupIndex)>,
+    whole: Vec<(u32, GroupIndex)>,
     /// What the chunks hash to, side by side, and those of the chunks that are judged one by one.
     digests: Vec<u8>,
     leaves: Vec<Hash>,
@@ -90,7 +113,7 @@ impl Gathered {
     /// Keeps a hash of the datagram that is being read for the chunk that follows; false if there is no room.
     #[inline]
     pub(super) fn keep_hash(&mut self, node: Bin, hash: &[u8]) -> bool {
-        let room = self.hashes.len() < MAX_HASHES && self.hashes.len() - self.owned < MAX_ALONG;
+        let room = self.hashes.len() < MAX_HASHES && self.loose_hashes() < MAX_ALONG;
         let hash = Hash::from_slice(hash).filter(|_| room);
         self.hashes.extend(hash.map(|hash| (node, hash)));
         hash.is_some()
@@ -116,31 +139,33 @@ impl Gathered {
         (count >= ENOUGH_CHUNKS && !awaits) || count >= MAX_CHUNKS || self.bytes >= MAX_BYTES
     }
 
-    /// Lets a chunk wait whose bytes were put into the assembly and made `fill` of its group.
+    /// Lets a chunk of `len` bytes wait that were put into the assembly and made `fill` of its `group`, with the hashes of
+    /// the datagram that is being read.
     #[inline]
-    pub(super) fn push(&mut self, waiting: Waiting, group: GroupIndex, fill: Fill) {
+    pub(super) fn push(&mut self, slot: PeerSlot, arrival: Arrival, len: usize, group: GroupIndex, fill: Fill) {
+        let along = Span { start: self.owned as u32, end: self.hashes.len() as u32 };
+        self.owned = self.hashes.len();
         self.torn += usize::from(fill.first == self.next_number());
-        self.bytes += waiting.len;
-        self.waiting.push(waiting);
+        self.bytes += len;
         // What was judged is staged no more: the first is among those that wait.
-        if let Some(first) = fill.first.checked_sub(self.taken).filter(|_| fill.ends) {
+        let first = fill.first.wrapping_sub(self.taken) as u32;
+        let len = len as u32;
+        self.waiting.push(Waiting { slot, arrival, len, along, first, whole: None, digest: 0, verified: false });
+        if fill.ends {
             self.torn = self.torn.saturating_sub(1);
-            self.whole.extend(fill.whole.then_some((first as usize, group)));
+            self.whole.extend(fill.whole.then_some((first, group)));
         }
     }
 
-    /// Whether hashes of the datagram that is being read have no chunk yet.
+    /// How many hashes of the datagram that is being read have no chunk yet.
     #[inline]
-    pub(super) const fn has_loose_hashes(&self) -> bool {
-        self.hashes.len() > self.owned
+    pub(super) const fn loose_hashes(&self) -> usize {
+        self.hashes.len() - self.owned
     }
 
-    /// Gives the hashes of the datagram that is being read to the chunk that is in it.
-    #[inline]
-    pub(super) const fn tie_hashes(&mut self) -> Span {
-        let span = Span { start: self.owned, end: self.hashes.len() };
-        self.owned = span.end;
-        span
+    /// How many hashes wait with chunks.
+    pub(super) const fn tied_hashes(&self) -> usize {
+        self.owned
     }
 }
 
@@ -152,8 +177,16 @@ impl Swarm {
     }
 
     /// Lets a chunk wait whose bytes were put into the assembly; judges all that wait when they are many.
-    pub(super) fn gather(&mut self, cx: &mut Cx<'_>, waiting: Waiting, group: GroupIndex, fill: Fill) {
-        self.gathered.push(waiting, group, fill);
+    pub(super) fn gather(
+        &mut self,
+        cx: &mut Cx<'_>,
+        slot: PeerSlot,
+        arrival: Arrival,
+        len: usize,
+        group: GroupIndex,
+        fill: Fill,
+    ) {
+        self.gathered.push(slot, arrival, len, group, fill);
         if self.gathered.is_due() {
             self.judge_gathered(cx);
         }
@@ -249,26 +282,30 @@ impl Swarm {
 
     /// Hashes the chunks of `waiting` together, since many take less time: those of `whole` groups first, then the others
     /// as they came. Tells each where its digest is.
-    fn hash(&self, geometry: &Geometry, waiting: &mut [Waiting], whole: &[(usize, GroupIndex)], digests: &mut Vec<u8>) {
+    fn hash(&self, geometry: &Geometry, waiting: &mut [Waiting], whole: &[(u32, GroupIndex)], digests: &mut Vec<u8>) {
         let (function, assembly) = (self.metadata.function, &self.content.assembly);
         let size = geometry.chunk_size().bytes() as usize;
         let mut payloads: Vec<&[u8]> = Vec::with_capacity(waiting.len());
-        payloads.extend(whole.iter().flat_map(|(_, group)| assembly.whole(*group).chunks(size)));
-        let mut places: Vec<(GroupIndex, usize)> = whole.iter().map(|(_, group)| *group).zip(0..).collect();
-        places.sort_unstable();
-        let place_of = |group| places.binary_search_by_key(&group, |(group, _)| *group).map(|found| places[found].1);
-        for next in waiting {
-            let chunk = next.arrival.chunk;
-            let group = geometry.group_of(chunk);
-            next.digest = if let Ok(at) = place_of(group) {
-                (at << geometry.group_layer()) + geometry.bit_of(chunk).trailing_zeros() as usize
+        for (first, group) in whole {
+            if let Some(first) = waiting.get_mut(*first as usize) {
+                first.whole = Some(payloads.len() as u32);
+            }
+            payloads.extend(assembly.whole(*group).chunks(size));
+        }
+        for place in 0..waiting.len() {
+            let next = waiting[place];
+            let (arrival, len, first) = (next.arrival, next.len(), next.first);
+            let bit = geometry.bit_of(arrival.chunk);
+            waiting[place].digest = if let Some(whole) = waiting.get(first as usize).and_then(|first| first.whole) {
+                whole + bit.trailing_zeros()
             } else {
-                payloads.push(assembly.staged(group).get(geometry, chunk, next.len));
-                payloads.len() - 1
+                let group = geometry.group_of(arrival.chunk);
+                payloads.push(assembly.staged(group).get(geometry, arrival.chunk, len));
+                payloads.len() as u32 - 1
             };
         }
         digests.clear();
-        function.digest_each(&payloads, |digest| digests.extend_from_slice(digest));
+        function.digest_all(&payloads, digests);
     }
 
     /// Judges groups that wait whole, in the order in which they began: one hash proves all chunks of one. Writes the
@@ -289,23 +326,20 @@ impl Swarm {
         whole.sort_unstable_by_key(|(first, _)| *first);
         self.hash(geometry, waiting, &whole, &mut digests);
         let (theirs, _) = digests.split_at(digests.len().min((whole.len() << layer) * len));
-        let mut groups = whole.iter();
+        let tops = self.metadata.function.roots(theirs, layer);
         let mut verified = Vec::with_capacity(whole.len());
-        self.metadata.function.roots(theirs, layer, |top| {
-            let first = groups.next().and_then(|(first, group)| Some((*group, *waiting.get(*first)?)));
-            let top = Hash::from_slice(top).zip(first);
-            verified.push(
-                top.is_some_and(|(top, (group, first))| self.take_whole(cx, geometry, group, first, &top, hashes)),
-            );
-        });
+        for (top, (first, group)) in tops.chunks_exact(len).zip(&whole) {
+            let first = Hash::from_slice(top).zip(waiting.get(*first as usize).copied());
+            verified.push(first.is_some_and(|(top, first)| self.take_whole(cx, geometry, *group, first, &top, hashes)));
+        }
         leaves.clear();
         for next in waiting {
-            next.verified = verified.get(next.digest >> layer).is_some_and(|verified| *verified);
-            if next.verified {
+            let digest = next.digest as usize;
+            next.verified = verified.get(digest >> layer).is_some_and(|verified| *verified);
+            if !next.verified {
+                leaves.extend(digests.get(digest * len..(digest + 1) * len).and_then(Hash::from_slice));
+            } else if next.whole.is_none() {
                 self.keep_strays(next, geometry.group_chunks(geometry.group_of(next.arrival.chunk)), hashes);
-            } else {
-                let digest = digests.get(next.digest * len..(next.digest + 1) * len);
-                leaves.extend(digest.and_then(Hash::from_slice));
             }
         }
         whole.clear();
@@ -335,8 +369,8 @@ impl Swarm {
         true
     }
 
-    /// Puts hashes that came along with a chunk of a group with these `chunks`, all verified by now, and may prove
-    /// something else among the early ones.
+    /// Puts hashes that came along with a chunk of a group with these `chunks`, all verified by now and not by these, and
+    /// may prove something else among the early ones.
     #[inline]
     fn keep_strays(&mut self, verified: &Waiting, chunks: ChunkRange, hashes: &[(Bin, Hash)]) {
         for (node, hash) in verified.along.of(hashes) {

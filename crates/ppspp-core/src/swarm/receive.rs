@@ -39,7 +39,7 @@ impl Swarm {
         let mut came = Came::default();
         let before = (self.gathered.next_number(), self.hashes_from(slot));
         let outcome = self.read_messages(cx, slot, body, &mut came);
-        if self.gathered.has_loose_hashes() {
+        if self.gathered.loose_hashes() > 0 {
             self.free_hashes(cx, slot);
         }
         if let Err(why) = outcome {
