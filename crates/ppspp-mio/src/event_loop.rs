@@ -251,15 +251,15 @@ impl EventLoop {
 
     /// Answers what the core asks and passes on what it tells. Returns whether it said anything.
     fn answer_events(&mut self) -> bool {
+        let now = self.clock.now();
         for count in 0..EVENTS_PER_ROUND {
             let Some(event) = self.endpoint.poll_event() else { return count > 0 };
-            self.answer(event);
+            self.answer(event, now);
         }
         true
     }
 
-    fn answer(&mut self, event: Event) {
-        let now = self.clock.now();
+    fn answer(&mut self, event: Event, now: Instant) {
         let endpoint = &mut self.endpoint;
         match event {
             Event::Verified { swarm, range, offset, data } => {
