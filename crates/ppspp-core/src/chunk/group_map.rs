@@ -34,6 +34,8 @@ pub(crate) struct GroupMap<T> {
 const NOWHERE: usize = usize::MAX;
 /// A slot that no group used: group 0, whose slot may be this one, has no value then.
 const UNUSED: (GroupIndex, usize) = (GroupIndex::new(0), NOWHERE);
+/// Groups at the end that are looked at before the others are searched: those of a run.
+const NEAR: usize = 8;
 /// Groups without a value that may stay however few have one.
 const MIN_GONE: usize = 16;
 
@@ -110,10 +112,13 @@ impl<T> GroupMap<T> {
     /// Where `group` stands among the places, or would stand.
     #[inline]
     fn find(&self, group: GroupIndex) -> Result<usize, usize> {
-        match self.places.back() {
-            Some((last, _)) if *last < group => Err(self.places.len()),
-            _ => self.places.binary_search_by_key(&group, |(group, _)| *group),
+        // New groups are among the last, most often.
+        for (at, (other, _)) in self.places.iter().enumerate().rev().take(NEAR) {
+            if *other <= group {
+                return if *other == group { Ok(at) } else { Err(at + 1) };
+            }
         }
+        self.places.binary_search_by_key(&group, |(group, _)| *group)
     }
 
     pub(crate) fn len(&self) -> usize {
