@@ -88,13 +88,21 @@ impl Acks {
         urgent: bool,
     ) {
         let mut due = urgent;
+        // Chunks that come together are neighbours, most often.
+        let mut word = Word { number: 0, chunks: 0 };
         for Arrival { chunk, timestamp, at } in arrivals {
-            self.note(chunk);
+            let (number, bit) = (chunk.value() / WORD, 1 << (chunk.value() % WORD));
+            if number != word.number {
+                self.note(word);
+                word = Word { number, chunks: 0 };
+            }
+            word.chunks |= bit;
             self.waiting += 1;
             self.received += 1;
             let limit = if self.received <= EAGER_DATAGRAMS { EAGER_WAITING } else { WAITING };
             due |= !self.sample(timestamp, at) || self.waiting >= limit;
         }
+        self.note(word);
         if due {
             self.due = Some(now);
         } else if self.due.is_none() {
@@ -162,18 +170,19 @@ impl Acks {
         }
     }
 
-    /// Keeps `chunk` to be put in order.
-    #[inline]
-    fn note(&mut self, chunk: ChunkIndex) {
-        let (number, bit) = (chunk.value() / WORD, 1 << (chunk.value() % WORD));
-        if let Some(word) = self.fresh.iter_mut().rev().find(|word| word.number == number) {
-            word.chunks |= bit;
+    /// Keeps the chunks of `word` to be put in order.
+    fn note(&mut self, word: Word) {
+        if word.chunks == 0 {
+            return;
+        }
+        if let Some(known) = self.fresh.iter_mut().rev().find(|known| known.number == word.number) {
+            known.chunks |= word.chunks;
             return;
         }
         if self.fresh.is_full() {
             self.put_in_order();
         }
-        self.fresh.push(Word { number, chunks: bit });
+        self.fresh.push(word);
     }
 
     fn put_in_order(&mut self) {
