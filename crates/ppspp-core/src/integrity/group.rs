@@ -6,7 +6,7 @@ use core::slice;
 use arrayvec::ArrayVec;
 
 use super::hash::{copy_hash, is_zero};
-use super::{Hash, HashFunction};
+use super::{Hash, HashFunction, Hashes};
 use crate::chunk::{Bin, ChunkRange, Geometry, GroupIndex};
 
 /// Most chunks in a group: 16 KiB of 512-byte chunks.
@@ -185,7 +185,7 @@ impl GroupNodes {
     ///
     /// `None`, with nothing known that was not, unless these are just the hashes that it takes.
     #[inline]
-    pub(super) fn prove(&mut self, place: u32, leaf: &Hash, along: &[(Bin, Hash)]) -> Option<bool> {
+    pub(super) fn prove(&mut self, place: u32, leaf: &Hash, along: Hashes<'_>) -> Option<bool> {
         let len = self.function.len();
         let (mut hash, mut above);
         hash = leaf.as_slice();
@@ -193,7 +193,7 @@ impl GroupNodes {
         let mut sibling_at = 2;
         let mut proven = 0;
         for (bin, beside) in along.iter().rev() {
-            let (sibling, beside) = (index ^ sibling_at, beside.as_slice());
+            let sibling = index ^ sibling_at;
             let named = bin.number() == (self.chunks.start() << 1) + sibling as u64 && sibling < self.node_count();
             // R1: a node with content is never all-zero.
             let sound = beside.len() == len && hash.len() == len && !is_zero(beside);
@@ -295,6 +295,7 @@ impl SavedGroup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::integrity::HashRow;
     use crate::integrity::reference::Content;
 
     #[test]
@@ -354,10 +355,11 @@ mod tests {
         nodes.set(bin(7), node(7).as_slice());
         let other = HashFunction::Sha256.leaf(b"other");
         let along = [(bin(7), other), (bin(27), other), (bin(21), node(21)), (bin(18), node(18))];
-        assert_eq!(nodes.prove(8, &node(16), &along), None);
+        let along: HashRow = along.into_iter().collect();
+        assert_eq!(nodes.prove(8, &node(16), along.all()), None);
         assert_eq!(nodes.iter().collect::<Vec<_>>(), [(bin(7), node(7).as_slice())]);
         nodes.set(bin(19), node(19).as_slice());
-        assert_eq!(nodes.prove(8, &node(16), &along[2..]), Some(true));
+        assert_eq!(nodes.prove(8, &node(16), along.part(2, 4)), Some(true));
     }
 
     #[test]

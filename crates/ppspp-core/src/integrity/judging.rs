@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 use super::early::Ticket;
 use super::hash::is_zero;
 use super::open_group::{OpenGroup, full_mask, mask_of};
-use super::{EarlyHashes, Hash, HashFunction, MAX_HASH_LEN, MAX_PROOF, TreeParams, Verdict, Verifier};
+use super::{EarlyHashes, Hash, HashFunction, Hashes, MAX_HASH_LEN, MAX_PROOF, TreeParams, Verdict, Verifier};
 use crate::chunk::{Bin, ChunkIndex, Geometry, GroupIndex};
 use crate::time::Instant;
 
@@ -16,18 +16,18 @@ static EMPTY_NODE: [u8; MAX_HASH_LEN] = [0; MAX_HASH_LEN];
 #[derive(Clone, Copy, Debug)]
 pub struct Along<'h> {
     /// Nodes and what they hash to.
-    pub hashes: &'h [(Bin, Hash)],
+    pub hashes: Hashes<'h>,
     /// When they came.
     pub at: Instant,
 }
 
 impl<'h> Along<'h> {
     /// No hashes.
-    pub const NONE: Self = Self { hashes: &[], at: Instant::ZERO };
+    pub const NONE: Self = Self { hashes: Hashes::NONE, at: Instant::ZERO };
 
     /// The hash that came for `bin`. The way up meets them last to first: the highest comes first (RFC 7574 §5.4).
     fn get(&self, bin: Bin) -> Option<&'h [u8]> {
-        self.hashes.iter().rev().find(|(node, _)| *node == bin).map(|(_, hash)| hash.as_slice())
+        self.hashes.iter().rev().find(|(node, _)| *node == bin).map(|(_, hash)| hash)
     }
 }
 
@@ -99,12 +99,12 @@ impl Verifier {
     pub fn check_run<'h>(
         &mut self,
         group: GroupIndex,
-        chunks: impl Iterator<Item = (ChunkIndex, &'h Hash, &'h [(Bin, Hash)])>,
+        chunks: impl Iterator<Item = (ChunkIndex, &'h Hash, Hashes<'h>)>,
     ) -> usize {
         let Some(open) = self.open.get_mut(group) else { return 0 };
         // The last chunk tells how long the content is.
         let last = self.tree.geometry().map(Geometry::last_chunk);
-        chunks.take_while(|(chunk, leaf, along)| Some(*chunk) != last && open.check(*chunk, leaf, along)).count()
+        chunks.take_while(|(chunk, leaf, along)| Some(*chunk) != last && open.check(*chunk, leaf, *along)).count()
     }
 
     /// [`Verifier::check`] for a payload of `len` bytes that was hashed already, as together with others by
@@ -126,7 +126,7 @@ impl Verifier {
         early.take_out(&used.early);
         if used.along < along.hashes.len() {
             for (bin, hash) in along.hashes.iter().filter(|(bin, _)| self.node(*bin).is_none()) {
-                early.insert(*bin, hash.as_slice(), along.at);
+                early.insert(bin, hash, along.at);
             }
         }
         verdict
@@ -174,10 +174,9 @@ impl Verifier {
         let chunks = geometry.group_chunks(group);
         let bin = Bin::at(geometry.group_layer(), group.value()).filter(|bin| bin.base_range() == chunks);
         let sized = !self.tree.peaks().is_empty() && !chunks.contains(geometry.last_chunk());
-        let Some(bin) = bin.filter(|_| sized && !self.open.contains(group) && self.screen_group(group).is_none())
-        else {
-            return false;
-        };
+        // What is looked up to be changed is found faster afterwards.
+        let begun = self.open.get_mut(group).is_some();
+        let Some(bin) = bin.filter(|_| sized && !begun && self.screen_group(group).is_none()) else { return false };
         let mut used = Used::default();
         if !self.check_node(&geometry, bin, top, along, early, &mut used) {
             return false;
@@ -190,7 +189,7 @@ impl Verifier {
         let above = || along.hashes.iter().filter(|(node, _)| !chunks.covers(node.base_range()));
         if used.along < above().count() {
             for (node, hash) in above().filter(|(node, _)| self.node(*node).is_none()) {
-                early.insert(*node, hash.as_slice(), along.at);
+                early.insert(node, hash, along.at);
             }
         }
         true
@@ -379,7 +378,7 @@ mod tests {
     use super::*;
     use crate::chunk::ChunkRange;
     use crate::integrity::reference::Content;
-    use crate::integrity::{peaks_needed, uncles};
+    use crate::integrity::{HashRow, peaks_needed, uncles};
 
     const CHUNKS: u64 = 37;
 
@@ -394,10 +393,14 @@ mod tests {
         peaks.chain(uncles(&content.geometry, chunk(index), knows)).map(|bin| (bin, content.node(bin))).collect()
     }
 
+    fn row(hashes: &[(Bin, Hash)]) -> HashRow {
+        hashes.iter().copied().collect()
+    }
+
     /// Judges as a swarm does, and tells whether the group's own nodes were enough.
     fn judge(verifier: &mut Verifier, index: u64, leaf: &Hash, along: &[(Bin, Hash)]) -> (Verdict, bool) {
         let group = verifier.geometry().unwrap().group_of(chunk(index));
-        if verifier.check_run(group, [(chunk(index), leaf, along)].into_iter()) == 1 {
+        if verifier.check_run(group, [(chunk(index), leaf, row(along).all())].into_iter()) == 1 {
             return (Verdict::Verified, true);
         }
         let mut early = EarlyHashes::new(64);
@@ -408,8 +411,13 @@ mod tests {
             }
             return (verifier.check_hashed(chunk(index), len, leaf, Along::NONE, &mut early), false);
         }
-        let verdict =
-            verifier.check_hashed(chunk(index), len, leaf, Along { hashes: along, at: Instant::ZERO }, &mut early);
+        let verdict = verifier.check_hashed(
+            chunk(index),
+            len,
+            leaf,
+            Along { hashes: row(along).all(), at: Instant::ZERO },
+            &mut early,
+        );
         let left = early.iter().all(|(bin, _)| verifier.node(bin).is_none());
         assert!(left && (early.is_empty() || verdict != Verdict::Verified), "what is proven is dropped: {early:?}");
         (verdict, false)
@@ -450,11 +458,11 @@ mod tests {
             let mut early = EarlyHashes::new(64);
             let (first, second, cut) = (GroupIndex::new(0), GroupIndex::new(1), GroupIndex::new(2));
             let top = |group: GroupIndex| content.node(Bin::at(4, group.value()).unwrap());
-            let along = along_with(&content, &verifier, 0);
-            let along = Along { hashes: &along, at: Instant::ZERO };
+            let along = row(&along_with(&content, &verifier, 0));
+            let along = Along { hashes: along.all(), at: Instant::ZERO };
             assert!(!verifier.check_group(first, &top(first), along, &mut early), "the peaks are not known");
-            for (bin, hash) in along.hashes {
-                early.insert(*bin, hash.as_slice(), Instant::ZERO);
+            for (bin, hash) in along.hashes.iter() {
+                early.insert(bin, hash, Instant::ZERO);
             }
             assert_eq!(verifier.check(chunk(33), content.chunk(33), &early), Verdict::Missing);
             let before: Vec<_> = verifier.tree().peaks().to_vec();
@@ -504,7 +512,7 @@ mod tests {
         for wrong in [&along[..1], &along[1..], &more, &zero, &short, &other_way] {
             let mut verifier = verifier.clone();
             let group = content.geometry.group_of(chunk(4));
-            assert_eq!(verifier.check_run(group, [(chunk(4), &leaf(4), wrong)].into_iter()), 0, "{wrong:?}");
+            assert_eq!(verifier.check_run(group, [(chunk(4), &leaf(4), row(wrong).all())].into_iter()), 0, "{wrong:?}");
             assert!(!verifier.has(chunk(4)) && verifier.node(along[1].0).is_none());
             // All hashes there are tell better.
             let enough = wrong.len() >= 2 && wrong.iter().all(|hash| along.contains(hash));

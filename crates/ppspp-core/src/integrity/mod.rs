@@ -16,10 +16,12 @@ mod import;
 mod judging;
 mod open_group;
 mod page;
+mod pages;
 mod peaks;
 mod proof;
 #[cfg(test)]
 pub(crate) mod reference;
+mod row;
 mod sha256;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 mod sha_ni;
@@ -37,5 +39,6 @@ pub use page::PAGE_NODES;
 pub use peaks::{MAX_CLAIM_CANDIDATES, PeakClaim, PeaksError, root_from_peaks};
 pub(crate) use proof::push_uncles;
 pub use proof::{MAX_PROOF, peaks_needed, uncles};
+pub use row::{HashRow, Hashes};
 pub use tree::{Tree, TreeParams};
 pub use verifier::{AdoptError, Verdict, Verifier};

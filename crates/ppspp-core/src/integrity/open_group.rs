@@ -1,7 +1,7 @@
 //! Groups that are begun: which of their chunks are verified, and the nodes that prove them.
 
-use super::{GroupNodes, Hash, TreeParams};
-use crate::chunk::{Bin, ChunkIndex, ChunkRange, Geometry, GroupIndex};
+use super::{GroupNodes, Hash, Hashes, TreeParams};
+use crate::chunk::{ChunkIndex, ChunkRange, Geometry, GroupIndex};
 
 /// A group of which not every chunk is verified and stored.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl OpenGroup {
 
     /// Whether what is known here and the hashes that came along verify a `chunk` that hashes to `leaf`.
     #[inline]
-    pub(super) fn check(&mut self, chunk: ChunkIndex, leaf: &Hash, along: &[(Bin, Hash)]) -> bool {
+    pub(super) fn check(&mut self, chunk: ChunkIndex, leaf: &Hash, along: Hashes<'_>) -> bool {
         let bit = mask_of(self, chunk);
         let good = self.have & bit == 0 && self.nodes.prove(bit.trailing_zeros(), leaf, along) == Some(true);
         self.have |= if good { bit } else { 0 };

@@ -45,6 +45,8 @@ pub(super) fn set_known(known: &mut Known, slot: usize) {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Page {
     known: Known,
+    /// How many slots are known before each word of these.
+    before: [u16; WORDS],
     /// The known hashes in the order of their slots, without gaps: memory follows what was verified.
     hashes: Vec<u8>,
     dirty: bool,
@@ -56,10 +58,10 @@ impl Page {
         let count: u32 = known.iter().map(|word| word.count_ones()).sum();
         // A page whose groups are all known soon gets its last node too: no growing for that.
         let room = (count as usize).next_power_of_two().max(FIRST_ROOM) * len;
-        let mut page = Self { known: [0; WORDS], hashes: Vec::with_capacity(room), dirty: false };
+        let mut page = Self { hashes: Vec::with_capacity(room), ..Self::default() };
         for (slot, hash) in raw.chunks_exact(len.max(1)).take(PAGE_NODES).enumerate() {
             if is_known(&known, slot) {
-                set_known(&mut page.known, slot);
+                page.set_known(slot);
                 page.hashes.extend_from_slice(hash);
             }
         }
@@ -119,9 +121,14 @@ impl Page {
             self.hashes.copy_within(at..old, at + len);
             self.hashes[at..at + len].copy_from_slice(hash);
         }
-        set_known(&mut self.known, slot);
+        self.set_known(slot);
         self.dirty = true;
         true
+    }
+
+    fn set_known(&mut self, slot: usize) {
+        set_known(&mut self.known, slot);
+        self.before.iter_mut().skip(slot / 64 + 1).for_each(|before| *before += 1);
     }
 
     pub(super) const fn is_dirty(&self) -> bool {
@@ -136,9 +143,9 @@ impl Page {
     #[inline]
     fn rank(&self, slot: usize) -> usize {
         let (word, bit) = (slot / 64, slot % 64);
-        let whole: u32 = self.known.iter().take(word).map(|word| word.count_ones()).sum();
+        let whole = self.before.get(word).map_or(0, |before| usize::from(*before));
         let part = self.known.get(word).map_or(0, |word| (word & ((1 << bit) - 1)).count_ones());
-        (whole + part) as usize
+        whole + part as usize
     }
 }
 

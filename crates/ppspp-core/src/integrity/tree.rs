@@ -1,10 +1,10 @@
 //! The verified nodes of one content from the group level up.
 
-use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use super::page::{PAGE_LAYER, PAGE_NODES, Page, slot_of};
+use super::pages::Pages;
 use super::peaks::check_peaks;
 use super::{Hash, HashFunction, PeaksError};
 use crate::chunk::{Bin, ChunkIndex, ChunkSize, Geometry};
@@ -31,7 +31,7 @@ pub struct Tree {
     peaks: Vec<(Bin, Hash)>,
     /// While peaks are unknown: the peaks known so far and the verified nodes that reach past the content's end.
     edge: Vec<(Bin, Hash)>,
-    pages: BTreeMap<u64, Page>,
+    pages: Pages,
     /// How many whole groups' hashes are known.
     groups_known: u64,
 }
@@ -39,15 +39,7 @@ pub struct Tree {
 impl Tree {
     /// The tree with that `root`, nothing else known. `root` is as long as the function's hashes, or nothing verifies.
     pub const fn new(params: TreeParams, root: Hash) -> Self {
-        Self {
-            params,
-            root,
-            geometry: None,
-            peaks: Vec::new(),
-            edge: Vec::new(),
-            pages: BTreeMap::new(),
-            groups_known: 0,
-        }
+        Self { params, root, geometry: None, peaks: Vec::new(), edge: Vec::new(), pages: Pages::new(), groups_known: 0 }
     }
 
     /// The hash function and the chunk size.
@@ -130,7 +122,7 @@ impl Tree {
     #[inline]
     pub(super) fn paged(&self, bin: Bin) -> Option<&[u8]> {
         let (page, slot) = slot_of(bin, self.params.chunk_size.group_layer())?;
-        self.pages.get(&page)?.get(slot, self.params.function.len())
+        self.pages.get(page)?.get(slot, self.params.function.len())
     }
 
     /// Keeps a node that was proven against the root. Nodes below the group level that are no peaks have no place here.
@@ -155,7 +147,7 @@ impl Tree {
     fn insert_paged(&mut self, bin: Bin, hash: &Hash) {
         let group_layer = self.params.chunk_size.group_layer();
         let Some((page, slot)) = slot_of(bin, group_layer) else { return };
-        if self.pages.entry(page).or_default().insert(slot, hash.as_slice()) && bin.layer() == group_layer {
+        if self.pages.get_or_begin(page).insert(slot, hash.as_slice()) && bin.layer() == group_layer {
             self.groups_known += 1;
         }
     }
@@ -200,13 +192,13 @@ impl Tree {
 
     /// The pages that have changed since [`Tree::take_dirty`], in order.
     pub fn dirty_pages(&self) -> impl Iterator<Item = u64> {
-        self.pages.iter().filter(|(_, page)| page.is_dirty()).map(|(number, _)| *number)
+        self.pages.iter().filter(|(_, page)| page.is_dirty()).map(|(number, _)| number)
     }
 
     /// The pages that have changed since the last call, in order.
     pub fn take_dirty(&mut self) -> Vec<u64> {
         let dirty = self.dirty_pages().collect();
-        for page in self.pages.values_mut() {
+        for page in self.pages.iter_mut() {
             page.set_dirty(false);
         }
         dirty
@@ -216,25 +208,24 @@ impl Tree {
     ///
     /// Its place in the file is `page * PAGE_NODES * hash length`. Peaks below the group level are in no page.
     pub fn page_bytes(&self, page: u64) -> Option<Vec<u8>> {
-        self.pages.get(&page).map(|page| page.to_raw(self.params.function.len()))
+        self.pages.get(page).map(|page| page.to_raw(self.params.function.len()))
     }
 
     /// Nodes of `page` known so far.
     pub(super) fn page(&self, page: u64) -> Option<&Page> {
-        self.pages.get(&page)
+        self.pages.get(page)
     }
 
     /// The pages with a known node.
     pub(super) fn page_numbers(&self) -> Vec<u64> {
-        self.pages.keys().copied().collect()
+        self.pages.iter().map(|(number, _)| number).collect()
     }
 
     /// Replaces a page by one whose nodes are all proven.
     pub(super) fn put_page(&mut self, number: u64, page: Page) {
         self.groups_known += page.groups_known();
-        if let Some(old) = self.pages.insert(number, page) {
-            self.groups_known -= old.groups_known();
-        }
+        let old = core::mem::replace(self.pages.get_or_begin(number), page);
+        self.groups_known -= old.groups_known();
     }
 }
 
@@ -263,7 +254,7 @@ impl Tree {
         self.root = root;
         self.geometry = Some(geometry);
         self.set_peaks(peaks);
-        for page in self.pages.values_mut() {
+        for page in self.pages.iter_mut() {
             page.set_dirty(true);
         }
     }

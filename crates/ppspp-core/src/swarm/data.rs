@@ -3,10 +3,10 @@
 use alloc::vec::Vec;
 
 use crate::channel::{Arrival, Channel, PendingChunk, State};
-use crate::chunk::{Bin, ChunkIndex, Geometry, GroupIndex};
+use crate::chunk::{ChunkIndex, Geometry, GroupIndex};
 use crate::context::Cx;
 use crate::event::{CloseReason, Misbehaviour};
-use crate::integrity::{AdoptError, Along, Hash, PeakClaim, Verdict};
+use crate::integrity::{AdoptError, Along, Hash, HashRow, PeakClaim, Verdict};
 use crate::schedule::PeerSlot;
 use crate::swarm::Swarm;
 use crate::swarm::assembly::Source;
@@ -110,7 +110,7 @@ impl Swarm {
         geometry: &Geometry,
         waiting: &mut [Waiting],
         leaves: &[Hash],
-        hashes: &[(Bin, Hash)],
+        hashes: &HashRow,
     ) -> (usize, Verdict) {
         let Some(&Waiting { slot, arrival, .. }) = waiting.first() else { return (0, Verdict::Verified) };
         let group = geometry.group_of(arrival.chunk);
@@ -134,7 +134,7 @@ impl Swarm {
     }
 
     /// Judges the first chunk of `waiting` by all hashes there are of its peer.
-    fn judge_alone(&mut self, waiting: &mut [Waiting], leaf: &Hash, hashes: &[(Bin, Hash)]) -> Verdict {
+    fn judge_alone(&mut self, waiting: &mut [Waiting], leaf: &Hash, hashes: &HashRow) -> Verdict {
         let Some(first) = waiting.first() else { return Verdict::Missing };
         let (Waiting { slot, arrival: Arrival { chunk, at, .. }, along, .. }, len) = (*first, first.len());
         let peer = self.peers.get_mut(slot as usize).and_then(Channel::established_mut);

@@ -7,7 +7,7 @@ use crate::chunk::{Bin, ChunkRange, Geometry, GroupIndex};
 use crate::config::EndpointConfig;
 use crate::context::Cx;
 use crate::event::CloseReason;
-use crate::integrity::{Along, EarlyHashes, Hash, MAX_PROOF, Verdict, full_mask};
+use crate::integrity::{Along, EarlyHashes, Hash, HashRow, Hashes, MAX_PROOF, Verdict, full_mask};
 use crate::schedule::PeerSlot;
 use crate::swarm::Swarm;
 use crate::swarm::assembly::Fill;
@@ -35,10 +35,9 @@ pub(super) struct Waiting {
     pub(super) along: Span,
     /// Which of those that wait is the first of its group.
     first: u32,
-    /// Which of the digests is that of the group's first chunk, if the group waits whole and this is the one that came
-    /// first.
+    /// Which of the groups that wait whole is its own, if it is the first of one.
     whole: Option<u32>,
-    /// Which of the digests is its own, once it is hashed.
+    /// Which of the digests is its own, if it waits without the rest of its group.
     digest: u32,
     /// Whether it was verified with its group.
     verified: bool,
@@ -72,8 +71,8 @@ pub(super) struct Span {
 impl Span {
     /// That part of `hashes`.
     #[inline]
-    pub(super) fn of(self, hashes: &[(Bin, Hash)]) -> &[(Bin, Hash)] {
-        hashes.get(self.start as usize..self.end as usize).unwrap_or_default()
+    pub(super) fn of(self, hashes: &HashRow) -> Hashes<'_> {
+        hashes.part(self.start as usize, self.end as usize)
     }
 }
 
@@ -92,7 +91,7 @@ pub(crate) struct Gathered {
     digests: Vec<u8>,
     leaves: Vec<Hash>,
     /// Hashes that came along with the chunks: each lot proves its own chunk, most often, and nothing else.
-    hashes: Vec<(Bin, Hash)>,
+    hashes: HashRow,
     /// How many of them belong to chunks that wait. The others came in the datagram that is being read.
     owned: usize,
     /// Whether the endpoint knows that chunks wait.
@@ -114,9 +113,7 @@ impl Gathered {
     #[inline]
     pub(super) fn keep_hash(&mut self, node: Bin, hash: &[u8]) -> bool {
         let room = self.hashes.len() < MAX_HASHES && self.loose_hashes() < MAX_ALONG;
-        let hash = Hash::from_slice(hash).filter(|_| room);
-        self.hashes.extend(hash.map(|hash| (node, hash)));
-        hash.is_some()
+        room && self.hashes.push(node, hash)
     }
 
     /// Drops the hashes of the datagram that is being read.
@@ -198,8 +195,8 @@ impl Swarm {
         let owned = self.gathered.owned;
         let peer = self.peers.get_mut(slot as usize).and_then(Channel::established_mut);
         if let Some(download) = peer.and_then(|peer| peer.download.as_mut()) {
-            for (node, hash) in &self.gathered.hashes[owned..] {
-                download.early.insert(*node, hash.as_slice(), cx.now);
+            for (node, hash) in self.gathered.hashes.part(owned, self.gathered.hashes.len()).iter() {
+                download.early.insert(node, hash, cx.now);
             }
         }
         self.gathered.drop_loose();
@@ -239,6 +236,9 @@ impl Swarm {
         // How many of these chunks their peer's channel knows of, how many are judged, and of these by their leaves.
         let (mut told, mut judged, mut hashed) = (0, 0, 0);
         while let Some(&Waiting { slot, verified, .. }) = waiting.get(judged) {
+            if keeping.last() != Some(&slot) {
+                keeping.push(slot);
+            }
             if waiting[told].slot != slot {
                 self.on_arrivals(cx.now, &waiting[told..judged]);
                 told = judged;
@@ -267,13 +267,11 @@ impl Swarm {
             }
         }
         self.on_arrivals(cx.now, &waiting[told..]);
-        for one in waiting.chunk_by(|one, next| one.slot == next.slot) {
-            if !keeping.contains(&one[0].slot) && self.download(one[0].slot).is_some_and(Download::has_pending) {
-                keeping.push(one[0].slot);
-            }
-        }
+        keeping.sort_unstable();
+        keeping.dedup();
+        keeping.retain(|slot| self.download(*slot).is_some_and(Download::has_pending));
         waiting.clear();
-        hashes.clear();
+        hashes.truncate(0);
         self.gathered.waiting = waiting;
         self.gathered.leaves = leaves;
         self.gathered.hashes = hashes;
@@ -281,42 +279,41 @@ impl Swarm {
     }
 
     /// Hashes the chunks of `waiting` together, since many take less time: those of `whole` groups first, then the others
-    /// as they came. Tells each where its digest is.
+    /// as they came. Tells the first of the whole ones, and each of the others, where its digest is.
     fn hash(&self, geometry: &Geometry, waiting: &mut [Waiting], whole: &[(u32, GroupIndex)], digests: &mut Vec<u8>) {
         let (function, assembly) = (self.metadata.function, &self.content.assembly);
         let size = geometry.chunk_size().bytes() as usize;
         let mut payloads: Vec<&[u8]> = Vec::with_capacity(waiting.len());
-        for (first, group) in whole {
+        for (at, (first, group)) in (0..).zip(whole) {
             if let Some(first) = waiting.get_mut(*first as usize) {
-                first.whole = Some(payloads.len() as u32);
+                first.whole = Some(at);
             }
             payloads.extend(assembly.whole(*group).chunks(size));
         }
-        for place in 0..waiting.len() {
-            let next = waiting[place];
-            let (arrival, len, first) = (next.arrival, next.len(), next.first);
-            let bit = geometry.bit_of(arrival.chunk);
-            waiting[place].digest = if let Some(whole) = waiting.get(first as usize).and_then(|first| first.whole) {
-                whole + bit.trailing_zeros()
-            } else {
-                let group = geometry.group_of(arrival.chunk);
-                payloads.push(assembly.staged(group).get(geometry, arrival.chunk, len));
-                payloads.len() as u32 - 1
-            };
+        let mut place = 0;
+        while payloads.len() < waiting.len() {
+            let Some(next) = waiting.get(place) else { break };
+            let (chunk, len) = (next.arrival.chunk, next.len());
+            if waiting.get(next.first as usize).is_none_or(|first| first.whole.is_none()) {
+                waiting[place].digest = payloads.len() as u32;
+                payloads.push(assembly.staged(geometry.group_of(chunk)).get(geometry, chunk, len));
+            }
+            place += 1;
         }
         digests.clear();
         function.digest_all(&payloads, digests);
     }
 
-    /// Judges groups that wait whole, in the order in which they began: one hash proves all chunks of one. Writes the
-    /// hashes of the chunks that are not verified so, and left to be judged one by one, to `leaves`.
+    /// Judges groups that wait whole, in the order in which they began, since later ones lean on what came with earlier
+    /// ones: one hash proves all chunks of one. Those that are good are taken in in the content's order. Writes the hashes
+    /// of the chunks that are not verified so, and left to be judged one by one, to `leaves`.
     fn judge_whole(
         &mut self,
         cx: &mut Cx<'_>,
         geometry: &Geometry,
         waiting: &mut [Waiting],
         leaves: &mut Vec<Hash>,
-        hashes: &[(Bin, Hash)],
+        hashes: &HashRow,
     ) {
         let (layer, len) = (geometry.group_layer(), self.metadata.function.len());
         let mut whole = core::mem::take(&mut self.gathered.whole);
@@ -328,58 +325,59 @@ impl Swarm {
         let (theirs, _) = digests.split_at(digests.len().min((whole.len() << layer) * len));
         let tops = self.metadata.function.roots(theirs, layer);
         let mut verified = Vec::with_capacity(whole.len());
+        let mut good: Vec<(GroupIndex, PeerSlot)> = Vec::with_capacity(whole.len());
         for (top, (first, group)) in tops.chunks_exact(len).zip(&whole) {
-            let first = Hash::from_slice(top).zip(waiting.get(*first as usize).copied());
-            verified.push(first.is_some_and(|(top, first)| self.take_whole(cx, geometry, *group, first, &top, hashes)));
+            let first = Hash::from_slice(top).zip(waiting.get(*first as usize));
+            let slot = first.and_then(|(top, first)| self.prove_whole(*group, first, &top, hashes));
+            verified.push(slot.is_some());
+            good.extend(slot.map(|slot| (*group, slot)));
+        }
+        good.sort_unstable();
+        for (group, slot) in good {
+            let chunks = geometry.group_chunks(group);
+            let bytes = geometry.byte_range(chunks);
+            self.take_in(cx, geometry, slot, (group, full_mask(chunks)), bytes.end - bytes.start);
         }
         leaves.clear();
-        for next in waiting {
-            let digest = next.digest as usize;
-            next.verified = verified.get(digest >> layer).is_some_and(|verified| *verified);
-            if !next.verified {
-                leaves.extend(digests.get(digest * len..(digest + 1) * len).and_then(Hash::from_slice));
-            } else if next.whole.is_none() {
-                self.keep_strays(next, geometry.group_chunks(geometry.group_of(next.arrival.chunk)), hashes);
+        for place in 0..waiting.len() {
+            let next = waiting[place];
+            let whole = waiting.get(next.first as usize).and_then(|first| first.whole);
+            if whole.is_some_and(|at| verified.get(at as usize) == Some(&true)) {
+                waiting[place].verified = true;
+                if next.whole.is_none() {
+                    self.keep_strays(&next, geometry.group_chunks(geometry.group_of(next.arrival.chunk)), hashes);
+                }
+                continue;
             }
+            let within = geometry.bit_of(next.arrival.chunk).trailing_zeros();
+            let digest = whole.map_or(next.digest, |at| (at << layer) + within) as usize;
+            leaves.extend(digests.get(digest * len..(digest + 1) * len).and_then(Hash::from_slice));
         }
         whole.clear();
         self.gathered.whole = whole;
         self.gathered.digests = digests;
     }
 
-    /// Takes in all chunks of `group`, which hash to `top`, if that and what came along with the `first` verify them.
-    fn take_whole(
-        &mut self,
-        cx: &mut Cx<'_>,
-        geometry: &Geometry,
-        group: GroupIndex,
-        Waiting { slot, arrival, along, .. }: Waiting,
-        top: &Hash,
-        hashes: &[(Bin, Hash)],
-    ) -> bool {
-        let peer = self.peers.get_mut(slot as usize).and_then(Channel::established_mut);
-        let Some(download) = peer.and_then(|peer| peer.download.as_mut()) else { return false };
-        let along = Along { hashes: along.of(hashes), at: arrival.at };
-        if !self.content.verifier.check_group(group, top, along, &mut download.early) {
-            return false;
-        }
-        let chunks = geometry.group_chunks(group);
-        let bytes = geometry.byte_range(chunks);
-        self.take_in(cx, geometry, slot, (group, full_mask(chunks)), bytes.end - bytes.start);
-        true
+    /// The peer that `first` and all others of its `group` are from, which hash to `top`, if that and what came along with
+    /// the `first` verify them.
+    fn prove_whole(&mut self, group: GroupIndex, first: &Waiting, top: &Hash, hashes: &HashRow) -> Option<PeerSlot> {
+        let peer = self.peers.get_mut(first.slot as usize).and_then(Channel::established_mut);
+        let download = peer.and_then(|peer| peer.download.as_mut())?;
+        let along = Along { hashes: first.along.of(hashes), at: first.arrival.at };
+        self.content.verifier.check_group(group, top, along, &mut download.early).then_some(first.slot)
     }
 
     /// Puts hashes that came along with a chunk of a group with these `chunks`, all verified by now and not by these, and
     /// may prove something else among the early ones.
     #[inline]
-    fn keep_strays(&mut self, verified: &Waiting, chunks: ChunkRange, hashes: &[(Bin, Hash)]) {
-        for (node, hash) in verified.along.of(hashes) {
+    fn keep_strays(&mut self, verified: &Waiting, chunks: ChunkRange, hashes: &HashRow) {
+        for (node, hash) in verified.along.of(hashes).iter() {
             if !chunks.covers(node.base_range())
-                && self.content.verifier.node(*node).is_none()
+                && self.content.verifier.node(node).is_none()
                 && let Some(peer) = self.peers.get_mut(verified.slot as usize).and_then(Channel::established_mut)
                 && let Some(download) = &mut peer.download
             {
-                download.early.insert(*node, hash.as_slice(), verified.arrival.at);
+                download.early.insert(node, hash, verified.arrival.at);
             }
         }
     }
@@ -388,16 +386,11 @@ impl Swarm {
 /// Puts the hashes that wait with chunks of `slot` among its `early` ones, but for those of the first, which are there:
 /// they came after that chunk and may prove it. Returns whether there were any.
 #[inline(never)]
-pub(super) fn free_later(
-    waiting: &mut [Waiting],
-    slot: PeerSlot,
-    hashes: &[(Bin, Hash)],
-    early: &mut EarlyHashes,
-) -> bool {
+pub(super) fn free_later(waiting: &mut [Waiting], slot: PeerSlot, hashes: &HashRow, early: &mut EarlyHashes) -> bool {
     let mut freed = false;
     for later in waiting.iter_mut().skip(1).filter(|later| later.slot == slot) {
-        for (node, hash) in core::mem::take(&mut later.along).of(hashes) {
-            early.insert(*node, hash.as_slice(), later.arrival.at);
+        for (node, hash) in core::mem::take(&mut later.along).of(hashes).iter() {
+            early.insert(node, hash, later.arrival.at);
             freed = true;
         }
     }

@@ -1,0 +1,87 @@
+//! The pages of one tree, those alone that hold something.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::page::Page;
+
+/// Pages by number. The one that was changed last is found without a search: content comes, most often, in order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pages {
+    all: Vec<Page>,
+    /// Where each lies.
+    places: BTreeMap<u64, usize>,
+    /// Number and place of the one that was changed last.
+    recent: Option<(u64, usize)>,
+}
+
+impl Pages {
+    /// No pages.
+    pub(super) const fn new() -> Self {
+        Self { all: Vec::new(), places: BTreeMap::new(), recent: None }
+    }
+
+    #[inline]
+    fn place(&self, number: u64) -> Option<usize> {
+        match self.recent {
+            Some((recent, place)) if recent == number => Some(place),
+            _ => self.places.get(&number).copied(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn get(&self, number: u64) -> Option<&Page> {
+        self.all.get(self.place(number)?)
+    }
+
+    /// The page with that number, an empty one if there is none yet.
+    #[inline]
+    pub(super) fn get_or_begin(&mut self, number: u64) -> &mut Page {
+        let place = self.place(number).unwrap_or_else(|| {
+            self.places.insert(number, self.all.len());
+            self.all.push(Page::default());
+            self.all.len() - 1
+        });
+        self.recent = Some((number, place));
+        &mut self.all[place]
+    }
+
+    /// How many.
+    #[cfg(test)]
+    pub(super) const fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Every page, in order of their numbers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Page)> {
+        self.places.iter().map(|(number, place)| (*number, &self.all[*place]))
+    }
+
+    /// Every page.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Page> {
+        self.all.iter_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_found_and_told_in_order() {
+        let mut pages = Pages::new();
+        assert!(pages.get(0).is_none());
+        for number in [7, 0, 3, 0, 7, 1 << 40] {
+            // The slot tells which it is.
+            pages.get_or_begin(number).insert(number as usize % 512, &[1; 20]);
+        }
+        assert_eq!((pages.len(), pages.get(1).is_none()), (4, true));
+        assert!(pages.iter().map(|(number, _)| number).eq([0, 3, 7, 1 << 40]));
+        for (number, page) in pages.iter() {
+            let found = pages.get(number).unwrap();
+            assert!(core::ptr::eq(found, page) && found.get(number as usize % 512, 20).is_some());
+        }
+        pages.iter_mut().for_each(|page| page.set_dirty(false));
+        assert!(pages.iter().all(|(_, page)| !page.is_dirty()));
+    }
+}
