@@ -252,11 +252,29 @@ impl EventLoop {
     /// Answers what the core asks and passes on what it tells. Returns whether it said anything.
     fn answer_events(&mut self) -> bool {
         let now = self.clock.now();
-        for count in 0..EVENTS_PER_ROUND {
-            let Some(event) = self.endpoint.poll_event() else { return count > 0 };
+        let mut count = 0;
+        // The swarm whose chunks are being stored: adjacent ones come together and are confirmed together.
+        let mut storing = None;
+        while count < EVENTS_PER_ROUND
+            && let Some(event) = self.endpoint.poll_event()
+        {
+            let stores = if let Event::Verified { swarm, .. } = &event { Some(*swarm) } else { None };
+            if storing != stores {
+                self.confirm(storing, now);
+                storing = stores;
+            }
             self.answer(event, now);
+            count += 1;
         }
-        true
+        self.confirm(storing, now);
+        count > 0
+    }
+
+    /// Confirms what was stored of a swarm.
+    fn confirm(&mut self, swarm: Option<SwarmId>, now: Instant) {
+        if let Some(state) = swarm.and_then(|swarm| self.swarms.get_mut(&swarm)) {
+            state.confirm(&mut self.endpoint, now);
+        }
     }
 
     fn answer(&mut self, event: Event, now: Instant) {

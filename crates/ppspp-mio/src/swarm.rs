@@ -20,6 +20,8 @@ pub(crate) struct Swarm {
     reporter: Reporter,
     /// Bytes stored in this run.
     bytes_written: u64,
+    /// What is stored and not confirmed yet.
+    stored: ChunkRange,
     /// Whether something changed since the last checkpoint.
     unsaved: bool,
     complete: bool,
@@ -35,7 +37,8 @@ impl Swarm {
             reporter.publish_with(TransferEvent::Complete { path: complete }, |progress| progress.complete = true);
         }
         let complete = finished || matches!(content, Content::Complete(_));
-        Self { id, content, reporter, bytes_written: 0, unsaved: false, complete, left: false }
+        let stored = ChunkRange::EMPTY;
+        Self { id, content, reporter, bytes_written: 0, stored, unsaved: false, complete, left: false }
     }
 
     /// Whether a thread is finishing its file.
@@ -57,7 +60,7 @@ impl Swarm {
         endpoint.provide(token, data, now);
     }
 
-    /// Stores verified bytes and confirms them; a failure ends the transfer.
+    /// Stores verified bytes, to be confirmed together with their neighbours; a failure ends the transfer.
     pub(crate) fn store(&mut self, endpoint: &mut Endpoint, range: ChunkRange, offset: u64, data: Bytes, now: Instant) {
         let bytes = data.len() as u64;
         match self.content.write(offset, data) {
@@ -67,13 +70,27 @@ impl Swarm {
                 if let Some(spool) = self.content.stream_mut() {
                     spool.on_stored(range);
                 }
-                endpoint.confirm_stored(self.id, range, Ok(()), now);
+                if self.stored.end() == range.start() {
+                    self.stored = ChunkRange::new(self.stored.start(), range.end());
+                } else {
+                    self.confirm(endpoint, now);
+                    self.stored = range;
+                }
             }
             Some(Err(error)) => {
+                self.confirm(endpoint, now);
                 endpoint.confirm_stored(self.id, range, Err(StoreError), now);
                 self.fail(endpoint, error, now);
             }
             None => endpoint.confirm_stored(self.id, range, Err(StoreError), now),
+        }
+    }
+
+    /// Confirms what is stored.
+    pub(crate) fn confirm(&mut self, endpoint: &mut Endpoint, now: Instant) {
+        let stored = core::mem::replace(&mut self.stored, ChunkRange::EMPTY);
+        if !stored.is_empty() {
+            endpoint.confirm_stored(self.id, stored, Ok(()), now);
         }
     }
 
