@@ -19,29 +19,29 @@ const MAX_SPARE: usize = 8;
 /// Position in the order of sending, counted from 1.
 type Serial = u64;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fate {
-    Flying,
-    Settled,
-}
-
+/// Chunks of a block that left together, in ascending order, each in a datagram of `bytes` bytes.
 #[derive(Debug)]
 struct Transmission {
-    chunk: u64,
+    /// The block's number.
+    number: u64,
+    /// Its chunks that left, the lowest with the first serial, and those that fly.
+    chunks: u64,
+    flying: u64,
+    first: Serial,
     bytes: u32,
-    fate: Fate,
     repeated: bool,
     again: bool,
     sent_at: Instant,
     first_sent_at: Instant,
 }
 
-/// Which chunks of an aligned run of [`BLOCK`] are flying, and as which transmission.
+/// Which chunks of an aligned run of [`BLOCK`] are flying, and with which transmission.
 #[derive(Debug)]
 struct Block {
     number: u64,
     flying: u64,
-    serials: Box<[Serial; BLOCK as usize]>,
+    /// By chunk; see [`InFlight::oldest`].
+    carriers: Box<[u32; BLOCK as usize]>,
 }
 
 impl Block {
@@ -49,7 +49,7 @@ impl Block {
     fn take(spare: &mut Vec<Self>, number: u64) -> Self {
         match spare.pop() {
             Some(block) => Self { number, ..block },
-            None => Self { number, flying: 0, serials: Box::new([0; BLOCK as usize]) },
+            None => Self { number, flying: 0, carriers: Box::new([0; BLOCK as usize]) },
         }
     }
 }
@@ -79,11 +79,13 @@ pub(crate) struct Acked {
 }
 
 /// Transmissions in order of sending, indexed by chunk.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct InFlight {
     sent: VecDeque<Transmission>,
-    /// Serial of the front of `sent`.
-    first: Serial,
+    /// The number of the front of `sent`; the others' follow, and wrap.
+    oldest: u32,
+    /// Chunks that ever left.
+    serial: Serial,
     /// By number, as groups are: chunks leave run by run, and a run lies in one block.
     blocks: GroupMap<Block>,
     spare: Vec<Block>,
@@ -99,20 +101,6 @@ struct Newest {
     serials: [Serial; LOSS_THRESHOLD],
     /// When the first of them was sent.
     sent_at: Option<Instant>,
-}
-
-impl Default for InFlight {
-    fn default() -> Self {
-        Self {
-            sent: VecDeque::new(),
-            first: 1,
-            blocks: GroupMap::new(),
-            spare: Vec::new(),
-            bytes: 0,
-            chunks: 0,
-            newest_acked: Newest::default(),
-        }
-    }
 }
 
 impl InFlight {
@@ -148,24 +136,33 @@ impl InFlight {
         again: bool,
     ) {
         debug_assert!(!self.contains(chunk), "a chunk flies once at a time (R16)");
-        let serial = self.first + self.sent.len() as u64;
-        self.sent.push_back(Transmission {
-            chunk: chunk.value(),
+        self.launch(Transmission {
+            number: chunk.value() / BLOCK,
+            chunks: 1 << (chunk.value() % BLOCK),
+            flying: 1 << (chunk.value() % BLOCK),
+            first: self.serial + 1,
             bytes,
-            fate: Fate::Flying,
             repeated: first_sent_at.is_some(),
             again,
             sent_at: now,
             first_sent_at: first_sent_at.unwrap_or(now),
         });
-        let spare = &mut self.spare;
-        let number = chunk.value() / BLOCK;
+    }
+
+    fn launch(&mut self, sent: Transmission) {
+        let (number, chunks, count) = (sent.number, sent.chunks, sent.chunks.count_ones());
+        let (spare, carrier) = (&mut self.spare, self.oldest.wrapping_add(self.sent.len() as u32));
         let block = self.blocks.get_or_insert_with(GroupIndex::new(number), || Block::take(spare, number));
-        let bit = chunk.value() % BLOCK;
-        block.flying |= 1 << bit;
-        block.serials[bit as usize] = serial;
-        self.bytes += u64::from(bytes);
-        self.chunks += 1;
+        block.flying |= chunks;
+        let mut left = chunks;
+        while left != 0 {
+            block.carriers[left.trailing_zeros() as usize] = carrier;
+            left &= left - 1;
+        }
+        self.serial += u64::from(count);
+        self.bytes += u64::from(sent.bytes) * u64::from(count);
+        self.chunks += count as usize;
+        self.sent.push_back(sent);
     }
 
     /// Whether a chunk of `stretch` is in flight.
@@ -178,30 +175,18 @@ impl InFlight {
     /// Records that the chunks of `stretch` leave, in this order, in datagrams of `bytes` each.
     pub(crate) fn on_stretch_sent(&mut self, stretch: Stretch, bytes: u32, now: Instant, again: bool) {
         debug_assert!(!self.intersects(stretch), "a chunk flies once at a time (R16)");
-        for (number, bits) in (stretch.first / BLOCK..).zip(stretch.bits).filter(|&(_, bits)| bits != 0) {
-            let Self { sent, spare, .. } = self;
-            let mut serial = self.first + sent.len() as u64;
-            let block = self.blocks.get_or_insert_with(GroupIndex::new(number), || Block::take(spare, number));
-            block.flying |= bits;
-            let mut left = bits;
-            while left != 0 {
-                let bit = left.trailing_zeros();
-                left &= left - 1;
-                block.serials[bit as usize] = serial;
-                serial += 1;
-                sent.push_back(Transmission {
-                    chunk: number * BLOCK + u64::from(bit),
-                    bytes,
-                    fate: Fate::Flying,
-                    repeated: false,
-                    again,
-                    sent_at: now,
-                    first_sent_at: now,
-                });
-            }
-            let count = bits.count_ones();
-            self.bytes += u64::from(bytes) * u64::from(count);
-            self.chunks += count as usize;
+        for (number, chunks) in (stretch.first / BLOCK..).zip(stretch.bits).filter(|&(_, chunks)| chunks != 0) {
+            self.launch(Transmission {
+                number,
+                chunks,
+                flying: chunks,
+                first: self.serial + 1,
+                bytes,
+                repeated: false,
+                again,
+                sent_at: now,
+                first_sent_at: now,
+            });
         }
     }
 
@@ -210,15 +195,15 @@ impl InFlight {
         if range.is_empty() || self.chunks == 0 {
             return;
         }
-        let Self { sent, first, blocks, bytes, chunks, newest_acked, .. } = self;
-        let mut settlement = Settlement { sent, first: *first, newest_acked, acked };
+        let Self { sent, oldest, blocks, bytes, chunks, newest_acked, .. } = self;
+        let mut settlement = Settlement { sent, oldest: *oldest, newest_acked, acked };
         let before = settlement.acked.bytes;
         let (mut settled, mut emptied) = (0, false);
         let mut settle = |block: &mut Block| {
             let hit = block.flying & mask_in(block.number, range);
             block.flying &= !hit;
             emptied |= block.flying == 0;
-            settled += settlement.settle(&block.serials, hit);
+            settled += settlement.settle(&block.carriers, hit);
         };
         let [first, last] = [range.start(), range.end() - 1].map(block_of);
         if first == last {
@@ -274,32 +259,47 @@ impl InFlight {
     /// Takes out what is lost: three later transmissions were acknowledged, or one sent a quarter `rtt` later (R15).
     pub(crate) fn take_lost(&mut self, rtt: Duration, lost: &mut Vec<LostChunk>) {
         let Newest { serials: [.., third], sent_at: newest } = self.newest_acked;
-        let stays = |serial: Serial, sent: &Transmission| {
-            sent.fate == Fate::Flying && third <= serial && newest.is_none_or(|newest| newest <= sent.sent_at + rtt / 4)
-        };
-        let leaving = (self.first..).zip(&self.sent).take_while(|&(serial, sent)| !stays(serial, sent));
-        self.settle_front(leaving.count(), lost);
+        self.settle_front(lost, |sent| {
+            let late = newest.is_some_and(|newest| newest > sent.sent_at + rtt / 4);
+            if late { Serial::MAX } else { third }
+        });
     }
 
     /// Takes out everything: after a congestion timeout nothing in flight is expected to arrive.
     pub(crate) fn take_all(&mut self, lost: &mut Vec<LostChunk>) {
-        self.settle_front(self.sent.len(), lost);
+        self.settle_front(lost, |_| Serial::MAX);
     }
 
     /// Takes out the newest transmission, to be sent again as a probe for the loss of a tail.
     pub(crate) fn take_newest(&mut self) -> Option<LostChunk> {
-        let sent = self.sent.iter_mut().rev().find(|sent| sent.fate == Fate::Flying)?;
-        sent.fate = Fate::Settled;
-        let lost = sent.lost();
+        let sent = self.sent.iter_mut().rev().find(|sent| sent.flying != 0)?;
+        let bit = sent.flying.ilog2();
+        sent.flying &= !(1 << bit);
+        let lost = sent.lost(bit);
         self.unindex(&lost);
         Some(lost)
     }
 
-    /// Takes out the `count` oldest transmissions: those that are not settled are lost.
-    fn settle_front(&mut self, count: usize, lost: &mut Vec<LostChunk>) {
+    /// Takes out the oldest chunks in flight, those before the serial `end` of their transmission, up to the first that
+    /// stays: they are lost.
+    fn settle_front(&mut self, lost: &mut Vec<LostChunk>, end: impl Fn(&Transmission) -> Serial) {
         let before = lost.len();
-        lost.extend(self.sent.drain(..count).filter(|sent| sent.fate == Fate::Flying).map(|sent| sent.lost()));
-        self.first += count as u64;
+        while let Some(sent) = self.sent.front_mut() {
+            let end = end(sent);
+            while sent.flying != 0 {
+                let bit = sent.flying.trailing_zeros();
+                if sent.serial_of(bit) >= end {
+                    break;
+                }
+                sent.flying &= sent.flying - 1;
+                lost.push(sent.lost(bit));
+            }
+            if sent.flying != 0 {
+                break;
+            }
+            self.sent.pop_front();
+            self.oldest = self.oldest.wrapping_add(1);
+        }
         for lost in &lost[before..] {
             self.unindex(lost);
         }
@@ -319,9 +319,14 @@ impl InFlight {
 }
 
 impl Transmission {
-    const fn lost(&self) -> LostChunk {
+    /// The serial of the chunk at `bit`.
+    const fn serial_of(&self, bit: u32) -> Serial {
+        self.first + (self.chunks & ((1 << bit) - 1)).count_ones() as u64
+    }
+
+    const fn lost(&self, bit: u32) -> LostChunk {
         LostChunk {
-            chunk: ChunkIndex::new(self.chunk),
+            chunk: ChunkIndex::new(self.number * BLOCK + bit as u64),
             bytes: self.bytes,
             sent_at: self.sent_at,
             first_sent_at: self.first_sent_at,
@@ -332,22 +337,23 @@ impl Transmission {
 /// What an acknowledgement changes, besides the blocks that it finds its chunks in.
 struct Settlement<'a> {
     sent: &'a mut VecDeque<Transmission>,
-    first: Serial,
+    oldest: u32,
     newest_acked: &'a mut Newest,
     acked: &'a mut Acked,
 }
 
 impl Settlement<'_> {
     /// Settles the chunks `hit` of a block; returns how many these are.
-    fn settle(&mut self, serials: &[Serial; BLOCK as usize], mut hit: u64) -> usize {
-        let mut settled = 0;
+    fn settle(&mut self, carriers: &[u32; BLOCK as usize], mut hit: u64) -> usize {
+        let settled = hit.count_ones() as usize;
         while hit != 0 {
-            let serial = serials[hit.trailing_zeros() as usize];
-            hit &= hit - 1;
-            settled += 1;
-            let Some(sent) = self.sent.get_mut((serial - self.first) as usize) else { continue };
-            sent.fate = Fate::Settled;
-            self.acked.bytes += u64::from(sent.bytes);
+            let carrier = carriers[hit.trailing_zeros() as usize];
+            let Some(sent) = self.sent.get_mut(carrier.wrapping_sub(self.oldest) as usize) else { break };
+            let together = hit & sent.flying;
+            debug_assert_ne!(together, 0, "what flies in a block flies with its carrier");
+            hit &= !together & (hit - 1);
+            sent.flying &= !together;
+            self.acked.bytes += u64::from(sent.bytes) * u64::from(together.count_ones());
             if self.acked.newest_sent_at.is_none_or(|newest| newest <= sent.sent_at) {
                 self.acked.newest_sent_at = Some(sent.sent_at);
                 self.acked.rtt_from = (!sent.repeated).then_some(sent.sent_at);
@@ -355,7 +361,12 @@ impl Settlement<'_> {
             }
             let copy = sent.repeated || sent.again;
             let newest = if copy { &mut self.acked.copies } else { &mut *self.newest_acked };
-            newest.note(serial, sent.sent_at);
+            let mut left = together;
+            for _ in 0..LOSS_THRESHOLD.min(together.count_ones() as usize) {
+                let bit = left.ilog2();
+                left &= !(1 << bit);
+                newest.note(sent.serial_of(bit), sent.sent_at);
+            }
         }
         settled
     }
