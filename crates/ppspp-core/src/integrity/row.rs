@@ -103,7 +103,9 @@ impl<'h> Hashes<'h> {
     /// Each node and its hash, in order.
     #[inline]
     pub fn iter(self) -> impl DoubleEndedIterator<Item = (Bin, &'h [u8])> + Clone {
-        self.nodes.iter().copied().zip(self.bytes.chunks_exact(self.len.max(1)))
+        // Cut into pieces, the bytes would be divided by their length to count these.
+        let hash = move |at| self.bytes.get(at * self.len..(at + 1) * self.len).unwrap_or_default();
+        self.nodes.iter().enumerate().map(move |(at, node)| (*node, hash(at)))
     }
 }
 

@@ -69,6 +69,10 @@ pub(super) struct Span {
 }
 
 impl Span {
+    const fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
     /// That part of `hashes`.
     #[inline]
     pub(super) fn of(self, hashes: &HashRow) -> Hashes<'_> {
@@ -344,7 +348,7 @@ impl Swarm {
             let whole = waiting.get(next.first as usize).and_then(|first| first.whole);
             if whole.is_some_and(|at| verified.get(at as usize) == Some(&true)) {
                 waiting[place].verified = true;
-                if next.whole.is_none() {
+                if next.whole.is_none() && !next.along.is_empty() {
                     self.keep_strays(&next, geometry.group_chunks(geometry.group_of(next.arrival.chunk)), hashes);
                 }
                 continue;

@@ -7,7 +7,7 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use super::chunk_spec::{read_chunk, read_node, read_range, write_chunk, write_node, write_range};
 use super::cursor::Cursor;
 use super::error::{EncodeError, WireError, WireErrorKind as Kind};
-use super::usual::{data_header, integrity, is_usual, read_data, read_integrity};
+use super::usual::{is_usual, read_data, read_integrity, write_data_header, write_integrity};
 use super::{CODE_LEN, Format, Handshake};
 use crate::chunk::{Bin, ChunkIndex, ChunkRange};
 
@@ -250,10 +250,7 @@ impl<'a> DataMessage<'a> {
         if len == 0 || len as u64 > u64::from(chunk_size) {
             return Err(EncodeError::PayloadLength { len, chunk_size });
         }
-        if is_usual(format)
-            && let Some(header) = data_header(self.chunk, self.timestamp)
-        {
-            out.extend_from_slice(&header);
+        if is_usual(format) && write_data_header(self.chunk, self.timestamp, out).is_some() {
             out.extend_from_slice(self.payload);
             return Ok(());
         }
@@ -307,10 +304,7 @@ impl<'a> IntegrityMessage<'a> {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the error is not wanted, nor is a copy of the message")]
     pub(super) fn write(&self, format: &Format, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        if is_usual(format)
-            && let Some(message) = integrity(self.node, self.hash)
-        {
-            out.extend_from_slice(&message);
+        if is_usual(format) && write_integrity(self.node, self.hash, out).is_some() {
             return Ok(());
         }
         self.write_other(format, out)

@@ -1,6 +1,8 @@
 //! The two messages that carry content, in the format that nearly all swarms have: chunk ranges of 32 bits, and hashes of
 //! 32 bytes. Their fields have fixed places there, and are read and written in one piece.
 
+use alloc::vec::Vec;
+
 use super::Format;
 use super::message::{DataMessage, IntegrityMessage, MessageType};
 use crate::chunk::{Bin, ChunkAddressing, ChunkIndex, ChunkRange};
@@ -49,24 +51,29 @@ pub(super) fn read_data<'a>(rest: &'a [u8], format: &Format) -> Option<(DataMess
     Some((DataMessage { chunk: ChunkIndex::new(start), timestamp, payload }, rest))
 }
 
-/// An INTEGRITY message, if the hash is as long as it must be and the node within what 32 bits address.
+/// Appends an INTEGRITY message, if the hash is as long as it must be and the node within what 32 bits address; otherwise
+/// nothing.
 #[inline]
-pub(super) fn integrity(node: Bin, hash: &[u8]) -> Option<[u8; INTEGRITY_LEN]> {
+pub(super) fn write_integrity(node: Bin, hash: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let hash: &[u8; HASH_LEN] = hash.try_into().ok()?;
     let range = node.base_range();
-    let mut message = [MessageType::Integrity.code(); INTEGRITY_LEN];
-    message[1..9].copy_from_slice(&spec(range.start(), range.end().saturating_sub(1))?);
-    message[9..].copy_from_slice(hash);
-    Some(message)
+    let spec = spec(range.start(), range.end().saturating_sub(1))?;
+    // Put together elsewhere first, they would be waited for to be copied.
+    out.push(MessageType::Integrity.code());
+    out.extend_from_slice(&spec);
+    out.extend_from_slice(hash);
+    Some(())
 }
 
-/// What stands ahead of the payload in a DATA message, if the chunk is within what 32 bits address.
+/// Appends what stands ahead of the payload in a DATA message, if the chunk is within what 32 bits address; otherwise
+/// nothing.
 #[inline]
-pub(super) fn data_header(chunk: ChunkIndex, timestamp: u64) -> Option<[u8; DATA_LEN]> {
-    let mut header = [MessageType::Data.code(); DATA_LEN];
-    header[1..9].copy_from_slice(&spec(chunk.value(), chunk.value())?);
-    header[9..].copy_from_slice(&timestamp.to_be_bytes());
-    Some(header)
+pub(super) fn write_data_header(chunk: ChunkIndex, timestamp: u64, out: &mut Vec<u8>) -> Option<()> {
+    let spec = spec(chunk.value(), chunk.value())?;
+    out.push(MessageType::Data.code());
+    out.extend_from_slice(&spec);
+    out.extend_from_slice(&timestamp.to_be_bytes());
+    Some(())
 }
 
 /// A first and a last chunk, in order, if they have 32 bits.
@@ -84,8 +91,6 @@ const fn first_and_last(spec: [u8; 8]) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use std::vec::Vec;
-
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -115,12 +120,16 @@ mod tests {
                 (Some(Message::Integrity { node, hash }), Some((read, rest)), None) => {
                     prop_assert_eq!((read.node, read.hash), (node, hash));
                     prop_assert_eq!(rest, &bytes[INTEGRITY_LEN..]);
-                    prop_assert_eq!(&integrity(node, hash).unwrap(), &bytes[..INTEGRITY_LEN]);
+                    let mut written = Vec::new();
+                    prop_assert!(write_integrity(node, hash, &mut written).is_some());
+                    prop_assert_eq!(&written, &bytes[..INTEGRITY_LEN]);
                 }
                 (Some(Message::Data { chunk, timestamp, payload }), None, Some((read, rest))) => {
                     prop_assert_eq!((read.chunk, read.timestamp, read.payload), (chunk, timestamp, payload));
                     prop_assert_eq!(rest, &bytes[DATA_LEN + payload.len()..]);
-                    prop_assert_eq!(&data_header(chunk, timestamp).unwrap(), &bytes[..DATA_LEN]);
+                    let mut written = Vec::new();
+                    prop_assert!(write_data_header(chunk, timestamp, &mut written).is_some());
+                    prop_assert_eq!(&written, &bytes[..DATA_LEN]);
                 }
                 (Some(Message::Integrity { .. } | Message::Data { .. }), ..) | (_, Some(_), _) | (.., Some(_)) => {
                     prop_assert!(false, "{:?} is read otherwise", expected);
@@ -133,9 +142,12 @@ mod tests {
     #[test]
     fn what_32_bits_do_not_address_is_not_written() {
         let far = 1 << 32;
-        assert!(data_header(ChunkIndex::new(far - 1), 0).is_some() && data_header(ChunkIndex::new(far), 0).is_none());
+        let mut out = Vec::new();
         let node = |start, end| Bin::spanning(ChunkRange::new(start, end)).unwrap();
-        assert!(integrity(node(0, far), &[1; 32]).is_some());
-        assert!(integrity(node(0, 2 * far), &[1; 32]).is_none() && integrity(node(0, 1), &[1; 20]).is_none());
+        assert!(write_data_header(ChunkIndex::new(far), 0, &mut out).is_none());
+        assert!(write_integrity(node(0, 2 * far), &[1; 32], &mut out).is_none());
+        assert!(write_integrity(node(0, 1), &[1; 20], &mut out).is_none() && out.is_empty());
+        assert!(write_data_header(ChunkIndex::new(far - 1), 0, &mut out).is_some());
+        assert!(write_integrity(node(0, far), &[1; 32], &mut out).is_some());
     }
 }
