@@ -62,6 +62,13 @@ impl Bin {
         Self::at(layer, range.start() >> layer)
     }
 
+    /// Whether this is `top` or lies in the tree below it.
+    #[inline]
+    pub const fn is_under(self, top: Self) -> bool {
+        // In order, a subtree's numbers are as many on either side of its top's.
+        self.0.abs_diff(top.0) < 1 << top.layer()
+    }
+
     /// The bin number.
     pub const fn number(self) -> u64 {
         self.0
@@ -259,6 +266,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn below_a_bin_are_those_whose_chunks_it_spans(node in bins(), other in bins(), layer in 0u8..=63) {
+            for other in [other, node.ancestor(layer.max(node.layer())), node] {
+                let spans = other.base_range().covers(node.base_range());
+                prop_assert_eq!(node.is_under(other), spans, "{:?} {:?}", node, other);
+            }
+        }
+
         #[test]
         fn number_layer_and_offset_agree(node in bins()) {
             prop_assert_eq!(Bin::from_number(node.number()), Some(node));

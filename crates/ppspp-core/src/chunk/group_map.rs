@@ -28,14 +28,14 @@ pub(crate) struct GroupMap<T> {
     /// Places by the low bits of the group's index, of groups that share a slot the one used last; [`NOWHERE`] for a
     /// group without a value. Whoever chooses groups that share one makes them be searched for, and no more than that.
     index: Vec<(GroupIndex, usize)>,
+    /// Values whose group's slot is another's: while there is none, a group that has no slot has no value.
+    hidden: usize,
 }
 
 /// No value has this place.
 const NOWHERE: usize = usize::MAX;
 /// A slot that no group used: group 0, whose slot may be this one, has no value then.
 const UNUSED: (GroupIndex, usize) = (GroupIndex::new(0), NOWHERE);
-/// Groups at the end that are looked at before the others are searched: those of a run.
-const NEAR: usize = 8;
 /// Groups without a value that may stay however few have one.
 const MIN_GONE: usize = 16;
 
@@ -47,7 +47,7 @@ impl<T> Default for GroupMap<T> {
 
 impl<T> GroupMap<T> {
     pub(crate) const fn new() -> Self {
-        Self { values: Slab::new(), places: VecDeque::new(), index: Vec::new() }
+        Self { values: Slab::new(), places: VecDeque::new(), index: Vec::new(), hidden: 0 }
     }
 
     #[inline]
@@ -64,17 +64,24 @@ impl<T> GroupMap<T> {
     /// The place of `group`, or one without a value.
     #[inline]
     fn place(&self, group: GroupIndex) -> usize {
-        self.indexed(group).unwrap_or_else(|| self.search(group))
+        self.indexed(group).unwrap_or_else(|| if self.hidden == 0 { NOWHERE } else { self.search(group) })
     }
 
-    /// The place of `group`, or one without a value; lets it have its slot.
+    /// The place of `group`, or one without a value; a value has its slot then.
     #[inline]
     fn place_noted(&mut self, group: GroupIndex) -> usize {
-        self.indexed(group).unwrap_or_else(|| {
-            let place = self.search(group);
+        self.indexed(group).unwrap_or_else(|| if self.hidden == 0 { NOWHERE } else { self.uncover(group) })
+    }
+
+    /// The place of `group`, which has no slot: if it has a value, it gets one.
+    #[inline(never)]
+    fn uncover(&mut self, group: GroupIndex) -> usize {
+        let place = self.search(group);
+        if place != NOWHERE {
+            self.hidden -= 1;
             self.note(group, place);
-            place
-        })
+        }
+        place
     }
 
     /// Lets `group` have its slot.
@@ -82,17 +89,19 @@ impl<T> GroupMap<T> {
     fn note(&mut self, group: GroupIndex, place: usize) {
         let slot = self.slot(group);
         if let Some(indexed) = self.index.get_mut(slot) {
+            self.hidden += usize::from(indexed.0 != group && indexed.1 != NOWHERE);
             *indexed = (group, place);
         }
     }
 
-    /// Makes room for the slot of one more group.
+    /// Makes room for the slots of more groups.
     #[inline(never)]
     fn grow_index(&mut self) {
         let slots = (2 * self.index.len()).clamp(MIN_SLOTS, MAX_SLOTS);
-        self.index = vec![UNUSED; slots];
-        for (place, (group, _)) in &self.values {
-            self.index[group.value() as usize & (slots - 1)] = (*group, place);
+        (self.index, self.hidden) = (vec![UNUSED; slots], 0);
+        let places: Vec<_> = self.values.iter().map(|(place, (group, _))| (*group, place)).collect();
+        for (group, place) in places {
+            self.note(group, place);
         }
     }
 
@@ -102,8 +111,6 @@ impl<T> GroupMap<T> {
         self.values.get(place).is_some_and(|(owner, _)| *owner == group)
     }
 
-    /// Apart, so that what is found at once is found in place.
-    #[inline(never)]
     fn search(&self, group: GroupIndex) -> usize {
         let found = self.find(group).ok().map(|at| self.places[at].1);
         found.filter(|place| self.is_at(group, *place)).unwrap_or(NOWHERE)
@@ -112,13 +119,10 @@ impl<T> GroupMap<T> {
     /// Where `group` stands among the places, or would stand.
     #[inline]
     fn find(&self, group: GroupIndex) -> Result<usize, usize> {
-        // New groups are among the last, most often.
-        for (at, (other, _)) in self.places.iter().enumerate().rev().take(NEAR) {
-            if *other <= group {
-                return if *other == group { Ok(at) } else { Err(at + 1) };
-            }
+        match self.places.back() {
+            Some((last, _)) if *last < group => Err(self.places.len()),
+            _ => self.places.binary_search_by_key(&group, |(group, _)| *group),
         }
-        self.places.binary_search_by_key(&group, |(group, _)| *group)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -156,13 +160,13 @@ impl<T> GroupMap<T> {
     /// Adds a `value` for `group`, which has none; returns its place.
     #[inline(never)]
     fn add(&mut self, group: GroupIndex, value: T) -> usize {
+        if 2 * self.values.len() >= self.index.len() && self.index.len() < MAX_SLOTS {
+            self.grow_index();
+        }
         let place = self.values.insert((group, value));
         match self.find(group) {
             Ok(at) => self.places[at].1 = place,
             Err(at) => self.places.insert(at, (group, place)),
-        }
-        if 2 * self.values.len() > self.index.len() && self.index.len() < MAX_SLOTS {
-            self.grow_index();
         }
         self.note(group, place);
         place
@@ -211,6 +215,7 @@ impl<T> GroupMap<T> {
         self.values.clear();
         self.places.clear();
         self.index.fill(UNUSED);
+        self.hidden = 0;
     }
 
     /// Every value, in order of the groups.
@@ -295,6 +300,8 @@ mod tests {
                 prop_assert_eq!(map.len(), twin.len());
                 prop_assert!(map.index.len() <= MAX_SLOTS && map.index.len() >= (2 * map.len()).min(MAX_SLOTS));
                 prop_assert!(map.places.len() <= 2 * map.len() + MIN_GONE);
+                let hidden = map.iter().filter(|(group, _)| map.indexed(*group).is_none()).count();
+                prop_assert_eq!(map.hidden, hidden);
             }
             prop_assert!(map.iter().eq(twin.iter().map(|(&group, value)| (group, value))));
         }

@@ -19,10 +19,13 @@ impl HashRow {
     /// before it.
     #[inline]
     pub fn push(&mut self, node: Bin, hash: &[u8]) -> bool {
-        if self.nodes.is_empty() {
+        if hash.len() != self.len {
+            if !self.is_empty() || hash.len() > MAX_HASH_LEN {
+                return false;
+            }
             self.len = hash.len();
         }
-        if hash.len() != self.len || hash.is_empty() || hash.len() > MAX_HASH_LEN {
+        if hash.is_empty() {
             return false;
         }
         self.nodes.push(node);
@@ -55,8 +58,14 @@ impl HashRow {
     /// Those from the `start`-th up to and without the `end`-th; none if there are not as many.
     #[inline]
     pub fn part(&self, start: usize, end: usize) -> Hashes<'_> {
-        let nodes = self.nodes.get(start..end).unwrap_or_default();
+        let nodes = self.nodes(start, end);
         Hashes { nodes, bytes: self.bytes.get(start * self.len..end * self.len).unwrap_or_default(), len: self.len }
+    }
+
+    /// The nodes of [`HashRow::part`].
+    #[inline]
+    pub fn nodes(&self, start: usize, end: usize) -> &[Bin] {
+        self.nodes.get(start..end).unwrap_or_default()
     }
 
     /// All of them.
@@ -130,6 +139,7 @@ mod tests {
             };
             let part: Vec<_> = of(row.part(1, 3));
             assert_eq!((part, of(row.all())), (expected(1..3), expected(0..4)));
+            assert!(row.nodes(1, 3).iter().map(|node| node.number()).eq([1, 2]));
             assert!(row.part(1, 5).is_empty() && row.part(3, 2).is_empty() && row.part(2, 2).is_empty());
             row.truncate(0);
             assert!(row.push(node(9), &[9; 33]), "another row");

@@ -69,8 +69,10 @@ pub(super) struct Span {
 }
 
 impl Span {
-    const fn is_empty(self) -> bool {
-        self.start == self.end
+    /// The nodes of that part of `hashes`.
+    #[inline]
+    fn nodes(self, hashes: &HashRow) -> &[Bin] {
+        hashes.nodes(self.start as usize, self.end as usize)
     }
 
     /// That part of `hashes`.
@@ -348,7 +350,10 @@ impl Swarm {
             let whole = waiting.get(next.first as usize).and_then(|first| first.whole);
             if whole.is_some_and(|at| verified.get(at as usize) == Some(&true)) {
                 waiting[place].verified = true;
-                if next.whole.is_none() && !next.along.is_empty() {
+                // Beside the group's own nodes nothing more comes along, most often.
+                let top = Bin::at(layer, geometry.group_of(next.arrival.chunk).value());
+                let within = |node: &Bin| top.is_some_and(|top| node.is_under(top));
+                if next.whole.is_none() && !next.along.nodes(hashes).iter().all(within) {
                     self.keep_strays(&next, geometry.group_chunks(geometry.group_of(next.arrival.chunk)), hashes);
                 }
                 continue;
@@ -373,7 +378,7 @@ impl Swarm {
 
     /// Puts hashes that came along with a chunk of a group with these `chunks`, all verified by now and not by these, and
     /// may prove something else among the early ones.
-    #[inline]
+    #[inline(never)]
     fn keep_strays(&mut self, verified: &Waiting, chunks: ChunkRange, hashes: &HashRow) {
         for (node, hash) in verified.along.of(hashes).iter() {
             if !chunks.covers(node.base_range())
