@@ -30,12 +30,15 @@ struct Asked {
 /// The part of a group that is asked for. Entries overlap in the end game alone.
 #[derive(Debug, Default)]
 struct Record {
+    /// The chunks of all entries.
+    all: u32,
     asked: ArrayVec<Asked, MAX_ASKED>,
 }
 
 impl Record {
-    fn all(&self) -> u32 {
-        self.asked.iter().fold(0, |all, asked| all | asked.chunks)
+    /// Brings `all` up to date after entries changed.
+    fn join(&mut self) {
+        self.all = self.asked.iter().fold(0, |all, asked| all | asked.chunks);
     }
 }
 
@@ -83,7 +86,7 @@ impl Requests {
 
     /// The chunks of `group` that are asked for.
     pub(crate) fn asked(&self, group: GroupIndex) -> u32 {
-        self.records.get(group).map_or(0, Record::all)
+        self.records.get(group).map_or(0, |record| record.all)
     }
 
     /// Whether `chunk` is asked for.
@@ -157,12 +160,16 @@ impl Requests {
     }
 
     fn enter(&mut self, group: GroupIndex, peer: PeerSlot, batch: BatchId, chunks: u32) -> bool {
-        let asked = &mut self.records.get_or_insert_with(group, Record::default).asked;
-        match asked.iter_mut().find(|asked| asked.peer == peer && asked.batch == batch) {
-            Some(asked) => asked.chunks |= chunks,
-            None => return asked.try_push(Asked { peer, batch, chunks }).is_ok(),
-        }
-        true
+        let Record { all, asked } = self.records.get_or_insert_with(group, Record::default);
+        let entered = match asked.iter_mut().find(|asked| asked.peer == peer && asked.batch == batch) {
+            Some(asked) => {
+                asked.chunks |= chunks;
+                true
+            }
+            None => asked.try_push(Asked { peer, batch, chunks }).is_ok(),
+        };
+        *all |= if entered { chunks } else { 0 };
+        entered
     }
 
     /// Settles `chunks` of `group`, which are here: they are neither free nor asked for. Tells `on_owner` whom they were
@@ -176,8 +183,9 @@ impl Requests {
         mut on_owner: impl FnMut(PeerSlot, BatchId, u32),
     ) {
         let mut unasked = chunks;
-        if let Some(Record { asked }) = self.records.get_mut(group) {
+        if let Some(Record { all, asked }) = self.records.get_mut(group) {
             let mut done = false;
+            *all &= !chunks;
             for asked in asked.iter_mut().filter(|asked| asked.chunks & chunks != 0) {
                 on_owner(asked.peer, asked.batch, asked.chunks & chunks);
                 unasked &= !asked.chunks;
@@ -216,7 +224,8 @@ impl Requests {
                 released.extend(bit_runs(chunks.start(), bits).map(|run| (run, asked.batch)));
             }
             if taken != 0 {
-                let free = taken & !record.all();
+                record.join();
+                let free = taken & !record.all;
                 self.sweep(group);
                 for run in bit_runs(chunks.start(), free) {
                     self.want(geometry, run);
@@ -238,7 +247,7 @@ impl Requests {
 
     /// Drops what is empty of the record of `group`.
     fn sweep(&mut self, group: GroupIndex) {
-        let Some(Record { asked }) = self.records.get_mut(group) else { return };
+        let Some(Record { asked, .. }) = self.records.get_mut(group) else { return };
         if asked.iter().all(|asked| asked.chunks != 0) {
             return;
         }

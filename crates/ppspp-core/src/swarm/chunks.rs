@@ -71,7 +71,7 @@ impl Lane<'_> {
         let fill = self.assembly.stage(self.now, &self.geometry, chunk, payload, from, asked);
         let Some(fill) = fill else { return false };
         let arrival = Arrival { chunk, timestamp, at: self.now };
-        self.gathered.push(self.slot, arrival, payload.len(), self.geometry.group_of(chunk), fill);
+        self.gathered.push(&self.geometry, self.slot, arrival, payload.len(), fill);
         true
     }
 }

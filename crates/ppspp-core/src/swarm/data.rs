@@ -63,7 +63,7 @@ impl Swarm {
         let bit = geometry.bit_of(arrival.chunk);
         let fill = self.content.assembly.stage(cx.now, geometry, arrival.chunk, payload, from, |_| bit);
         let Some(fill) = fill else { return false };
-        self.gather(cx, slot, arrival, payload.len(), geometry.group_of(arrival.chunk), fill);
+        self.gather(cx, geometry, slot, arrival, payload.len(), fill);
         true
     }
 

@@ -69,12 +69,6 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// The nodes of that part of `hashes`.
-    #[inline]
-    fn nodes(self, hashes: &HashRow) -> &[Bin] {
-        hashes.nodes(self.start as usize, self.end as usize)
-    }
-
     /// That part of `hashes`.
     #[inline]
     pub(super) fn of(self, hashes: &HashRow) -> Hashes<'_> {
@@ -100,6 +94,8 @@ pub(crate) struct Gathered {
     hashes: HashRow,
     /// How many of them belong to chunks that wait. The others came in the datagram that is being read.
     owned: usize,
+    /// Whether some came with a chunk that was not the first of its group, and are of nodes beyond that.
+    strays: bool,
     /// Whether the endpoint knows that chunks wait.
     told: bool,
 }
@@ -142,13 +138,21 @@ impl Gathered {
         (count >= ENOUGH_CHUNKS && !awaits) || count >= MAX_CHUNKS || self.bytes >= MAX_BYTES
     }
 
-    /// Lets a chunk of `len` bytes wait that were put into the assembly and made `fill` of its `group`, with the hashes of
+    /// Lets a chunk of `len` bytes wait that were put into the assembly and made `fill` of its group, with the hashes of
     /// the datagram that is being read.
-    #[inline]
-    pub(super) fn push(&mut self, slot: PeerSlot, arrival: Arrival, len: usize, group: GroupIndex, fill: Fill) {
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "handed over in memory, the arrival waits for the bytes that were copied")]
+    pub(super) fn push(&mut self, geometry: &Geometry, slot: PeerSlot, arrival: Arrival, len: usize, fill: Fill) {
+        let group = geometry.group_of(arrival.chunk);
+        if fill.first == self.next_number() {
+            self.torn += 1;
+        } else if self.loose_hashes() > 0 {
+            let top = Bin::at(geometry.group_layer(), group.value());
+            let nodes = self.hashes.nodes(self.owned, self.hashes.len());
+            self.strays |= !nodes.iter().all(|node| top.is_some_and(|top| node.is_under(top)));
+        }
         let along = Span { start: self.owned as u32, end: self.hashes.len() as u32 };
         self.owned = self.hashes.len();
-        self.torn += usize::from(fill.first == self.next_number());
         self.bytes += len;
         // What was judged is staged no more: the first is among those that wait.
         let first = fill.first.wrapping_sub(self.taken) as u32;
@@ -183,13 +187,13 @@ impl Swarm {
     pub(super) fn gather(
         &mut self,
         cx: &mut Cx<'_>,
+        geometry: &Geometry,
         slot: PeerSlot,
         arrival: Arrival,
         len: usize,
-        group: GroupIndex,
         fill: Fill,
     ) {
-        self.gathered.push(slot, arrival, len, group, fill);
+        self.gathered.push(geometry, slot, arrival, len, fill);
         if self.gathered.is_due() {
             self.judge_gathered(cx);
         }
@@ -229,21 +233,50 @@ impl Swarm {
     /// Judges the chunks that wait, in order of arrival. A peer that sent a wrong one is closed. Returns those of the peers
     /// whose chunks are kept for want of hashes.
     pub(super) fn judge_waiting(&mut self, cx: &mut Cx<'_>) -> Vec<PeerSlot> {
-        let mut keeping = Vec::new();
+        let mut slots = Vec::new();
         let Some(geometry) = self.content.geometry().filter(|_| !self.gathered.waiting.is_empty()) else {
-            return keeping;
+            return slots;
         };
         let mut waiting = core::mem::take(&mut self.gathered.waiting);
         let mut leaves = core::mem::take(&mut self.gathered.leaves);
         let mut hashes = core::mem::take(&mut self.gathered.hashes);
         self.gathered.taken += waiting.len() as u64;
         (self.gathered.bytes, self.gathered.owned, self.gathered.torn) = (0, 0, 0);
-        self.judge_whole(cx, &geometry, &mut waiting, &mut leaves, &hashes);
+        if self.judge_whole(cx, &geometry, &mut waiting, &mut leaves, &hashes) {
+            for together in waiting.chunk_by(|one, next| one.slot == next.slot) {
+                slots.push(together[0].slot);
+                self.on_arrivals(cx.now, together);
+            }
+        } else {
+            self.judge_each(cx, &geometry, &mut waiting, &leaves, &hashes, &mut slots);
+        }
+        waiting.clear();
+        hashes.truncate(0);
+        self.gathered.waiting = waiting;
+        self.gathered.leaves = leaves;
+        self.gathered.hashes = hashes;
+        slots.sort_unstable();
+        slots.dedup();
+        slots.retain(|slot| self.download(*slot).is_some_and(Download::has_pending));
+        slots
+    }
+
+    /// Judges the chunks of `waiting` that were not verified with their groups and hash to `leaves`, in order of arrival,
+    /// and tells each peer's channel of all. Adds the peers to `slots`.
+    fn judge_each(
+        &mut self,
+        cx: &mut Cx<'_>,
+        geometry: &Geometry,
+        waiting: &mut [Waiting],
+        leaves: &[Hash],
+        hashes: &HashRow,
+        slots: &mut Vec<PeerSlot>,
+    ) {
         // How many of these chunks their peer's channel knows of, how many are judged, and of these by their leaves.
         let (mut told, mut judged, mut hashed) = (0, 0, 0);
         while let Some(&Waiting { slot, verified, .. }) = waiting.get(judged) {
-            if keeping.last() != Some(&slot) {
-                keeping.push(slot);
+            if slots.last() != Some(&slot) {
+                slots.push(slot);
             }
             if waiting[told].slot != slot {
                 self.on_arrivals(cx.now, &waiting[told..judged]);
@@ -260,7 +293,7 @@ impl Swarm {
                 (told, judged, hashed) = (judged + 1, judged + 1, hashed + 1);
                 continue;
             }
-            let (good, verdict) = self.judge_staged(cx, &geometry, &mut waiting[judged..], &leaves[hashed..], &hashes);
+            let (good, verdict) = self.judge_staged(cx, geometry, &mut waiting[judged..], &leaves[hashed..], hashes);
             (judged, hashed) = (judged + good, hashed + good);
             if verdict == Verdict::Verified {
                 continue;
@@ -268,20 +301,11 @@ impl Swarm {
             self.on_arrivals(cx.now, &waiting[told..judged]);
             (judged, hashed) = (judged + 1, hashed + 1);
             told = judged;
-            if let Err(why) = self.on_staged(cx, &geometry, waiting[judged - 1], verdict) {
+            if let Err(why) = self.on_staged(cx, geometry, waiting[judged - 1], verdict) {
                 self.close_channel(cx, slot, CloseReason::Misbehaved(why));
             }
         }
         self.on_arrivals(cx.now, &waiting[told..]);
-        keeping.sort_unstable();
-        keeping.dedup();
-        keeping.retain(|slot| self.download(*slot).is_some_and(Download::has_pending));
-        waiting.clear();
-        hashes.truncate(0);
-        self.gathered.waiting = waiting;
-        self.gathered.leaves = leaves;
-        self.gathered.hashes = hashes;
-        keeping
     }
 
     /// Hashes the chunks of `waiting` together, since many take less time: those of `whole` groups first, then the others
@@ -312,7 +336,7 @@ impl Swarm {
 
     /// Judges groups that wait whole, in the order in which they began, since later ones lean on what came with earlier
     /// ones: one hash proves all chunks of one. Those that are good are taken in in the content's order. Writes the hashes
-    /// of the chunks that are not verified so, and left to be judged one by one, to `leaves`.
+    /// of the chunks that are not verified so, and left to be judged one by one, to `leaves`; returns whether there are none.
     fn judge_whole(
         &mut self,
         cx: &mut Cx<'_>,
@@ -320,7 +344,7 @@ impl Swarm {
         waiting: &mut [Waiting],
         leaves: &mut Vec<Hash>,
         hashes: &HashRow,
-    ) {
+    ) -> bool {
         let (layer, len) = (geometry.group_layer(), self.metadata.function.len());
         let mut whole = core::mem::take(&mut self.gathered.whole);
         let mut digests = core::mem::take(&mut self.gathered.digests);
@@ -345,15 +369,17 @@ impl Swarm {
             self.take_in(cx, geometry, slot, (group, full_mask(chunks)), bytes.end - bytes.start);
         }
         leaves.clear();
+        let all = verified.len() << layer == waiting.len() && verified.iter().all(|verified| *verified);
+        if !core::mem::take(&mut self.gathered.strays) && all {
+            self.drop_whole(whole, digests);
+            return true;
+        }
         for place in 0..waiting.len() {
             let next = waiting[place];
             let whole = waiting.get(next.first as usize).and_then(|first| first.whole);
             if whole.is_some_and(|at| verified.get(at as usize) == Some(&true)) {
                 waiting[place].verified = true;
-                // Beside the group's own nodes nothing more comes along, most often.
-                let top = Bin::at(layer, geometry.group_of(next.arrival.chunk).value());
-                let within = |node: &Bin| top.is_some_and(|top| node.is_under(top));
-                if next.whole.is_none() && !next.along.nodes(hashes).iter().all(within) {
+                if next.whole.is_none() {
                     self.keep_strays(&next, geometry.group_chunks(geometry.group_of(next.arrival.chunk)), hashes);
                 }
                 continue;
@@ -362,6 +388,12 @@ impl Swarm {
             let digest = whole.map_or(next.digest, |at| (at << layer) + within) as usize;
             leaves.extend(digests.get(digest * len..(digest + 1) * len).and_then(Hash::from_slice));
         }
+        self.drop_whole(whole, digests);
+        all
+    }
+
+    /// Gives back the memory of a judgement.
+    fn drop_whole(&mut self, mut whole: Vec<(u32, GroupIndex)>, digests: Vec<u8>) {
         whole.clear();
         self.gathered.whole = whole;
         self.gathered.digests = digests;
@@ -378,7 +410,6 @@ impl Swarm {
 
     /// Puts hashes that came along with a chunk of a group with these `chunks`, all verified by now and not by these, and
     /// may prove something else among the early ones.
-    #[inline(never)]
     fn keep_strays(&mut self, verified: &Waiting, chunks: ChunkRange, hashes: &HashRow) {
         for (node, hash) in verified.along.of(hashes).iter() {
             if !chunks.covers(node.base_range())
