@@ -188,13 +188,18 @@ fn a_lie_in_a_whole_group_is_found() {
 #[test]
 fn hashes_for_another_chunk_may_come_with_a_whole_group() {
     let (mut net, leecher, sample, script, start) = asked_for_a_group();
-    let other = start + 17;
+    // What came with the first chunk of its group does not prove it.
+    let other = start + 20;
+    let bare = script.data_with(&net, &sample, other, &[]);
+    script.say_together(&mut net, &[bare]);
+    assert_eq!(net.hosts[leecher].stats().chunks_received, 1);
     let mut batch: Vec<_> = SCATTERED.iter().map(|chunk| script.data(&net, &sample, start + chunk)).collect();
     batch[5] = script.data_with(&net, &sample, start + SCATTERED[5], &sample.proof(other));
     script.say_together(&mut net, &batch);
-    let bare = script.data_with(&net, &sample, other, &[]);
-    script.say_together(&mut net, &[bare]);
     assert_eq!(net.hosts[leecher].stats().chunks_received, 1 + 16 + 1);
+    let bare = script.data_with(&net, &sample, other + 1, &[]);
+    script.say_together(&mut net, &[bare]);
+    assert_eq!(net.hosts[leecher].stats().chunks_received, 1 + 16 + 2);
 }
 
 /// Makes datagrams of the script's for the group that begins with the chunk given.
