@@ -149,6 +149,11 @@ impl InFlight {
         });
     }
 
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "handed over in memory, its fields wait for the datagrams that were written"
+    )]
     fn launch(&mut self, sent: Transmission) {
         let (number, chunks, count) = (sent.number, sent.chunks, sent.chunks.count_ones());
         let (spare, carrier) = (&mut self.spare, self.oldest.wrapping_add(self.sent.len() as u32));

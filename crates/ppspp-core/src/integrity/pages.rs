@@ -5,10 +5,11 @@ use alloc::vec::Vec;
 
 use super::page::Page;
 
-/// Pages by number. The one that was changed last is found without a search: content comes, most often, in order.
+/// Pages by number. Found without a search are the one that was changed last, since content comes, most often, in order,
+/// and those that came in order themselves, as of a content that is here.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pages {
-    all: Vec<Page>,
+    all: Vec<(u64, Page)>,
     /// Where each lies.
     places: BTreeMap<u64, usize>,
     /// Number and place of the one that was changed last.
@@ -24,14 +25,16 @@ impl Pages {
     #[inline]
     fn place(&self, number: u64) -> Option<usize> {
         match self.recent {
-            Some((recent, place)) if recent == number => Some(place),
-            _ => self.places.get(&number).copied(),
+            Some((recent, place)) if recent == number => return Some(place),
+            _ => {}
         }
+        let in_order = usize::try_from(number).ok().filter(|at| self.all.get(*at).is_some_and(|(is, _)| *is == number));
+        in_order.or_else(|| self.places.get(&number).copied())
     }
 
     #[inline]
     pub(super) fn get(&self, number: u64) -> Option<&Page> {
-        self.all.get(self.place(number)?)
+        self.all.get(self.place(number)?).map(|(_, page)| page)
     }
 
     /// The page with that number, an empty one if there is none yet.
@@ -39,11 +42,11 @@ impl Pages {
     pub(super) fn get_or_begin(&mut self, number: u64) -> &mut Page {
         let place = self.place(number).unwrap_or_else(|| {
             self.places.insert(number, self.all.len());
-            self.all.push(Page::default());
+            self.all.push((number, Page::default()));
             self.all.len() - 1
         });
         self.recent = Some((number, place));
-        &mut self.all[place]
+        &mut self.all[place].1
     }
 
     /// How many.
@@ -54,12 +57,12 @@ impl Pages {
 
     /// Every page, in order of their numbers.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Page)> {
-        self.places.iter().map(|(number, place)| (*number, &self.all[*place]))
+        self.places.iter().map(|(number, place)| (*number, &self.all[*place].1))
     }
 
     /// Every page.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Page> {
-        self.all.iter_mut()
+        self.all.iter_mut().map(|(_, page)| page)
     }
 }
 
@@ -71,12 +74,12 @@ mod tests {
     fn pages_are_found_and_told_in_order() {
         let mut pages = Pages::new();
         assert!(pages.get(0).is_none());
-        for number in [7, 0, 3, 0, 7, 1 << 40] {
+        for number in [0, 7, 2, 0, 7, 1 << 40] {
             // The slot tells which it is.
             pages.get_or_begin(number).insert(number as usize % 512, &[1; 20]);
         }
         assert_eq!((pages.len(), pages.get(1).is_none()), (4, true));
-        assert!(pages.iter().map(|(number, _)| number).eq([0, 3, 7, 1 << 40]));
+        assert!(pages.iter().map(|(number, _)| number).eq([0, 2, 7, 1 << 40]));
         for (number, page) in pages.iter() {
             let found = pages.get(number).unwrap();
             assert!(core::ptr::eq(found, page) && found.get(number as usize % 512, 20).is_some());
