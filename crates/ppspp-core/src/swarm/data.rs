@@ -242,7 +242,7 @@ impl Swarm {
         let Some(first) = verified.first() else { return };
         let Some(channel) = self.peers.get_mut(first.slot as usize) else { return };
         channel.stats.chunks_received += verified.len() as u64;
-        let stats = &mut channel.stats;
+        channel.stats.content_bytes_received += bytes_of(verified);
         let State::Established(peer) = &mut channel.state else { return };
         let srtt = peer.srtt();
         let Some(download) = &mut peer.download else { return };
@@ -250,9 +250,7 @@ impl Swarm {
         // Hashes are left over where others proved the same: what looks hashes up need not look for those.
         download.early.drop_settled(MAX_SETTLED, |node| self.content.verifier.is_settled(node));
         for together in verified.chunk_by(|one, next| one.arrival.at == next.arrival.at) {
-            let bytes = bytes_of(together);
-            stats.content_bytes_received += bytes;
-            download.rate.on_bytes(together[0].arrival.at, bytes, srtt);
+            download.rate.on_bytes(together[0].arrival.at, bytes_of(together), srtt);
         }
         // R14: the last requested chunk is acknowledged at once, as is every chunk of a draft-10 peer, whose window
         // opens with each ACK.

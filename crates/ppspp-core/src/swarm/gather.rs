@@ -155,12 +155,13 @@ impl Gathered {
         self.owned = self.hashes.len();
         self.bytes += len;
         // What was judged is staged no more: the first is among those that wait.
-        let first = fill.first.wrapping_sub(self.taken) as u32;
+        debug_assert!(fill.first >= self.taken, "a chunk outlived its judgement");
+        let first = fill.first.saturating_sub(self.taken) as u32;
         let len = len as u32;
         self.waiting.push(Waiting { slot, arrival, len, along, first, whole: None, digest: 0, verified: false });
         if fill.ends {
             self.torn = self.torn.saturating_sub(1);
-            self.whole.extend(fill.whole.then_some((first, group)));
+            self.whole.extend((fill.whole && fill.first >= self.taken).then_some((first, group)));
         }
     }
 

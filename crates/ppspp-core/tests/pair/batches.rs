@@ -202,6 +202,35 @@ fn hashes_for_another_chunk_may_come_with_a_whole_group() {
     assert_eq!(net.hosts[leecher].stats().chunks_received, 1 + 16 + 2);
 }
 
+/// RFC 7574 §5.3: the same if they come with the group's first chunk, which proves it.
+#[test]
+fn hashes_for_another_chunk_may_come_with_the_first_of_a_whole_group() {
+    let (mut net, leecher, sample, script, start) = asked_for_a_group();
+    let other = start + 20;
+    let mut batch: Vec<_> = SCATTERED.iter().map(|chunk| script.data(&net, &sample, start + chunk)).collect();
+    let proofs = [sample.proof(start), sample.proof(other)].concat();
+    batch[0] = script.data_with(&net, &sample, start, &proofs);
+    script.say_together(&mut net, &batch);
+    assert_eq!(net.hosts[leecher].stats().chunks_received, 1 + 16);
+    let bare = script.data_with(&net, &sample, other, &[]);
+    script.say_together(&mut net, &[bare]);
+    assert_eq!(net.hosts[leecher].stats().chunks_received, 1 + 16 + 1);
+}
+
+/// What a liar sent with its lie and is good counts in chunks and in bytes.
+#[test]
+fn counts_agree_when_a_liar_is_closed() {
+    let (mut net, leecher, sample, script, start) = asked_for_a_group();
+    let mut lie = script.data(&net, &sample, start + 17);
+    *lie.last_mut().unwrap() ^= 1;
+    let mut batch = vec![lie];
+    batch.extend(SCATTERED.iter().map(|chunk| script.data(&net, &sample, start + chunk)));
+    script.say_together(&mut net, &batch);
+    assert_eq!(net.hosts[leecher].closed, [CloseReason::Misbehaved(Misbehaviour::WrongHash)]);
+    let stats = net.hosts[leecher].stats();
+    assert_eq!((stats.chunks_received, stats.content_bytes_received), (17, 17 * 1024));
+}
+
 /// Makes datagrams of the script's for the group that begins with the chunk given.
 type Maker<'a> = &'a dyn Fn(&Net, &Sample, &Script, u64) -> Vec<Vec<u8>>;
 
