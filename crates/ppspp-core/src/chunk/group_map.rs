@@ -139,7 +139,7 @@ impl<T> GroupMap<T> {
         self.values.get(self.place(group)).map(|(_, value)| value)
     }
 
-    /// The value of `group`, which is found faster from now on, and if there is none, that.
+    /// The value of `group`, which is found faster from now on.
     #[inline]
     pub(crate) fn get_mut(&mut self, group: GroupIndex) -> Option<&mut T> {
         let place = self.place_noted(group);

@@ -174,9 +174,10 @@ impl Verifier {
         let chunks = geometry.group_chunks(group);
         let bin = Bin::at(geometry.group_layer(), group.value()).filter(|bin| bin.base_range() == chunks);
         let sized = !self.tree.peaks().is_empty() && !chunks.contains(geometry.last_chunk());
-        // What is looked up to be changed is found faster afterwards.
-        let begun = self.open.get_mut(group).is_some();
-        let Some(bin) = bin.filter(|_| sized && !begun && self.screen_group(group).is_none()) else { return false };
+        let Some(bin) = bin.filter(|_| sized && !self.open.contains(group) && self.screen_group(group).is_none())
+        else {
+            return false;
+        };
         let mut used = Used::default();
         if !self.check_node(&geometry, bin, top, along, early, &mut used) {
             return false;

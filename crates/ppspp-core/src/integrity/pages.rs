@@ -24,9 +24,8 @@ impl Pages {
 
     #[inline]
     fn place(&self, number: u64) -> Option<usize> {
-        match self.recent {
-            Some((recent, place)) if recent == number => return Some(place),
-            _ => {}
+        if let Some((_, place)) = self.recent.filter(|(recent, _)| *recent == number) {
+            return Some(place);
         }
         let in_order = usize::try_from(number).ok().filter(|at| self.all.get(*at).is_some_and(|(is, _)| *is == number));
         in_order.or_else(|| self.places.get(&number).copied())

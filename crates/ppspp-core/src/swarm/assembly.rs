@@ -88,8 +88,8 @@ impl Assembly {
     }
 
     /// Puts a chunk that is yet to be judged into its place; `None` if one waits there already, it does not fit, or `asked`
-    /// does not tell that it is among the chunks of its group that were asked for. They are looked up once: what others
-    /// are asked for meanwhile is good as well.
+    /// does not tell that it is among the chunks of its group that are asked for. They are looked up again only for one that
+    /// was not among them: what was asked for is taken, though the request was withdrawn since.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "every chunk passes here")]
     pub(crate) fn stage(
