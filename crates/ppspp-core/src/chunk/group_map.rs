@@ -9,10 +9,10 @@ use slab::Slab;
 
 use super::GroupIndex;
 
-/// Fewest and most slots of the index, each 16 bytes: powers of two. Between these, at least two for each group. Few in
-/// tests, so that many groups share one.
-const MIN_SLOTS: usize = 16;
-const MAX_SLOTS: usize = if cfg!(test) { 32 } else { 1024 };
+/// Fewest and most pairs of slots in the index, each 40 bytes: powers of two. Between these, at least twice as many as
+/// groups. Few in tests, so that many groups share one.
+const MIN_PAIRS: usize = 8;
+const MAX_PAIRS: usize = if cfg!(test) { 16 } else { 2048 };
 
 /// A map from groups to values that finds most without a search: chunks arrive and leave in an order that goes to and
 /// fro among runs of adjacent groups.
@@ -25,17 +25,24 @@ pub(crate) struct GroupMap<T> {
     /// In order of the groups. A group whose value was removed stays, so that nothing has to move, until it is at either
     /// end or more than half are such.
     places: VecDeque<(GroupIndex, usize)>,
-    /// Places by the low bits of the group's index, of groups that share a slot the one used last; [`NOWHERE`] for a
-    /// group without a value. Whoever chooses groups that share one makes them be searched for, and no more than that.
-    index: Vec<(GroupIndex, usize)>,
-    /// Values whose group's slot is another's: while there is none, a group that has no slot has no value.
+    /// Places by the low bits of the group's index, of groups that share a pair of slots the two used last; [`NOWHERE`]
+    /// for a group without a value. Whoever chooses groups that share one makes them be searched for, and no more than
+    /// that.
+    index: Vec<Pair>,
+}
+
+/// Two groups of those that share a place in the index, with the places of their values.
+#[derive(Clone, Copy, Debug)]
+struct Pair {
+    slots: [(GroupIndex, usize); 2],
+    /// Values of others of these groups: while there is none, a group that has no slot has no value.
     hidden: usize,
 }
 
 /// No value has this place.
 const NOWHERE: usize = usize::MAX;
-/// A slot that no group used: group 0, whose slot may be this one, has no value then.
-const UNUSED: (GroupIndex, usize) = (GroupIndex::new(0), NOWHERE);
+/// Slots that no group used: group 0, which may be one of these, has no value then.
+const UNUSED: Pair = Pair { slots: [(GroupIndex::new(0), NOWHERE); 2], hidden: 0 };
 /// Groups without a value that may stay however few have one.
 const MIN_GONE: usize = 16;
 
@@ -47,30 +54,38 @@ impl<T> Default for GroupMap<T> {
 
 impl<T> GroupMap<T> {
     pub(crate) const fn new() -> Self {
-        Self { values: Slab::new(), places: VecDeque::new(), index: Vec::new(), hidden: 0 }
+        Self { values: Slab::new(), places: VecDeque::new(), index: Vec::new() }
     }
 
     #[inline]
-    const fn slot(&self, group: GroupIndex) -> usize {
+    const fn pair(&self, group: GroupIndex) -> usize {
         group.value() as usize & self.index.len().wrapping_sub(1)
     }
 
-    /// What the index says of `group`; `None` if its slot is another's.
+    /// The place of `group`, or one without a value; `None` if only a search can tell.
     #[inline]
     fn indexed(&self, group: GroupIndex) -> Option<usize> {
-        self.index.get(self.slot(group)).filter(|(indexed, _)| *indexed == group).map(|(_, place)| *place)
+        let Some(pair) = self.index.get(self.pair(group)) else { return Some(NOWHERE) };
+        let [first, second] = &pair.slots;
+        if first.0 == group {
+            return Some(first.1);
+        }
+        if second.0 == group {
+            return Some(second.1);
+        }
+        (pair.hidden == 0).then_some(NOWHERE)
     }
 
     /// The place of `group`, or one without a value.
     #[inline]
     fn place(&self, group: GroupIndex) -> usize {
-        self.indexed(group).unwrap_or_else(|| if self.hidden == 0 { NOWHERE } else { self.search(group) })
+        self.indexed(group).unwrap_or_else(|| self.search(group))
     }
 
-    /// The place of `group`, or one without a value; a value has its slot then.
+    /// The place of `group`, or one without a value; a value has a slot then.
     #[inline]
     fn place_noted(&mut self, group: GroupIndex) -> usize {
-        self.indexed(group).unwrap_or_else(|| if self.hidden == 0 { NOWHERE } else { self.uncover(group) })
+        self.indexed(group).unwrap_or_else(|| self.uncover(group))
     }
 
     /// The place of `group`, which has no slot: if it has a value, it gets one.
@@ -78,27 +93,30 @@ impl<T> GroupMap<T> {
     fn uncover(&mut self, group: GroupIndex) -> usize {
         let place = self.search(group);
         if place != NOWHERE {
-            self.hidden -= 1;
+            let pair = self.pair(group);
+            self.index[pair].hidden -= 1;
             self.note(group, place);
         }
         place
     }
 
-    /// Lets `group` have its slot.
+    /// Lets `group` have a slot: its own, or that of the one of two that was noted before the other.
     #[inline]
     fn note(&mut self, group: GroupIndex, place: usize) {
-        let slot = self.slot(group);
-        if let Some(indexed) = self.index.get_mut(slot) {
-            self.hidden += usize::from(indexed.0 != group && indexed.1 != NOWHERE);
-            *indexed = (group, place);
+        let pair = self.pair(group);
+        let Some(Pair { slots: [first, second], hidden }) = self.index.get_mut(pair) else { return };
+        if first.0 != group {
+            let left = core::mem::replace(second, *first);
+            *hidden += usize::from(left.0 != group && left.1 != NOWHERE);
         }
+        *first = (group, place);
     }
 
     /// Makes room for the slots of more groups.
     #[inline(never)]
     fn grow_index(&mut self) {
-        let slots = (2 * self.index.len()).clamp(MIN_SLOTS, MAX_SLOTS);
-        (self.index, self.hidden) = (vec![UNUSED; slots], 0);
+        let pairs = (2 * self.index.len()).clamp(MIN_PAIRS, MAX_PAIRS);
+        self.index = vec![UNUSED; pairs];
         let places: Vec<_> = self.values.iter().map(|(place, (group, _))| (*group, place)).collect();
         for (group, place) in places {
             self.note(group, place);
@@ -160,7 +178,7 @@ impl<T> GroupMap<T> {
     /// Adds a `value` for `group`, which has none; returns its place.
     #[inline(never)]
     fn add(&mut self, group: GroupIndex, value: T) -> usize {
-        if 2 * self.values.len() >= self.index.len() && self.index.len() < MAX_SLOTS {
+        if 2 * self.values.len() >= self.index.len() && self.index.len() < MAX_PAIRS {
             self.grow_index();
         }
         let place = self.values.insert((group, value));
@@ -215,7 +233,6 @@ impl<T> GroupMap<T> {
         self.values.clear();
         self.places.clear();
         self.index.fill(UNUSED);
-        self.hidden = 0;
     }
 
     /// Every value, in order of the groups.
@@ -298,10 +315,12 @@ mod tests {
                 }
                 prop_assert_eq!(map.get(group), twin.get(&group));
                 prop_assert_eq!(map.len(), twin.len());
-                prop_assert!(map.index.len() <= MAX_SLOTS && map.index.len() >= (2 * map.len()).min(MAX_SLOTS));
+                prop_assert!(map.index.len() <= MAX_PAIRS && map.index.len() >= (2 * map.len()).min(MAX_PAIRS));
                 prop_assert!(map.places.len() <= 2 * map.len() + MIN_GONE);
-                let hidden = map.iter().filter(|(group, _)| map.indexed(*group).is_none()).count();
-                prop_assert_eq!(map.hidden, hidden);
+                for (at, pair) in map.index.iter().enumerate() {
+                    let hides = |group: GroupIndex| map.pair(group) == at && map.indexed(group).is_none();
+                    prop_assert_eq!(pair.hidden, map.iter().filter(|(group, _)| hides(*group)).count());
+                }
             }
             prop_assert!(map.iter().eq(twin.iter().map(|(&group, value)| (group, value))));
         }
