@@ -11,7 +11,7 @@ use crate::channel::outgoing::Blocked;
 use crate::channel::service::{Service, Standing};
 use crate::channel::upload::Upload;
 use crate::channel::withheld::Withheld;
-use crate::chunk::RangeSet;
+use crate::chunk::{ChunkRange, RangeSet};
 use crate::negotiation::Session;
 use crate::pex::Dialogue;
 use crate::policy::Conduct;
@@ -231,6 +231,12 @@ impl Established {
     pub(crate) fn announced(&self) -> &PeerMap {
         let withheld = self.withheld.as_ref().and_then(|withheld| withheld.announced());
         withheld.unwrap_or(&self.have)
+    }
+
+    /// Whether the peer has all of `chunks`, and none of them is about to be sent to it.
+    pub(crate) fn needs_no_more(&self, chunks: ChunkRange) -> bool {
+        let planned = |upload: &Upload| upload.upcoming().any(|range| range.intersects(chunks));
+        (self.acked.covers(chunks) || self.have.covers(chunks)) && !self.upload.as_deref().is_some_and(planned)
     }
 
     /// The best estimate of the round-trip time.

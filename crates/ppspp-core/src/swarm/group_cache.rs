@@ -50,16 +50,28 @@ impl GroupCache {
         Some(&entry.group)
     }
 
-    /// Keeps `cached` as the bytes of `group`; at most `limit` groups are kept, at least one.
-    pub(crate) fn keep(&mut self, group: GroupIndex, cached: CachedGroup, limit: usize) {
+    /// Keeps `cached` as the bytes of `group`; at most `limit` groups are kept, at least one. Those that are `spent` are not
+    /// kept for later, the oldest first.
+    pub(crate) fn keep(
+        &mut self,
+        group: GroupIndex,
+        cached: CachedGroup,
+        limit: usize,
+        spent: impl Fn(GroupIndex) -> bool,
+    ) {
         self.serial += 1;
         self.groups.insert(group, Entry { group: cached, serial: self.serial, used: false });
-        while self.groups.len() > limit.max(1) {
-            let Some((oldest, serial)) = self.queue.pop_front() else { break };
+        while let Some(&(oldest, serial)) = self.queue.front() {
+            let full = self.groups.len() > limit.max(1);
+            let spent = spent(oldest);
+            if !full && !spent {
+                break;
+            }
+            self.queue.pop_front();
             let mut spared = false;
             self.groups.remove_if(oldest, |entry| {
                 let same = entry.serial == serial;
-                spared = same && core::mem::take(&mut entry.used);
+                spared = same && core::mem::take(&mut entry.used) && !spent;
                 same && !spared
             });
             if spared {
@@ -81,6 +93,8 @@ impl GroupCache {
 
 #[cfg(test)]
 mod tests {
+    use std::vec::Vec;
+
     use super::*;
     use crate::integrity::HashFunction;
 
@@ -97,28 +111,40 @@ mod tests {
     fn the_oldest_unused_makes_room() {
         let mut cache = GroupCache::default();
         for index in 0..3 {
-            cache.keep(group(index), cached(), 3);
+            cache.keep(group(index), cached(), 3, |_| false);
         }
         assert!(cache.touch(group(0)).is_some());
-        cache.keep(group(3), cached(), 3);
+        cache.keep(group(3), cached(), 3, |_| false);
         assert!(cache.get(group(0)).is_some() && cache.get(group(1)).is_none() && cache.get(group(2)).is_some());
         // One second chance for each use.
-        cache.keep(group(4), cached(), 3);
-        cache.keep(group(5), cached(), 3);
+        cache.keep(group(4), cached(), 3, |_| false);
+        cache.keep(group(5), cached(), 3, |_| false);
         assert!(cache.get(group(0)).is_none() && cache.get(group(4)).is_some());
+    }
+
+    #[test]
+    fn what_is_spent_leaves_from_the_oldest_on() {
+        let mut cache = GroupCache::default();
+        for index in 0..4 {
+            cache.keep(group(index), cached(), 8, |_| false);
+            assert!(cache.touch(group(index)).is_some());
+        }
+        cache.keep(group(4), cached(), 8, |spent| [0, 1, 3, 4].contains(&spent.value()));
+        let left: Vec<u64> = (0..8).filter(|&index| cache.get(group(index)).is_some()).collect();
+        assert_eq!(left, [2, 3, 4], "no second chance, what comes is kept, and what stands behind another waits");
     }
 
     #[test]
     fn nothing_grows_beyond_the_limit() {
         let mut cache = GroupCache::default();
         for round in 0..1000 {
-            cache.keep(group(round % 7), cached(), 4);
+            cache.keep(group(round % 7), cached(), 4, |_| false);
             if round % 3 == 0 {
                 cache.drop_group(group(round % 5));
             }
             assert!(cache.groups.len() <= 4 && cache.queue.len() <= 8, "{round}");
         }
-        cache.keep(group(9), cached(), 0);
+        cache.keep(group(9), cached(), 0, |_| false);
         assert_eq!(cache.groups.len(), 1, "room for one");
     }
 }

@@ -50,6 +50,7 @@ use crate::swarm::content::ContentState;
 use crate::swarm::exchange::Exchange;
 use crate::swarm::gather::Gathered;
 use crate::swarm::gossip::News;
+use crate::swarm::transmit::Served;
 use crate::swarm::uploads::Uploads;
 use crate::swarm::wake::Wake;
 use crate::time::Instant;
@@ -68,8 +69,7 @@ pub(crate) struct Swarm {
     uploads: Uploads,
     gathered: Gathered,
     spread: Spread,
-    /// Peers being served, and when they were counted.
-    uploaders: Option<(Instant, usize)>,
+    served: Option<Served>,
     pub(crate) peers: Slab<Channel>,
     /// The channel that stands for an address: established, or opened by us.
     by_address: BTreeMap<SocketAddr, PeerSlot>,
@@ -131,7 +131,7 @@ impl Swarm {
             uploads: Uploads::default(),
             gathered: Gathered::default(),
             spread: Spread::default(),
-            uploaders: None,
+            served: None,
             peers: Slab::new(),
             by_address: BTreeMap::new(),
             half_open: BTreeMap::new(),

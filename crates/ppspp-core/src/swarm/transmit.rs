@@ -31,6 +31,16 @@ struct Written {
     more: bool,
 }
 
+/// The peers being served, as counted last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Served {
+    at: Instant,
+    /// At least one.
+    count: usize,
+    /// The one, if there is no other.
+    pub(super) only: Option<PeerSlot>,
+}
+
 impl Swarm {
     /// Appends the next datagram for `slot` that is not DATA to `buf`, and tells whether another may be due now; `None`
     /// if none is to leave now.
@@ -266,18 +276,26 @@ impl Swarm {
     /// a peer's are read before they are sent: two, the one that leaves and the one after it, unless there is no room
     /// for both. Then each would displace the other while the pacer holds both back.
     fn run_length(&mut self, cx: &Cx<'_>) -> (RunLength, usize) {
-        if self.uploaders.is_none_or(|(at, _)| cx.now - at >= COUNT_INTERVAL) {
-            let served = self.peers.iter().filter(|(_, channel)| {
-                let upload = channel.established().and_then(|peer| peer.upload.as_ref());
-                upload.is_some_and(|upload| upload.has_requests() || upload.in_flight.chunks() > 0)
-            });
-            self.uploaders = Some((cx.now, served.count().max(1)));
-        }
-        let uploaders = self.uploaders.map_or(1, |(_, count)| count);
-        let groups = cx.config.limits.cached_groups / (2 * uploaders);
+        let groups = cx.config.limits.cached_groups / (2 * self.count_served(cx.now).count);
         let runs = if groups == 0 { 1 } else { 2 };
         let chunks = (groups.max(1) as u64) << self.metadata.chunk_size.group_layer();
         (RunLength::new(self.metadata.chunk_size, chunks), runs)
+    }
+
+    /// The peers being served, counted now and then.
+    fn count_served(&mut self, now: Instant) -> Served {
+        if let Some(served) = self.served.filter(|served| now - served.at < COUNT_INTERVAL) {
+            return served;
+        }
+        let mut served = self.peers.iter().filter(|(_, channel)| {
+            let upload = channel.established().and_then(|peer| peer.upload.as_ref());
+            upload.is_some_and(|upload| upload.has_requests() || upload.in_flight.chunks() > 0)
+        });
+        let first = served.next().map(|(slot, _)| slot as PeerSlot);
+        let others = served.count();
+        let counted = Served { at: now, count: others + 1, only: first.filter(|_| others == 0) };
+        self.served = Some(counted);
+        counted
     }
 
     /// When `slot` has something due next.

@@ -133,9 +133,15 @@ impl Uploads {
         self.cache.touch(group).is_some_and(|cached| asked & !cached.chunks == 0)
     }
 
-    /// Keeps verified bytes of `group`; at most `limit` groups are kept.
-    pub(crate) fn keep(&mut self, group: GroupIndex, cached: CachedGroup, limit: usize) {
-        self.cache.keep(group, cached, limit);
+    /// Keeps verified bytes of `group`; at most `limit` groups are kept, and none for later that is `spent`.
+    pub(crate) fn keep(
+        &mut self,
+        group: GroupIndex,
+        cached: CachedGroup,
+        limit: usize,
+        spent: impl Fn(GroupIndex) -> bool,
+    ) {
+        self.cache.keep(group, cached, limit, spent);
     }
 
     /// Drops `group`: its bytes changed, or are about to.

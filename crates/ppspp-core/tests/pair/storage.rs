@@ -1,6 +1,6 @@
 //! Storage that is slow, lies or was interrupted, and peers that hold chunks up (R2, R16, R19, R22).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ppspp_core::chunk::{ChunkIndex, ChunkRange};
@@ -237,6 +237,40 @@ fn a_cache_of_one_group_serves_several_peers() {
     }
 }
 
+/// What one peer alone lacked and has is of no more use: its memory is used again for what comes next. Who comes later
+/// has it read again.
+#[test]
+fn what_nobody_else_lacks_is_not_kept() {
+    let sample = Sample::new(2 << 20);
+    let mut net = Net::new();
+    let seeder = net.seeder(&sample);
+    let mut reads = Vec::new();
+    for _ in 0..2 {
+        let leecher = net.leecher(&sample.metadata);
+        net.connect(leecher, seeder);
+        net.fetches(leecher, &sample, Duration::from_secs(60));
+        reads.push(net.hosts[seeder].reads());
+    }
+    assert!(reads[0] <= 128, "{reads:?}: 128 groups, each read once");
+    assert!(reads[1] > reads[0] * 3 / 2, "{reads:?}: most of them were kept");
+}
+
+/// What a peer says it has is kept while it is about to be sent all the same: otherwise it would be read without end.
+#[test]
+fn what_is_asked_for_and_acknowledged_at_once_is_read_once() {
+    let sample = Sample::new(256 << 10);
+    let mut net = Net::new();
+    let seeder = net.seeder(&sample);
+    let script = Script::opens(&mut net, seeder, &sample.metadata, 1, RTT);
+    let all = run(0, 256);
+    script.say(&mut net, &[Message::Request(all), Message::Ack { range: all, delay: 10_000 }]);
+    net.run_for(RTT);
+    let first = script.summary(&mut net);
+    let sent = take_all(&mut net, &script, first);
+    assert_eq!(sent.iter().collect::<BTreeSet<_>>().len(), 256, "{sent:?}");
+    assert!(net.hosts[seeder].reads() <= 16, "{} reads of 16 groups", net.hosts[seeder].reads());
+}
+
 /// R13: what changed on disk is fetched again from whoever is there, hashes included, although that peer never sent it
 /// and knows from HAVE that it was here.
 #[test]
@@ -255,6 +289,7 @@ fn what_was_announced_and_lost_is_fetched_from_another() {
     let slow = Rates { up: ByteRate::new(64 << 10), down: None };
     net.hosts[seeder].endpoint.set_rates(Scope::Endpoint, slow, now);
     assert!(net.run(Duration::from_secs(60), |net| net.hosts[leecher].progress().unwrap().bytes_stored >= 256 << 10));
+    let script = Script::opens(&mut net, leecher, &sample.metadata, 1, RTT);
     let source = net.seeder(&sample);
     // It has it all before the leecher has it from there.
     net.hosts[other].endpoint.set_rates(Scope::Endpoint, slow, net.now);
@@ -270,7 +305,6 @@ fn what_was_announced_and_lost_is_fetched_from_another() {
         net.hosts[gone].endpoint.leave(swarm, now);
     }
     net.hosts[leecher].disk.bytes[5] ^= 1;
-    let script = Script::opens(&mut net, leecher, &sample.metadata, 1, RTT);
     script.say(&mut net, &[Message::Request(run(0, 16))]);
     net.fetches(leecher, &sample, Duration::from_secs(5));
     assert_eq!(net.hosts[leecher].changed, [run(0, 16)]);
