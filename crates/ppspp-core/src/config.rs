@@ -103,6 +103,9 @@ pub struct EndpointConfig {
     pub mtu_v4: u16,
     /// Largest UDP payload sent to an IPv6 peer unless a chunk needs more. Default 1,452 bytes (Ethernet).
     pub mtu_v6: u16,
+    /// Bytes of datagrams that can wait for the driver to hand them over: its socket's receive buffer. Default 4 MiB.
+    /// Peers that could fill it while the driver is busy are asked for half of it at a time, or 512 KiB.
+    pub receive_buffer: usize,
     /// How long a verified chunk may wait for the rest of its group before it is handed to storage. Default 1 s.
     pub flush_after: Duration,
     /// Whether peers tell each other of peers. Default [`PexPolicy::Benign`].
@@ -126,6 +129,7 @@ impl Default for EndpointConfig {
             dead_after: Duration::from_secs(180),
             mtu_v4: 1472,
             mtu_v6: 1452,
+            receive_buffer: 4 << 20,
             flush_after: Duration::from_secs(1),
             pex: PexPolicy::default(),
             max_peers: 10_000,

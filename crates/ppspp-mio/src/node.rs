@@ -109,7 +109,9 @@ impl Node {
         let poll = Poll::new()?;
         let (mailbox, commands) = Mailbox::new(Waker::new(poll.registry(), WAKER)?);
         let clock = Clock::start();
-        let endpoint = Endpoint::new(Arc::new(config.endpoint), seed()?, clock.now());
+        let mut endpoint = config.endpoint;
+        endpoint.receive_buffer = buffers.0;
+        let endpoint = Endpoint::new(Arc::new(endpoint), seed()?, clock.now());
         let event_loop = EventLoop::new(socket, poll, clock, endpoint, commands, mailbox.clone())?;
         let thread = thread::Builder::new().name("ppspp".into()).spawn(move || event_loop.run())?;
         Ok(Self { mailbox, thread: Some(thread), local_address, taken, buffers })

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use ppspp_sim::adversary::{Liar, Lie};
-use ppspp_sim::{Clock, DiskSpec, Failure, HostId, HostResult, LinkSpec, Loss, Peer, Scenario};
+use ppspp_sim::{Clock, DiskSpec, Failure, HostId, HostResult, LinkSpec, Loss, Peer, QueueSpec, Scenario};
 
 const LENGTH: u64 = 4 << 20;
 /// A leecher is in the middle of its download then, which takes four seconds, and has saved its state once or twice.
@@ -173,6 +173,32 @@ fn fast_seeders_are_all_kept_busy_where_one_could_be_asked_for_everything() {
             let even = 8 * LENGTH * rate / rates.iter().sum::<u64>();
             assert!((even / 4 * 3..even / 4 * 5).contains(&host.sent), "{} of {even}", host.sent);
         }
+    }
+}
+
+/// Seeders faster than the host that takes in what they send. What waits fills its socket's buffer long before it takes as
+/// long as congestion control would let it.
+#[test]
+fn no_more_is_asked_for_than_the_receive_buffer_holds() {
+    for (seeders, buffer) in [(1, 2 << 20), (4, 2 << 20), (4, 4 << 20)] {
+        let mut scenario = Scenario::new("fast", 1);
+        let content = scenario.content(16 * LENGTH);
+        let delay = Duration::from_micros(50);
+        let fast = LinkSpec::symmetric(10_000_000_000, delay);
+        let mut slower = LinkSpec::symmetric(4_000_000_000, delay);
+        slower.down.queue = QueueSpec::DropTail { bytes: buffer };
+        let seeders: Vec<_> = (0..seeders).map(|_| scenario.add(Peer::seeder(content).on(fast.clone()))).collect();
+        let config = |config: &mut ppspp_core::EndpointConfig| config.receive_buffer = buffer as usize;
+        let leecher = scenario.add(Peer::leecher(content).on(slower).knows(seeders).config(config));
+        scenario.until_complete(&[leecher], Duration::from_secs(60));
+        let results = scenario.run().unwrap().results;
+        let (leecher, seeders) = results.split_last().unwrap();
+        let lost: u64 = seeders.iter().map(|seeder| seeder.chunks_resent).sum();
+        let took = took(leecher);
+        println!("{} seeders, {buffer} bytes: {took:?}, {lost} chunks sent again", seeders.len());
+        assert_eq!(lost, 0);
+        let bound = Duration::from_micros(16 * LENGTH * 8 / 4000);
+        assert!(took < bound.mul_f64(1.5), "{took:?} of {bound:?}");
     }
 }
 

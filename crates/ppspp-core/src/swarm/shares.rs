@@ -21,17 +21,29 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// for little before.
 const SPARE: usize = 8;
 
+/// How long, for each channel, the rate of all peers counts before it is worked out anew: it may double within a
+/// millisecond.
+const RATE_LIFE: Duration = Duration::from_micros(5);
+/// Part of the receive buffer that is to be filled, one in so many: small datagrams take up twice their bytes there.
+const FILLED: usize = 2;
+/// Bytes that may be on their way however small it is: with less, peers pause whenever they have sent what they were asked
+/// for, and congestion control keeps to a buffer that is as small.
+const MIN_ROOM: usize = 512 * 1024;
+
 /// What each peer may be asked for where there is not room for what all could be.
 #[derive(Debug)]
 pub(super) struct Shares {
     /// Chunks.
     most: u64,
     until: Instant,
+    /// What all peers deliver, in bytes per second.
+    rate: u64,
+    rated_until: Instant,
 }
 
 impl Shares {
     pub(super) const fn new(now: Instant) -> Self {
-        Self { most: u64::MAX, until: now }
+        Self { most: u64::MAX, until: now, rate: 0, rated_until: now }
     }
 }
 
@@ -54,9 +66,32 @@ impl Swarm {
         }
         if self.asking.shares.until <= cx.now {
             let wants = self.peers.iter().filter_map(|(_, channel)| self.want(cx, channel, even)).collect();
-            self.asking.shares = Shares { most: level(wants, room), until: cx.now + LIFE };
+            let shares = &mut self.asking.shares;
+            (shares.most, shares.until) = (level(wants, room), cx.now + LIFE);
         }
         u32::try_from(self.asking.shares.most).map_or(most, |share| share.min(most))
+    }
+
+    /// How long it takes the peers together, the one in `slot` among them, to deliver what may wait in the receive buffer.
+    ///
+    /// What comes faster than it is taken in is lost there, and congestion control, which looks at delays of tens of
+    /// milliseconds, learns of it too late where links are fast.
+    pub(super) fn time_in_buffer(&mut self, cx: &Cx<'_>, slot: PeerSlot) -> Duration {
+        if self.asking.shares.rated_until <= cx.now {
+            let rate = self.peers.iter().fold(0, |sum: u64, (_, channel)| {
+                let download = channel.established().and_then(|peer| peer.download.as_ref());
+                let busy = download.filter(|download| download.outstanding() > 0);
+                sum.saturating_add(busy.and_then(|download| download.rate.rate()).unwrap_or(0))
+            });
+            let channels = u32::try_from(self.peers.len()).unwrap_or(u32::MAX);
+            let shares = &mut self.asking.shares;
+            (shares.rate, shares.rated_until) = (rate, cx.now + RATE_LIFE * channels);
+        }
+        // Just measured, its own may be more than all were.
+        let own = self.download(slot).and_then(|download| download.rate.rate()).unwrap_or(0);
+        let room = (cx.config.receive_buffer / FILLED).max(MIN_ROOM) as u128;
+        let time = room * 1_000_000 / u128::from(self.asking.shares.rate.max(own).max(1));
+        Duration::from_micros(u64::try_from(time).unwrap_or(u64::MAX))
     }
 
     /// Chunks that would be outstanding of a peer if it were alone; an `even` share until that is known, and no more than it
