@@ -4,8 +4,10 @@ use core::time::Duration;
 
 use crate::time::{Instant, micros};
 
-/// Shortest time over which a rate is measured.
-const MIN_SPAN: Duration = Duration::from_millis(20);
+/// Shortest time over which a rate is measured: so many round trips, at least and at most so long, but one round trip.
+const SPAN_ROUND_TRIPS: u32 = 8;
+const MIN_SPAN: Duration = Duration::from_millis(2);
+const ENOUGH_SPAN: Duration = Duration::from_millis(20);
 /// Parts of the time over which a rate is measured, the last of them in progress.
 const SLOTS: usize = 8;
 /// Shortest length of a part. A peer that serves many takes turns with bursts: half a second of it tells its rate.
@@ -61,7 +63,7 @@ impl RateMeter {
         self.since = Some(begun);
         self.slots[0] += bytes;
         let span = (now - begun) + slot * self.full;
-        self.counts = span >= MIN_SPAN.max(srtt);
+        self.counts = span >= (srtt * SPAN_ROUND_TRIPS).clamp(MIN_SPAN, ENOUGH_SPAN).max(srtt);
         if self.counts {
             self.measured = Some((self.slots.iter().sum(), span));
         }
@@ -114,6 +116,20 @@ mod tests {
             meter.on_bytes(at(millis), 1000, RTT);
             let rate = meter.rate().unwrap();
             assert!((980_000..=1_020_000).contains(&rate), "{rate} after {millis} ms");
+        }
+    }
+
+    #[test]
+    fn a_near_peer_is_measured_after_some_round_trips() {
+        for (rtt, expected) in [(100, 2000), (500, 4000), (1000, 8000), (10_000, 20_000), (30_000, 30_000)] {
+            let mut meter = RateMeter::default();
+            let start = Instant::from_micros(1_000_000);
+            let moments = (0..400).map(|step| Duration::from_micros(100 * step));
+            let measured = moments.into_iter().find(|moment| {
+                meter.on_bytes(start + *moment, 10_000, Duration::from_micros(rtt));
+                meter.rate().is_some()
+            });
+            assert_eq!(measured, Some(Duration::from_micros(expected)), "{rtt}");
         }
     }
 
