@@ -29,6 +29,9 @@ const FILLED: usize = 2;
 /// Bytes that may be on their way however small it is: with less, peers pause whenever they have sent what they were asked
 /// for, and congestion control keeps to a buffer that is as small.
 const MIN_ROOM: usize = 512 * 1024;
+/// Part of that room that a peer may take whatever the others deliver, one in so many: a slow one with a long queue before
+/// it is not to run dry because of a fast one, and fills nothing.
+const SLOW_PART: usize = 64;
 
 /// What each peer may be asked for where there is not room for what all could be.
 #[derive(Debug)]
@@ -89,9 +92,8 @@ impl Swarm {
         }
         // Just measured, its own may be more than all were.
         let own = self.download(slot).and_then(|download| download.rate.rate()).unwrap_or(0);
-        let room = (cx.config.receive_buffer / FILLED).max(MIN_ROOM) as u128;
-        let time = room * 1_000_000 / u128::from(self.asking.shares.rate.max(own).max(1));
-        Duration::from_micros(u64::try_from(time).unwrap_or(u64::MAX))
+        let all = self.asking.shares.rate.max(own);
+        most_ahead((cx.config.receive_buffer / FILLED).max(MIN_ROOM), all, own)
     }
 
     /// Chunks that would be outstanding of a peer if it were alone; an `even` share until that is known, and no more than it
@@ -114,6 +116,16 @@ impl Swarm {
     }
 }
 
+/// How long peers of `all` bytes per second together take to fill `room` bytes, or one of them at its `own` rate the part
+/// that each may take.
+fn most_ahead(room: usize, all: u64, own: u64) -> Duration {
+    let time = |bytes: usize, rate: u64| {
+        let micros = bytes as u128 * 1_000_000 / u128::from(rate.max(1));
+        Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+    };
+    time(room, all).max(time(room / SLOW_PART, own))
+}
+
 /// What everyone gets of `room` at most, so that all of it is used if all of them want enough.
 fn level(mut wants: Vec<u64>, room: u64) -> u64 {
     wants.sort_unstable();
@@ -133,6 +145,21 @@ mod tests {
     use std::vec;
 
     use super::*;
+
+    #[test]
+    fn what_is_ahead_fits_into_the_room_and_a_slow_peer_is_kept_busy() {
+        let ahead = |all: u64, own: u64| u128::from(own) * most_ahead(2 << 20, all, own).as_micros() / 1_000_000;
+        for (peers, rate) in [(1, 800_000_000), (4, 150_000_000), (30, 20_000_000)] {
+            let bytes = ahead(peers * rate, rate) * u128::from(peers);
+            assert!((1_900_000..=2 << 20).contains(&bytes), "{bytes} of {peers}");
+        }
+        assert!(most_ahead(2 << 20, 500_100_000, 100_000) > Duration::from_millis(300), "beside a fast one");
+        assert_eq!(
+            most_ahead(2 << 20, 1_250_000, 1_250_000),
+            Duration::from_micros(1_677_721),
+            "no bound where links are slow"
+        );
+    }
 
     #[test]
     fn who_wants_less_leaves_more_to_the_others() {
