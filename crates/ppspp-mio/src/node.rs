@@ -35,7 +35,7 @@ const SOCKET_BUFFER: usize = 4 << 20;
 pub struct NodeConfig {
     /// The address to listen on.
     pub listen: Listen,
-    /// The protocol's settings and bounds.
+    /// The protocol's settings and bounds. `receive_buffer` is set to what the system grants the socket.
     pub endpoint: EndpointConfig,
     /// Bytes asked of the kernel for each of the socket's buffers. Default 4 MiB.
     pub socket_buffer: usize,

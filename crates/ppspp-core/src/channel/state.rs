@@ -235,7 +235,7 @@ impl Established {
 
     /// Whether the peer has all of `chunks`, and none of them is about to be sent to it.
     pub(crate) fn needs_no_more(&self, chunks: ChunkRange) -> bool {
-        let planned = |upload: &Upload| upload.upcoming().any(|range| range.intersects(chunks));
+        let planned = |upload: &Upload| upload.is_planning(chunks);
         (self.acked.covers(chunks) || self.have.covers(chunks)) && !self.upload.as_deref().is_some_and(planned)
     }
 

@@ -227,6 +227,13 @@ impl Upload {
         resend.chain(runs).filter(|range| !range.is_empty())
     }
 
+    /// Whether any of `chunks` is about to be sent: repeated soon, or part of a planned run, even one that waits for repeats.
+    pub(crate) fn is_planning(&self, chunks: ChunkRange) -> bool {
+        let mut repeats = self.resend.iter().take(REPEATS_AHEAD);
+        let mut runs = self.run.iter().chain(&self.next_run);
+        runs.any(|run| run.rest().intersects(chunks)) || repeats.any(|lost| chunks.contains(lost.chunk))
+    }
+
     /// Whether [`Upload::upcoming`] is to be looked up, once: after it changed, or after something was not there.
     pub(crate) const fn take_unprepared(&mut self) -> bool {
         !core::mem::replace(&mut self.prepared, true)
@@ -559,6 +566,19 @@ impl Upload {
 mod tests {
     use super::*;
     use crate::config::EndpointConfig;
+
+    #[test]
+    fn a_run_that_waits_for_repeats_is_about_to_be_sent() {
+        let now = Instant::from_micros(1);
+        let mut upload = Upload::new(Flow::new(&EndpointConfig::default(), 1200, None, now));
+        upload.on_request(ChunkRange::new(0, 400), 64);
+        let length = RunLength::new(crate::chunk::ChunkSize::DEFAULT, u64::MAX);
+        upload.plan(now, &mut Spread::default(), length, false);
+        let lost = ChunkIndex::new(1000);
+        upload.resend.push_back(LostChunk { chunk: lost, sent_at: now, first_sent_at: now, bytes: 1100 });
+        assert!(upload.is_planning(ChunkRange::new(16, 32)) && upload.is_planning(ChunkRange::single(lost)));
+        assert!(!upload.is_planning(ChunkRange::new(256, 400)), "nothing of it is planned yet");
+    }
 
     #[test]
     fn what_is_remembered_of_cancels_is_bounded() {

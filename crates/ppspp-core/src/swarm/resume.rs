@@ -119,6 +119,8 @@ impl Swarm {
     fn keep(&mut self, geometry: &Geometry, group: GroupIndex, cached: CachedGroup, limit: usize) {
         let only = self.served.and_then(|served| served.only).filter(|_| self.asking.leechers == 1);
         let only = only.and_then(|slot| self.peers.get(slot as usize)?.established());
+        // It may have become complete since, and another be the one that is not.
+        let only = only.filter(|peer| !peer.have.is_complete(geometry.chunk_count()));
         self.uploads.keep(group, cached, limit, |group| {
             only.is_some_and(|peer| peer.needs_no_more(geometry.group_chunks(group)))
         });

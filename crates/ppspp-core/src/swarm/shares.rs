@@ -6,7 +6,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::channel::Channel;
+use crate::channel::{Channel, Established};
 use crate::context::Cx;
 use crate::schedule::PeerSlot;
 use crate::swarm::Swarm;
@@ -29,8 +29,8 @@ const FILLED: usize = 2;
 /// Bytes that may be on their way however small it is: with less, peers pause whenever they have sent what they were asked
 /// for, and congestion control keeps to a buffer that is as small.
 const MIN_ROOM: usize = 512 * 1024;
-/// Part of that room that a peer may take whatever the others deliver, one in so many: a slow one with a long queue before
-/// it is not to run dry because of a fast one, and fills nothing.
+/// Part of that room that a peer may take whatever the others deliver, one in so many or as there are channels: a slow one
+/// with a long queue before it is not to run dry because of a fast one.
 const SLOW_PART: usize = 64;
 
 /// What each peer may be asked for where there is not room for what all could be.
@@ -82,9 +82,9 @@ impl Swarm {
     pub(super) fn time_in_buffer(&mut self, cx: &Cx<'_>, slot: PeerSlot) -> Duration {
         if self.asking.shares.rated_until <= cx.now {
             let rate = self.peers.iter().fold(0, |sum: u64, (_, channel)| {
-                let download = channel.established().and_then(|peer| peer.download.as_ref());
-                let busy = download.filter(|download| download.outstanding() > 0);
-                sum.saturating_add(busy.and_then(|download| download.rate.rate()).unwrap_or(0))
+                let peer = channel.established().filter(|peer| !is_silent(peer, cx.now));
+                let rate = peer.and_then(|peer| peer.download.as_ref()?.rate.rate());
+                sum.saturating_add(rate.unwrap_or(0))
             });
             let channels = u32::try_from(self.peers.len()).unwrap_or(u32::MAX);
             let shares = &mut self.asking.shares;
@@ -93,7 +93,8 @@ impl Swarm {
         // Just measured, its own may be more than all were.
         let own = self.download(slot).and_then(|download| download.rate.rate()).unwrap_or(0);
         let all = self.asking.shares.rate.max(own);
-        most_ahead((cx.config.receive_buffer / FILLED).max(MIN_ROOM), all, own)
+        let room = (cx.config.receive_buffer / FILLED).max(MIN_ROOM);
+        most_ahead(room, all, own, self.peers.len())
     }
 
     /// Chunks that would be outstanding of a peer if it were alone; an `even` share until that is known, and no more than it
@@ -104,8 +105,7 @@ impl Swarm {
         if download.outstanding() == 0 && download.exhausted == Some(self.requests.version()) {
             return None;
         }
-        let patience = PATIENCE.max(2 * peer.srtt());
-        if !download.is_answering() || download.silent_since().is_some_and(|since| cx.now - since > patience) {
+        if is_silent(peer, cx.now) {
             return Some(download.outstanding());
         }
         if download.rate.rate().is_none() {
@@ -116,14 +116,22 @@ impl Swarm {
     }
 }
 
-/// How long peers of `all` bytes per second together take to fill `room` bytes, or one of them at its `own` rate the part
-/// that each may take.
-fn most_ahead(room: usize, all: u64, own: u64) -> Duration {
+/// Whether `peer` owes us something and does not deliver.
+fn is_silent(peer: &Established, now: Instant) -> bool {
+    let patience = PATIENCE.max(2 * peer.srtt());
+    peer.download.as_ref().is_some_and(|download| {
+        !download.is_answering() || download.silent_since().is_some_and(|since| now - since > patience)
+    })
+}
+
+/// How long peers of `all` bytes per second together take to fill `room` bytes, or one of so many `channels` at its `own`
+/// rate the part that each may take.
+fn most_ahead(room: usize, all: u64, own: u64, channels: usize) -> Duration {
     let time = |bytes: usize, rate: u64| {
         let micros = bytes as u128 * 1_000_000 / u128::from(rate.max(1));
         Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     };
-    time(room, all).max(time(room / SLOW_PART, own))
+    time(room, all).max(time(room / channels.max(SLOW_PART), own))
 }
 
 /// What everyone gets of `room` at most, so that all of it is used if all of them want enough.
@@ -148,14 +156,14 @@ mod tests {
 
     #[test]
     fn what_is_ahead_fits_into_the_room_and_a_slow_peer_is_kept_busy() {
-        let ahead = |all: u64, own: u64| u128::from(own) * most_ahead(2 << 20, all, own).as_micros() / 1_000_000;
-        for (peers, rate) in [(1, 800_000_000), (4, 150_000_000), (30, 20_000_000)] {
-            let bytes = ahead(peers * rate, rate) * u128::from(peers);
+        for (peers, rate) in [(1, 800_000_000), (4, 150_000_000), (30, 20_000_000), (500, 4_000_000)] {
+            let ahead = most_ahead(2 << 20, peers * rate, rate, peers as usize);
+            let bytes = u128::from(rate * peers) * ahead.as_micros() / 1_000_000;
             assert!((1_900_000..=2 << 20).contains(&bytes), "{bytes} of {peers}");
         }
-        assert!(most_ahead(2 << 20, 500_100_000, 100_000) > Duration::from_millis(300), "beside a fast one");
+        assert!(most_ahead(2 << 20, 500_100_000, 100_000, 2) > Duration::from_millis(300), "beside a fast one");
         assert_eq!(
-            most_ahead(2 << 20, 1_250_000, 1_250_000),
+            most_ahead(2 << 20, 1_250_000, 1_250_000, 1),
             Duration::from_micros(1_677_721),
             "no bound where links are slow"
         );

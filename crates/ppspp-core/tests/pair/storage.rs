@@ -251,8 +251,8 @@ fn what_nobody_else_lacks_is_not_kept() {
         net.fetches(leecher, &sample, Duration::from_secs(60));
         reads.push(net.hosts[seeder].reads());
     }
-    assert!(reads[0] <= 128, "{reads:?}: 128 groups, each read once");
-    assert!(reads[1] > reads[0] * 3 / 2, "{reads:?}: most of them were kept");
+    assert!(reads[0] <= 40, "{reads:?}: 2 MiB, read once");
+    assert!((reads[0] * 3 / 2..=80).contains(&reads[1]), "{reads:?}: most of it is read again, and once");
 }
 
 /// What a peer says it has is kept while it is about to be sent all the same: otherwise it would be read without end.
@@ -268,7 +268,7 @@ fn what_is_asked_for_and_acknowledged_at_once_is_read_once() {
     let first = script.summary(&mut net);
     let sent = take_all(&mut net, &script, first);
     assert_eq!(sent.iter().collect::<BTreeSet<_>>().len(), 256, "{sent:?}");
-    assert!(net.hosts[seeder].reads() <= 16, "{} reads of 16 groups", net.hosts[seeder].reads());
+    assert!(net.hosts[seeder].reads() <= 5, "{} reads of 256 KiB", net.hosts[seeder].reads());
 }
 
 /// R13: what changed on disk is fetched again from whoever is there, hashes included, although that peer never sent it
