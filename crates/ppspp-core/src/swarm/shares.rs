@@ -83,8 +83,9 @@ impl Swarm {
         if self.asking.shares.rated_until <= cx.now {
             let rate = self.peers.iter().fold(0, |sum: u64, (_, channel)| {
                 let peer = channel.established().filter(|peer| !is_silent(peer, cx.now));
-                let rate = peer.and_then(|peer| peer.download.as_ref()?.rate.rate());
-                sum.saturating_add(rate.unwrap_or(0))
+                let download = peer.and_then(|peer| peer.download.as_ref());
+                let asked = download.filter(|download| download.outstanding() > 0);
+                sum.saturating_add(asked.and_then(|download| download.rate.rate()).unwrap_or(0))
             });
             let channels = u32::try_from(self.peers.len()).unwrap_or(u32::MAX);
             let shares = &mut self.asking.shares;
