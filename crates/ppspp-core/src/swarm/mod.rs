@@ -213,7 +213,7 @@ impl Swarm {
         if let Some(geometry) = self.content.geometry() {
             // What was kept of a group while it was incomplete leans on hashes that go when it is complete.
             for group in geometry.groups_touching(range) {
-                self.uploads.drop_group(group);
+                self.uploads.cache.drop_group(group);
             }
         }
         cx.events.push_progress(self.id);

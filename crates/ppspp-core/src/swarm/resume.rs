@@ -83,14 +83,13 @@ impl Swarm {
         piece: Bytes,
         nodes: Option<GroupNodes>,
     ) -> bool {
-        let limit = cx.config.limits.cached_groups;
         let function = self.metadata.function;
         if let Some(nodes) = nodes.filter(|_| self.content.has_group(group)) {
             if !self.content.verifier.verify_group(group, &nodes) {
                 return false;
             }
             let chunks = mask(part, part);
-            self.keep(geometry, group, CachedGroup { range: part, chunks, data: piece, nodes }, limit);
+            self.keep(cx, geometry, group, CachedGroup { range: part, chunks, data: piece, nodes });
             return true;
         }
         // R2: an incomplete group is served chunk by chunk against its leaf hashes, which its open nodes hold.
@@ -110,18 +109,18 @@ impl Swarm {
             }
         }
         let nodes = GroupNodes::empty(function, chunks);
-        self.keep(geometry, group, CachedGroup { range: part, chunks: good, data: piece, nodes }, limit);
+        self.keep(cx, geometry, group, CachedGroup { range: part, chunks: good, data: piece, nodes });
         true
     }
 
     /// Keeps a group at hand. Where one peer alone lacks anything, what it has is of no more use: to read the next bytes
     /// into the same memory, which is in the processor's cache, takes a fraction of the time.
-    fn keep(&mut self, geometry: &Geometry, group: GroupIndex, cached: CachedGroup, limit: usize) {
+    fn keep(&mut self, cx: &Cx<'_>, geometry: &Geometry, group: GroupIndex, cached: CachedGroup) {
         let only = self.served.and_then(|served| served.only).filter(|_| self.asking.leechers == 1);
         let only = only.and_then(|slot| self.peers.get(slot as usize)?.established());
         // It may have become complete since, and another be the one that is not.
         let only = only.filter(|peer| !peer.have.is_complete(geometry.chunk_count()));
-        self.uploads.keep(group, cached, limit, |group| {
+        self.uploads.cache.keep(group, cached, cx.config.limits.cached_groups, |group| {
             only.is_some_and(|peer| peer.needs_no_more(geometry.group_chunks(group)))
         });
     }
@@ -157,7 +156,7 @@ impl Swarm {
     fn on_changed(&mut self, cx: &mut Cx<'_>, range: ChunkRange, purpose: Purpose) {
         let Some(geometry) = self.content.geometry() else { return };
         for group in geometry.groups_touching(range) {
-            self.uploads.drop_group(group);
+            self.uploads.cache.drop_group(group);
         }
         if purpose == Purpose::Check || self.content.stored.intersects(range) {
             cx.events.push(Event::ContentChanged { swarm: self.id, range });

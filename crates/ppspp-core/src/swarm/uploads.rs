@@ -30,7 +30,7 @@ pub(crate) struct Read {
 /// Groups at hand and reads in progress.
 #[derive(Debug, Default)]
 pub(crate) struct Uploads {
-    cache: GroupCache,
+    pub(super) cache: GroupCache,
     reads: BTreeMap<u64, Read>,
     serial: u64,
     /// Channels that wait for a read.
@@ -131,22 +131,6 @@ impl Uploads {
 
     fn is_at_hand(&mut self, group: GroupIndex, asked: u32) -> bool {
         self.cache.touch(group).is_some_and(|cached| asked & !cached.chunks == 0)
-    }
-
-    /// Keeps verified bytes of `group`; at most `limit` groups are kept, and none for later that is `spent`.
-    pub(crate) fn keep(
-        &mut self,
-        group: GroupIndex,
-        cached: CachedGroup,
-        limit: usize,
-        spent: impl Fn(GroupIndex) -> bool,
-    ) {
-        self.cache.keep(group, cached, limit, spent);
-    }
-
-    /// Drops `group`: its bytes changed, or are about to.
-    pub(crate) fn drop_group(&mut self, group: GroupIndex) {
-        self.cache.drop_group(group);
     }
 
     /// The channels to wake after a read ended.
