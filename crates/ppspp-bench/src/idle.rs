@@ -251,26 +251,19 @@ impl Crowd {
         let limit = BatchLimit { datagrams: NonZeroUsize::MIN, bytes: 65_507 };
         let mut sent = Vec::new();
         loop {
-            let mut idle = true;
-            while let Some(event) = self.endpoint.poll_event() {
-                idle = false;
-                match event {
-                    Event::PeerConnected { .. } => self.open += 1,
-                    Event::PeerClosed { .. } => self.open -= 1,
-                    Event::ReadNeeded { token, offset, len, .. } => {
-                        let bytes = self.content.slice(offset as usize..offset as usize + len);
-                        self.endpoint.provide(token, Ok(bytes), self.now);
-                    }
-                    _ => {}
-                }
-            }
             self.buffer.clear();
             while let Some(transmit) = self.endpoint.poll_transmit(self.now, limit, &mut self.buffer) {
-                idle = false;
                 sent.push((transmit.destination, std::mem::take(&mut self.buffer)));
             }
-            if idle {
-                return sent;
+            match self.endpoint.poll_event() {
+                Some(Event::PeerConnected { .. }) => self.open += 1,
+                Some(Event::PeerClosed { .. }) => self.open -= 1,
+                Some(Event::ReadNeeded { token, offset, len, .. }) => {
+                    let bytes = self.content.slice(offset as usize..offset as usize + len);
+                    self.endpoint.provide(token, Ok(bytes), self.now);
+                }
+                Some(_) => {}
+                None => return sent,
             }
         }
     }

@@ -10,7 +10,8 @@
 //! 1. hand in every datagram that arrived: [`Endpoint::handle_datagram`], or several that came together:
 //!    [`Endpoint::handle_datagrams`];
 //! 2. if [`Endpoint::poll_timeout`] has passed: [`Endpoint::handle_timeout`];
-//! 3. until both are dry: act on [`Endpoint::poll_event`], send what [`Endpoint::poll_transmit`] yields;
+//! 3. send what [`Endpoint::poll_transmit`] yields and act on [`Endpoint::poll_event`], until both are dry, events last:
+//!    to send is to ask for what is to be read;
 //! 4. sleep until a datagram arrives or [`Endpoint::poll_timeout`] passes.
 //!
 //! Here two endpoints exchange a content through memory, and time is a number:
@@ -58,29 +59,23 @@
 //!     let mut flying = Vec::new();
 //!     for (index, endpoint) in endpoints.iter_mut().enumerate() {
 //!         loop {
-//!             let mut idle = true;
-//!             while let Some(event) = endpoint.poll_event() {
-//!                 idle = false;
-//!                 match event {
-//!                     Event::ReadNeeded { token, offset, len, .. } => {
-//!                         let start = offset as usize;
-//!                         endpoint.provide(token, Ok(Bytes::copy_from_slice(&content[start..start + len])), now);
-//!                     }
-//!                     Event::Verified { swarm, range, offset, data } => {
-//!                         fetched[offset as usize..][..data.len()].copy_from_slice(&data);
-//!                         endpoint.confirm_stored(swarm, range, Ok(()), now);
-//!                     }
-//!                     Event::Complete { .. } => complete = true,
-//!                     _ => {}
-//!                 }
-//!             }
 //!             let mut datagram = Vec::new();
 //!             if let Some(transmit) = endpoint.poll_transmit(now, BatchLimit::SINGLE, &mut datagram) {
-//!                 idle = false;
 //!                 flying.push((addresses[index], transmit.destination, datagram));
+//!                 continue;
 //!             }
-//!             if idle {
-//!                 break;
+//!             match endpoint.poll_event() {
+//!                 Some(Event::ReadNeeded { token, offset, len, .. }) => {
+//!                     let start = offset as usize;
+//!                     endpoint.provide(token, Ok(Bytes::copy_from_slice(&content[start..start + len])), now);
+//!                 }
+//!                 Some(Event::Verified { swarm, range, offset, data }) => {
+//!                     fetched[offset as usize..][..data.len()].copy_from_slice(&data);
+//!                     endpoint.confirm_stored(swarm, range, Ok(()), now);
+//!                 }
+//!                 Some(Event::Complete { .. }) => complete = true,
+//!                 Some(_) => {}
+//!                 None => break,
 //!             }
 //!         }
 //!     }

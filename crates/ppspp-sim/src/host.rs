@@ -10,7 +10,7 @@ use ppspp_core::chunk::{Bin, RangeSet};
 use ppspp_core::integrity::{Hash, SavedGroup, Tree, TreeParams};
 use ppspp_core::{
     BatchLimit, Content as Holding, DatagramMeta, Endpoint, EndpointConfig, EndpointStats, Event, PeerSource,
-    StoreError, SwarmConfig, SwarmId, TransferStats,
+    StoreError, SwarmConfig, SwarmId, TransferStats, Transmit,
 };
 
 use crate::check::{Fact, Scene, Watch};
@@ -384,36 +384,48 @@ impl PeerHost {
 
     /// Lets the endpoint act on everything it has, and sees to being woken.
     fn drain(&mut self, net: &mut Network, watch: &mut Watch) {
-        let mut buf = std::mem::take(&mut net.scratch);
-        let now = self.clock.read(net.now);
-        let mut events = 0;
+        let mut left = MOST_EVENTS;
         loop {
-            let mut idle = true;
-            while let Some(event) = self.life.as_mut().and_then(|life| life.act(|endpoint, _| endpoint.poll_event())) {
-                idle = false;
-                events += 1;
-                if events > MOST_EVENTS {
-                    watch.fail(&scene!(self, net), "time goes on", format!("{events} events came of one input"));
-                    return;
-                }
-                self.on_event(event, net, watch);
-            }
-            buf.clear();
-            let Some(life) = &mut self.life else { break };
-            if let Some(transmit) = life.act(|endpoint, _| endpoint.poll_transmit(now, BATCH, &mut buf)) {
-                let segment = transmit.segment_size.map_or(buf.len(), NonZeroUsize::get);
-                let SocketAddr::V4(destination) = transmit.destination else { continue };
-                for datagram in buf.chunks(segment.max(1)) {
-                    watch.sent(&scene!(self, net), transmit.destination, datagram);
-                    let size = Size::datagram(datagram.len(), transmit.may_fragment);
-                    net.send(self.id, self.address, destination, size, datagram);
-                }
-            } else if idle {
+            self.answer(&mut left, net, watch);
+            // Sending asks for reads, even where it yields nothing.
+            if !self.transmit(net, watch) && !self.answer(&mut left, net, watch) {
                 break;
             }
         }
-        net.scratch = buf;
         self.arm(net);
+    }
+
+    /// Acts on the endpoint's events; returns whether there were any.
+    fn answer(&mut self, left: &mut u32, net: &mut Network, watch: &mut Watch) -> bool {
+        let mut any = false;
+        while let Some(event) = self.life.as_mut().and_then(|life| life.act(|endpoint, _| endpoint.poll_event())) {
+            let Some(fewer) = left.checked_sub(1) else {
+                watch.fail(&scene!(self, net), "time goes on", format!("{MOST_EVENTS} events came of one input"));
+                return false;
+            };
+            *left = fewer;
+            any = true;
+            self.on_event(event, net, watch);
+        }
+        any
+    }
+
+    /// Sends what the endpoint has; returns whether there was any.
+    fn transmit(&mut self, net: &mut Network, watch: &mut Watch) -> bool {
+        let now = self.clock.read(net.now);
+        let mut buf = std::mem::take(&mut net.scratch);
+        buf.clear();
+        let transmit = self.life.as_mut().and_then(|life| life.act(|it, _| it.poll_transmit(now, BATCH, &mut buf)));
+        if let Some(Transmit { destination: SocketAddr::V4(destination), segment_size, may_fragment, .. }) = transmit {
+            let segment = segment_size.map_or(buf.len(), NonZeroUsize::get);
+            for datagram in buf.chunks(segment.max(1)) {
+                watch.sent(&scene!(self, net), destination.into(), datagram);
+                let size = Size::datagram(datagram.len(), may_fragment);
+                net.send(self.id, self.address, destination, size, datagram);
+            }
+        }
+        net.scratch = buf;
+        transmit.is_some()
     }
 
     /// Plans the next wake, unless one comes no later.

@@ -48,10 +48,11 @@ const CHOICES: u64 = 1;
 /// - **output** to the network, the application and the clock, named `poll_*`;
 /// - **views**, nouns that change nothing.
 ///
-/// Any number of inputs and commands may precede a drain. A drain calls [`poll_event`](Self::poll_event) and
-/// [`poll_transmit`](Self::poll_transmit) until both yield `None` (answering events may make more to transmit), and
-/// then sleeps until a datagram arrives or [`poll_timeout`](Self::poll_timeout) passes. Early or needless calls are
-/// harmless. Idle polling costs the same whatever the number of channels.
+/// Any number of inputs and commands may precede a drain. A drain calls [`poll_transmit`](Self::poll_transmit) and
+/// [`poll_event`](Self::poll_event) until both yield `None`, events last (answering them may make more to transmit, and
+/// transmitting asks for reads, even when it yields nothing), and then sleeps until a datagram arrives or
+/// [`poll_timeout`](Self::poll_timeout) passes. Early or needless calls are harmless. Idle polling costs the same whatever
+/// the number of channels.
 #[derive(Debug)]
 pub struct Endpoint {
     config: Arc<EndpointConfig>,
