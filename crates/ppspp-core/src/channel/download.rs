@@ -238,7 +238,7 @@ impl Download {
 
     /// Since when nothing came of `batch` or anything else that the peer is asked for.
     pub(crate) fn waiting_since(&self, batch: BatchId) -> Option<Instant> {
-        let batch = self.batches.get(batch.0.wrapping_sub(self.oldest) as usize)?;
+        let batch = self.batches.get(batch.after(self.oldest) as usize)?;
         Some(self.unanswered_since(batch))
     }
 
@@ -271,7 +271,7 @@ impl Download {
                     self.batches.push_back(Batch { range, left: range.count(), asked_at: now });
                 }
             }
-            let batch = BatchId(self.oldest.wrapping_add(self.batches.len() as u32).wrapping_sub(1));
+            let batch = BatchId::new(self.oldest.wrapping_add(self.batches.len() as u32).wrapping_sub(1));
             named.push((ChunkRange::new(start, end), batch));
             start = end;
         }
@@ -279,8 +279,8 @@ impl Download {
     }
 
     /// Records that `count` chunks of `batch` arrived; `from_peer` unless another delivered them.
-    pub(crate) fn on_settled(&mut self, now: Instant, batch: BatchId, count: u64, from_peer: bool) {
-        let place = batch.0.wrapping_sub(self.oldest) as usize;
+    pub(crate) fn on_settled(&mut self, now: Instant, batch: Option<BatchId>, count: u64, from_peer: bool) {
+        let Some(place) = batch.map(|batch| batch.after(self.oldest) as usize) else { return };
         if self.drop_from(now, place, count) && from_peer {
             self.delivered_at = now;
             if place == 0 {
@@ -319,9 +319,11 @@ impl Download {
         self.batches.iter().rev().filter(|batch| batch.left > 0).map(|batch| batch.range)
     }
 
-    /// Records that `count` chunks of `batch` are no longer asked of the peer.
-    pub(crate) fn on_released(&mut self, now: Instant, batch: BatchId, count: u64) {
-        self.drop_from(now, batch.0.wrapping_sub(self.oldest) as usize, count);
+    /// Records that `count` chunks of `batch` are no longer asked of the peer; those that were withdrawn were counted then.
+    pub(crate) fn on_released(&mut self, now: Instant, batch: Option<BatchId>, count: u64) {
+        if let Some(batch) = batch {
+            self.drop_from(now, batch.after(self.oldest) as usize, count);
+        }
     }
 
     /// Notes that the peer is to be told not to send `range`; when it sends what did not fit, it is told again

@@ -2,9 +2,11 @@
 //!
 //! A chunk is in exactly one state: here (the verifier knows), asked for, free (wanted, and to be asked for), or neither
 //! wanted nor asked for. [`Requests`] holds the two in the middle; the caller says when a chunk leaves or enters them.
+//! What was asked for and withdrawn counts as asked for until the caller knows that it will not come.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 use crate::chunk::{ChunkIndex, ChunkRange, Geometry, GroupIndex, GroupMap, RangeSet};
 use arrayvec::ArrayVec;
@@ -15,17 +17,34 @@ pub(crate) type PeerSlot = u32;
 /// Most batches that chunks of one group can be asked for in: with more, the rest of the group waits.
 pub(crate) const MAX_ASKED: usize = 9;
 
-/// Names what one peer was asked for at one time; the channel that was asked gives it out.
+/// Names what one peer was asked for at one time; the channel that was asked gives it out. Names repeat after 2^31.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct BatchId(pub(crate) u32);
+pub(crate) struct BatchId(NonZeroU32);
+
+impl BatchId {
+    /// The name of the batch with this number.
+    pub(crate) fn new(number: u32) -> Self {
+        // Never zero: a batch or none takes no more room than a number.
+        Self(NonZeroU32::MIN | (number << 1))
+    }
+
+    /// How many batches after the one with the number `first` it was named.
+    pub(crate) const fn after(self, first: u32) -> u32 {
+        (self.0.get() >> 1).wrapping_sub(first) & (u32::MAX >> 1)
+    }
+}
 
 /// Chunks of one group that one peer was asked for in one batch: bit n is the group's n-th chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Asked {
     peer: PeerSlot,
-    batch: BatchId,
+    /// None of those that were withdrawn.
+    batch: Option<BatchId>,
     chunks: u32,
 }
+
+/// Chunks that a peer was asked for, and in which batch unless they were withdrawn.
+pub(crate) type Released = (ChunkRange, Option<BatchId>);
 
 /// The part of a group that is asked for. Entries overlap in the end game alone.
 #[derive(Debug, Default)]
@@ -107,16 +126,16 @@ impl Requests {
         self.asked_of(group, peer) & !others.fold(0, |all, asked| all | asked.chunks)
     }
 
-    /// Whom all of `chunks`, those of `group`, are asked of, if that is one peer.
+    /// Whom all of `chunks`, those of `group`, are asked of, if that is one peer and they were not withdrawn.
     pub(crate) fn owner_of(&self, group: GroupIndex, chunks: u32) -> Option<PeerSlot> {
         let asked = self.records.get(group)?.asked.first()?;
-        (asked.chunks == chunks).then_some(asked.peer)
+        (asked.chunks == chunks && asked.batch.is_some()).then_some(asked.peer)
     }
 
     /// Every group that is asked for in part at least, with whom each chunk is asked of, in order.
     pub(crate) fn outstanding(
         &self,
-    ) -> impl Iterator<Item = (GroupIndex, impl Iterator<Item = (PeerSlot, BatchId, u32)>)> {
+    ) -> impl Iterator<Item = (GroupIndex, impl Iterator<Item = (PeerSlot, Option<BatchId>, u32)>)> {
         self.records
             .iter()
             .map(|(group, record)| (group, record.asked.iter().map(|asked| (asked.peer, asked.batch, asked.chunks))))
@@ -161,6 +180,7 @@ impl Requests {
 
     fn enter(&mut self, group: GroupIndex, peer: PeerSlot, batch: BatchId, chunks: u32) -> bool {
         let Record { all, asked } = self.records.get_or_insert_with(group, Record::default);
+        let batch = Some(batch);
         let entered = match asked.iter_mut().find(|asked| asked.peer == peer && asked.batch == batch) {
             Some(asked) => {
                 asked.chunks |= chunks;
@@ -180,7 +200,7 @@ impl Requests {
         geometry: &Geometry,
         group: GroupIndex,
         chunks: u32,
-        mut on_owner: impl FnMut(PeerSlot, BatchId, u32),
+        mut on_owner: impl FnMut(PeerSlot, Option<BatchId>, u32),
     ) {
         let mut unasked = chunks;
         if let Some(Record { all, asked }) = self.records.get_mut(group) {
@@ -205,19 +225,55 @@ impl Requests {
 
     /// Takes back what of `range` was asked of `peer`: it is free, unless another is asked for it too. Returns the runs
     /// and the batches they belonged to.
-    pub(crate) fn release(
+    pub(crate) fn release(&mut self, geometry: &Geometry, peer: PeerSlot, range: ChunkRange) -> Vec<Released> {
+        self.release_if(geometry, range, |asked| asked.peer == peer)
+    }
+
+    /// Withdraws all that `peer` is asked for of `group`: it belongs to no batch any more, and to nobody else until
+    /// [`Requests::release_withdrawn`]. Returns the runs and the batches they belonged to.
+    pub(crate) fn withdraw(
         &mut self,
         geometry: &Geometry,
         peer: PeerSlot,
-        range: ChunkRange,
+        group: GroupIndex,
     ) -> Vec<(ChunkRange, BatchId)> {
+        let mut withdrawn = Vec::new();
+        let Some(Record { asked, .. }) = self.records.get_mut(group) else { return withdrawn };
+        let start = geometry.group_chunks(group).start();
+        let mut all = 0;
+        for one in asked.iter_mut().filter(|asked| asked.peer == peer) {
+            let chunks = core::mem::take(&mut one.chunks);
+            all |= chunks;
+            if let Some(batch) = one.batch {
+                withdrawn.extend(bit_runs(start, chunks).map(|run| (run, batch)));
+            }
+        }
+        if let Some(one) = asked.iter_mut().find(|asked| asked.peer == peer) {
+            *one = Asked { peer, batch: None, chunks: all };
+            self.sweep(group);
+        }
+        withdrawn
+    }
+
+    /// Frees what of `group` was withdrawn from `peer` and has not come, unless another is asked for it too.
+    pub(crate) fn release_withdrawn(&mut self, geometry: &Geometry, peer: PeerSlot, group: GroupIndex) {
+        let chunks = geometry.group_chunks(group);
+        self.release_if(geometry, chunks, |asked| asked.peer == peer && asked.batch.is_none());
+    }
+
+    fn release_if(
+        &mut self,
+        geometry: &Geometry,
+        range: ChunkRange,
+        applies: impl Fn(&Asked) -> bool,
+    ) -> Vec<Released> {
         let mut released = Vec::new();
         for group in self.asked_in(geometry, range) {
             let Some(record) = self.records.get_mut(group) else { continue };
             let chunks = geometry.group_chunks(group);
             let within = mask(chunks, range);
             let mut taken = 0;
-            for asked in record.asked.iter_mut().filter(|asked| asked.peer == peer) {
+            for asked in record.asked.iter_mut().filter(|asked| applies(asked)) {
                 let bits = asked.chunks & within;
                 asked.chunks &= !bits;
                 taken |= bits;
@@ -326,11 +382,11 @@ mod tests {
         let mut requests = Requests::default();
         requests.want(&geometry, ChunkRange::new(0, 16));
         for chunk in 0..MAX_ASKED as u64 {
-            assert_eq!(requests.ask(&geometry, single(chunk), chunk as PeerSlot, BatchId(0)), 1);
+            assert_eq!(requests.ask(&geometry, single(chunk), chunk as PeerSlot, BatchId::new(0)), 1);
         }
         let group = geometry.group_of(ChunkIndex::new(0));
         assert!(!requests.has_room(group));
-        assert_eq!(requests.ask(&geometry, single(10), 99, BatchId(0)), 0);
+        assert_eq!(requests.ask(&geometry, single(10), 99, BatchId::new(0)), 0);
         assert!(requests.free().contains(ChunkIndex::new(10)), "it stays free");
         requests.settle(&geometry, group, 1 << 3, |_, _, _| {});
         assert!(!requests.has_room(group), "a run may fall into two batches");
@@ -339,12 +395,24 @@ mod tests {
     }
 
     #[test]
+    fn the_place_of_a_batch_follows_from_its_name_wherever_numbers_wrap() {
+        for first in [0, 5, (1 << 31) - 1, 1 << 31, u32::MAX - 1, u32::MAX] {
+            for place in [0, 1, 2, 1000] {
+                assert_eq!(BatchId::new(first.wrapping_add(place)).after(first), place, "{first}");
+            }
+            // One that is over has no place among any number of batches.
+            assert!(BatchId::new(first.wrapping_sub(1)).after(first) > 1 << 30, "{first}");
+        }
+        assert_eq!(size_of::<Option<BatchId>>(), 4);
+    }
+
+    #[test]
     fn the_version_tells_of_chunks_that_became_free() {
         let geometry = geometry();
         let mut requests = Requests::default();
         requests.want(&geometry, ChunkRange::new(0, 32));
         let version = requests.version();
-        requests.ask(&geometry, ChunkRange::new(0, 32), 1, BatchId(0));
+        requests.ask(&geometry, ChunkRange::new(0, 32), 1, BatchId::new(0));
         requests.settle(&geometry, GroupIndex::new(0), 1 << 5, |_, _, _| {});
         assert_eq!(requests.version(), version);
         requests.release(&geometry, 1, ChunkRange::new(0, 4));

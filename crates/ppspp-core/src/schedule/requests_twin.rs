@@ -29,14 +29,14 @@ pub fn request_ops(data: &[u8]) {
         let at = |place: usize| step.get(place).copied().unwrap_or_default();
         let start = u64::from(at(1)) % geometry.chunk_count();
         let range = ChunkRange::new(start, start + 1 + u64::from(at(2) % 40)).intersection(geometry.all());
-        let (peer, batch) = (PeerSlot::from(at(3) % PEERS), BatchId(u32::from(at(4) % BATCHES)));
+        let (peer, batch) = (PeerSlot::from(at(3) % PEERS), BatchId::new(u32::from(at(4) % BATCHES)));
         pair.step(at(0), range, peer, batch);
         pair.compare();
     }
 }
 
-/// Whom a chunk is asked of.
-type Owner = (PeerSlot, BatchId);
+/// Whom a chunk is asked of, and in which batch unless it was withdrawn.
+type Owner = (PeerSlot, Option<BatchId>);
 
 /// The same, chunk by chunk.
 #[derive(Debug, Default)]
@@ -50,6 +50,10 @@ struct Twin {
 impl Twin {
     fn owners_in(&self, chunks: ChunkRange) -> BTreeSet<Owner> {
         self.asked.range(chunks.start()..chunks.end()).flat_map(|(_, owners)| owners.iter().copied()).collect()
+    }
+
+    fn within(&mut self, chunks: ChunkRange) -> impl Iterator<Item = (&u64, &mut BTreeSet<Owner>)> {
+        self.asked.range_mut(chunks.start()..chunks.end())
     }
 
     /// Whether a group of `chunks` takes `owner`.
@@ -78,16 +82,18 @@ impl Pair {
     fn step(&mut self, op: u8, range: ChunkRange, peer: PeerSlot, batch: BatchId) {
         let version = self.real.version();
         self.twin.freed = false;
-        match op % 6 {
+        match op % 8 {
             0 => self.want(range),
             1 => {
                 self.twin.free.retain(|&chunk| !range.contains(ChunkIndex::new(chunk)));
                 self.real.unwant(&self.geometry, range);
             }
-            2 => self.ask(range, (peer, batch)),
-            3 => self.ask_also(range, (peer, batch)),
+            2 => self.ask(range, peer, batch),
+            3 => self.ask_also(range, peer, batch),
             4 => self.settle(range),
-            _ => self.release(range, peer),
+            5 => self.release(range, peer),
+            6 => self.withdraw(range, peer),
+            _ => self.release_withdrawn(range, peer),
         }
         assert_eq!(self.real.version() > version, self.twin.freed, "the version tells of chunks that became free");
         assert!(self.real.version() >= version);
@@ -103,7 +109,8 @@ impl Pair {
         }
     }
 
-    fn ask(&mut self, range: ChunkRange, owner: Owner) {
+    fn ask(&mut self, range: ChunkRange, peer: PeerSlot, batch: BatchId) {
+        let owner = (peer, Some(batch));
         let mut count = 0;
         for group in self.geometry.groups_touching(range) {
             let chunks = self.geometry.group_chunks(group);
@@ -117,16 +124,17 @@ impl Pair {
                 }
             }
         }
-        assert_eq!(self.real.ask(&self.geometry, range, owner.0, owner.1), count);
+        assert_eq!(self.real.ask(&self.geometry, range, peer, batch), count);
     }
 
-    fn ask_also(&mut self, range: ChunkRange, owner: Owner) {
+    fn ask_also(&mut self, range: ChunkRange, peer: PeerSlot, batch: BatchId) {
+        let owner = (peer, Some(batch));
         let group = self.geometry.group_of(ChunkIndex::new(range.start()));
         let chunks = self.geometry.group_chunks(group);
         let mut expected = 0;
         if self.twin.takes(chunks, owner) {
             for chunk in chunks.intersection(range).iter().map(ChunkIndex::value) {
-                if self.twin.is_asked_of(chunk, owner.0) {
+                if self.twin.is_asked_of(chunk, peer) {
                     continue;
                 }
                 if let Some(owners) = self.twin.asked.get_mut(&chunk) {
@@ -135,7 +143,7 @@ impl Pair {
                 }
             }
         }
-        assert_eq!(self.real.ask_also(group, mask(chunks, range), owner.0, owner.1), expected);
+        assert_eq!(self.real.ask_also(group, mask(chunks, range), peer, batch), expected);
     }
 
     fn settle(&mut self, range: ChunkRange) {
@@ -144,8 +152,10 @@ impl Pair {
         let mut settled = Vec::new();
         let on_owner = |peer, batch, bits| settled.push((peer, batch, bits));
         self.real.settle(&self.geometry, group, mask(chunks, range), on_owner);
-        let names: BTreeSet<Owner> = settled.iter().map(|&(peer, batch, _)| (peer, batch)).collect();
-        assert_eq!(names.len(), settled.len(), "an owner is named twice");
+        // What was withdrawn from one peer may have belonged to several batches.
+        let live = || settled.iter().filter(|(_, batch, _)| batch.is_some());
+        let names: BTreeSet<Owner> = live().map(|&(peer, batch, _)| (peer, batch)).collect();
+        assert_eq!(names.len(), live().count(), "an owner is named twice");
         for chunk in chunks.intersection(range).iter().map(ChunkIndex::value) {
             let bit = mask(chunks, single(chunk));
             let of_chunk = settled.iter().filter(|(.., bits)| bits & bit != 0).map(|&(peer, batch, _)| (peer, batch));
@@ -170,6 +180,38 @@ impl Pair {
         let chunks = released.iter().flat_map(|(run, batch)| run.iter().map(|chunk| (chunk.value(), *batch)));
         assert_eq!(chunks.collect::<BTreeSet<_>>(), expected);
         assert_eq!(released.iter().map(|(run, _)| run.count()).sum::<u64>(), expected.len() as u64);
+    }
+
+    fn withdraw(&mut self, range: ChunkRange, peer: PeerSlot) {
+        let group = self.geometry.group_of(ChunkIndex::new(range.start()));
+        let mut expected = BTreeSet::new();
+        for (&chunk, owners) in self.twin.within(self.geometry.group_chunks(group)) {
+            let theirs: Vec<Owner> = owners.iter().copied().filter(|owner| owner.0 == peer).collect();
+            for owner in theirs {
+                owners.remove(&owner);
+                owners.insert((peer, None));
+                expected.extend(owner.1.map(|batch| (chunk, batch)));
+            }
+        }
+        let withdrawn = self.real.withdraw(&self.geometry, peer, group);
+        let chunks = withdrawn.iter().flat_map(|(run, batch)| run.iter().map(|chunk| (chunk.value(), *batch)));
+        assert_eq!(chunks.collect::<BTreeSet<_>>(), expected);
+        assert_eq!(withdrawn.iter().map(|(run, _)| run.count()).sum::<u64>(), expected.len() as u64);
+    }
+
+    fn release_withdrawn(&mut self, range: ChunkRange, peer: PeerSlot) {
+        let group = self.geometry.group_of(ChunkIndex::new(range.start()));
+        let mut freed = Vec::new();
+        for (&chunk, owners) in self.twin.within(self.geometry.group_chunks(group)) {
+            if owners.remove(&(peer, None)) && owners.is_empty() {
+                freed.push(chunk);
+            }
+        }
+        for chunk in freed {
+            self.twin.asked.remove(&chunk);
+            self.twin.set_free(chunk);
+        }
+        self.real.release_withdrawn(&self.geometry, peer, group);
     }
 
     fn compare(&self) {

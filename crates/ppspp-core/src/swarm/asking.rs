@@ -14,6 +14,7 @@ use crate::schedule::{Pace, PeerSlot, Picker, Plan, bit_runs};
 use crate::swarm::Swarm;
 use crate::swarm::balance::BALANCE_INTERVAL;
 use crate::swarm::shares::Shares;
+use crate::swarm::sparing::Sparing;
 use crate::time::Instant;
 use crate::wire::{DatagramBuilder, MessageType, RangeMessage};
 
@@ -42,6 +43,7 @@ pub(crate) struct Asking {
     /// The highest rate of any peer, in bytes per second, and when it was seen.
     fastest: (u64, Instant),
     pub(super) shares: Shares,
+    pub(crate) sparing: Sparing,
 }
 
 impl Asking {
@@ -57,6 +59,7 @@ impl Asking {
             ordered_at: now,
             fastest: (0, now),
             shares: Shares::new(now),
+            sparing: Sparing::default(),
         }
     }
 
@@ -368,6 +371,7 @@ impl Swarm {
         self.content.wanted = wanted;
         let Some(geometry) = self.content.geometry() else { return };
         self.content.wanted.clip_to(geometry.all());
+        self.free_withdrawn(Instant::FAR_FUTURE);
         let unwanted: Vec<ChunkRange> = self.content.wanted.missing_in(geometry.all()).collect();
         for (slot, channel) in &mut self.peers {
             let Some(Established { download: Some(download), .. }) = channel.established_mut() else { continue };

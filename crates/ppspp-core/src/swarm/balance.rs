@@ -31,11 +31,6 @@ const END_GAME_GROUPS: usize = 16;
 /// Chunks asked of a second peer in the end game, at most.
 const END_GAME_CHUNKS: u32 = 16;
 
-/// Chunks taken from seeders for one announcement of a leecher, at most.
-const MAX_SPARED: u32 = 1024;
-/// Runs of free groups looked at for one that only seeders have.
-const MAX_LOOKED_AT: usize = 256;
-
 /// A peer that owes us chunks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Owner {
@@ -213,7 +208,9 @@ impl Swarm {
             return false;
         }
         let Some((peer, _)) = self.download_of(slot) else { return false };
-        let overdue = |owner: PeerSlot, batch: BatchId| {
+        let overdue = |owner: PeerSlot, batch: Option<BatchId>| {
+            // What was withdrawn is free soon.
+            let Some(batch) = batch else { return false };
             self.download_of(owner).is_none_or(|(peer, download)| {
                 self.is_silent(cx, download, download.waiting_since(batch), peer.srtt(), peer.srtt() + OVERDUE)
             })
@@ -254,47 +251,7 @@ impl Swarm {
         any
     }
 
-    /// Asks seeders no longer for `groups`, which the leecher in `slot` has by now, if it can be asked for them, or the
-    /// seeders for something that only they have (R21).
-    pub(crate) fn spare_seeders(&mut self, now: Instant, slot: PeerSlot, geometry: &Geometry, groups: &[ChunkRange]) {
-        if !self.asking.spreads(now, self.by_address.len()) {
-            return;
-        }
-        let Some(peer) = self.peers.get(slot as usize).and_then(|channel| channel.established()) else { return };
-        let mut room = if may_request(peer) {
-            let download = peer.download.as_deref();
-            download.map_or(1, |one| one.allowance(peer.srtt(), self.metadata.chunk_size, MAX_SPARED, false))
-        } else {
-            0
-        };
-        let mut rarer = None;
-        for group in groups.iter().flat_map(|groups| groups.iter()) {
-            let group = GroupIndex::new(group.value());
-            let chunks = geometry.group_chunks(group);
-            let Some(owner) = self.requests.owner_of(group, mask(chunks, chunks)).filter(|&owner| owner != slot) else {
-                continue;
-            };
-            let Some((peer, _)) = self.download_of(owner) else { continue };
-            if !peer.have.is_complete(geometry.chunk_count())
-                || (room == 0 && !*rarer.get_or_insert_with(|| self.is_any_lonely(geometry)))
-            {
-                continue;
-            }
-            room = room.saturating_sub(chunks.count());
-            self.take_back(now, geometry, owner, chunks);
-            self.wake.push(owner);
-        }
-    }
-
-    /// Whether there is a free group that only seeders have.
-    fn is_any_lonely(&self, geometry: &Geometry) -> bool {
-        let (rarity, layer) = (&self.asking.rarity, geometry.group_layer());
-        let groups = |run: ChunkRange| ChunkRange::new(run.start() >> layer, ((run.end() - 1) >> layer) + 1);
-        let mut counts = self.requests.free().runs().flat_map(|run| rarity.runs_in(groups(run))).take(MAX_LOOKED_AT);
-        counts.any(|(_, count)| count <= rarity.complete())
-    }
-
-    fn download_of(&self, slot: PeerSlot) -> Option<(&Established, &Download)> {
+    pub(super) fn download_of(&self, slot: PeerSlot) -> Option<(&Established, &Download)> {
         let peer = self.peers.get(slot as usize)?.established()?;
         Some((peer, peer.download.as_deref()?))
     }
@@ -309,7 +266,7 @@ impl Swarm {
         }
     }
 
-    fn download_of_mut(&mut self, slot: PeerSlot) -> Option<&mut Download> {
+    pub(super) fn download_of_mut(&mut self, slot: PeerSlot) -> Option<&mut Download> {
         self.peers.get_mut(slot as usize)?.established_mut()?.download.as_deref_mut()
     }
 }

@@ -86,7 +86,7 @@ impl Swarm {
             counted = groups.end();
             news.push(groups);
         }
-        self.spare_seeders(now, slot, &geometry, &news);
+        self.spare_seeders(now, slot, &geometry, &news, limits);
     }
 
     /// `slot` does not have `range`, whatever it said.

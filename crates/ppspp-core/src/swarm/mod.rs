@@ -16,6 +16,7 @@ mod receive;
 mod resume;
 mod shares;
 mod sharing;
+mod sparing;
 mod throttle;
 mod transmit;
 mod turns;
@@ -278,6 +279,7 @@ impl Swarm {
             self.news.flush_at(),
             self.asking.balance_at,
             self.asking.paused_until,
+            self.asking.sparing.deadline(),
         ];
         // Asked after every datagram: a plain minimum is cheaper than skipping what is not set.
         let earliest =
@@ -301,6 +303,7 @@ impl Swarm {
         }
         self.ask_around(cx);
         self.tell_news(cx.now);
+        self.free_withdrawn(cx.now);
         self.balance(cx);
     }
 

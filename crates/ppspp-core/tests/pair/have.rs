@@ -47,8 +47,10 @@ impl Source {
         self.net.run_for(60 * MS);
     }
 
+    /// One that is never asked for anything: it chokes.
     fn other(&mut self, number: u8) -> Script {
         let script = Script::opens(&mut self.net, self.leecher, &self.sample.metadata, number, RTT);
+        script.say(&mut self.net, &[Message::Choke]);
         script.hears(&mut self.net);
         script
     }
@@ -93,7 +95,7 @@ fn seeders_are_not_sent_haves() {
     source.gives(run(32, 64));
     // One that we call says so with its HANDSHAKE, before it was told anything.
     let metadata = source.sample.metadata.clone();
-    let have = [Message::Have(all)];
+    let have = [Message::Have(all), Message::Choke];
     let (called, _) = Script::answers_with(&mut source.net, source.leecher, &metadata, 5, RTT, &have);
     source.net.run_for(Duration::from_secs(10));
     for seeder in [early, late, called] {

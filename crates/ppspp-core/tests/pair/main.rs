@@ -25,6 +25,7 @@ mod raw;
 mod replay;
 mod rivals;
 mod script;
+mod sparing;
 mod spread;
 mod start;
 mod storage;
