@@ -23,7 +23,7 @@ fn options(name: &str) -> Options {
     let (peers, size) = match name {
         "flash-crowd" => (Some(20), Some(1 << 20)),
         "ledbat-vs-tcp" | "latecomer" => (None, None),
-        "asymmetric-dsl" => (Some(8), Some(1 << 19)),
+        "asymmetric-dsl" => (Some(8), Some(1 << 20)),
         _ => (Some(6), Some(1 << 20)),
     };
     Options { peers, size, ..Options::seed(1) }

@@ -13,8 +13,6 @@ pub(crate) struct Flow {
     pub(crate) controller: Box<dyn Controller>,
     pub(crate) rtt: RttEstimator,
     pub(crate) pacer: Pacer,
-    /// Chunks planned for this peer so far.
-    pub(crate) planned: u64,
     /// The last acknowledgement, or the first sending after a pause.
     pub(crate) progress_at: Instant,
 }
@@ -28,13 +26,7 @@ impl Flow {
         if let Some(rtt) = rtt {
             estimator.on_handshake(now, rtt);
         }
-        Self {
-            controller: congestion.build(now),
-            rtt: estimator,
-            pacer: Pacer::new(now, mss),
-            planned: 0,
-            progress_at: now,
-        }
+        Self { controller: congestion.build(now), rtt: estimator, pacer: Pacer::new(now, mss), progress_at: now }
     }
 
     /// The path carries segments of `mss` bytes.

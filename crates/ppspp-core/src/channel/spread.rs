@@ -2,10 +2,8 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use core::time::Duration;
 
 use crate::chunk::ChunkRange;
-use crate::time::Instant;
 
 /// Chunks counted together: the shortest run.
 const UNIT: u64 = 16;
@@ -13,15 +11,10 @@ const UNIT: u64 = 16;
 /// Counts that lie side by side: 1 KiB of memory for 4 MiB of content in chunks of 1 KiB.
 const PAGE: usize = 256;
 
-/// What was sent before waits while something was sent for the first time so recently.
-const FRESH: Duration = Duration::from_millis(50);
-
 /// Counts by unit. Grows with what was sent, never with what was claimed.
 #[derive(Debug, Default)]
 pub(crate) struct Spread {
     pages: BTreeMap<u64, Box<[u32; PAGE]>>,
-    /// When something was last chosen to be sent for the first time.
-    fresh_at: Option<Instant>,
 }
 
 impl Spread {
@@ -33,20 +26,12 @@ impl Spread {
 
     /// Notes that `range`, part of a run, is going to be sent. A unit that it ends within counts with the part that
     /// holds its end: else what is left of it would pass for sent.
-    pub(crate) fn note(&mut self, now: Instant, range: ChunkRange) {
-        if self.times(range) == 0 {
-            self.fresh_at = Some(now);
-        }
+    pub(crate) fn note(&mut self, range: ChunkRange) {
         for unit in range.start() / UNIT..range.end() / UNIT {
             let (page, place) = place_of(unit);
             let times = &mut self.pages.entry(page).or_insert_with(|| Box::new([0; PAGE]))[place];
             *times = times.saturating_add(1);
         }
-    }
-
-    /// Whether there is enough to send that nobody has.
-    pub(crate) fn is_fresh(&self, now: Instant) -> bool {
-        self.fresh_at.is_some_and(|at| now - at < FRESH)
     }
 }
 
@@ -66,9 +51,9 @@ mod tests {
     #[test]
     fn what_is_left_of_a_unit_was_not_sent() {
         let mut spread = Spread::default();
-        spread.note(Instant::ZERO, run(0, 17));
+        spread.note(run(0, 17));
         assert_eq!([spread.times(run(0, 16)), spread.times(run(17, 32))], [1, 0]);
-        spread.note(Instant::ZERO, run(17, 32));
+        spread.note(run(17, 32));
         assert_eq!(spread.times(run(16, 32)), 1);
     }
 
@@ -77,7 +62,7 @@ mod tests {
         let mut spread = Spread::default();
         let far = u64::MAX / UNIT * UNIT;
         for (start, end) in [(0, UNIT * 3), (UNIT, UNIT * 2), (UNIT * 255, UNIT * 257), (far - UNIT, far)] {
-            spread.note(Instant::ZERO, run(start, end));
+            spread.note(run(start, end));
         }
         let times = |unit: u64| spread.times(run(unit * UNIT, (unit + 1) * UNIT));
         assert_eq!([0, 1, 2, 3, 254, 255, 256, 257].map(times), [1, 2, 1, 0, 0, 1, 1, 0]);

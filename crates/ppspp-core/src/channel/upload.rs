@@ -22,9 +22,6 @@ const MAX_FIRST: usize = 256;
 const REPEATS_AHEAD: usize = 64;
 /// Runs looked at to find the one sent least often.
 const PLAN_AHEAD: usize = 64;
-/// How long a request for what others were sent waits before it is looked at again, and in all.
-const HOLD: Duration = Duration::from_millis(20);
-const MAX_HOLD: Duration = Duration::from_millis(300);
 /// Shortest wait before a tail probe.
 const MIN_PROBE_TIMEOUT: Duration = Duration::from_millis(20);
 /// How often that wait is doubled, at most.
@@ -56,9 +53,6 @@ pub(crate) struct Upload {
     doubted: RangeSet,
     /// Groups that it asked for yet again: no ACK says anything of their hashes, in whatever group, until one of theirs.
     disproved: RangeSet,
-    /// When to look again at requests that wait for others to be served first, and since when they do.
-    held: Option<Instant>,
-    held_since: Option<Instant>,
     resend: VecDeque<LostChunk>,
     /// What was cancelled while something was in flight, which is not repaired then.
     cancelled: RangeSet,
@@ -94,8 +88,6 @@ impl Upload {
             first: RangeSet::new(),
             doubted: RangeSet::new(),
             disproved: RangeSet::new(),
-            held: None,
-            held_since: None,
             resend: VecDeque::new(),
             cancelled: RangeSet::new(),
             in_flight: InFlight::default(),
@@ -267,11 +259,7 @@ impl Upload {
 
     /// Chooses the runs of `length` that leave next: of those asked for, the one sent least often to others (R21), in
     /// the order of asking where that is equal. What this peer asks for again comes first.
-    ///
-    /// What others were sent waits a while, up to [`MAX_HOLD`], if there is enough that nobody was sent, and the peer is
-    /// `fed` by others: it will have it from them.
-    pub(crate) fn plan(&mut self, now: Instant, spread: &mut Spread, length: RunLength, fed: bool) {
-        self.held = None;
+    pub(crate) fn plan(&mut self, spread: &mut Spread, length: RunLength) {
         loop {
             if self.run.as_ref().is_none_or(Run::is_done) {
                 self.run = self.next_run.take();
@@ -279,15 +267,14 @@ impl Upload {
             if self.next_run.is_some() {
                 return;
             }
-            let Some(part) = self.take_part(now, spread, length, fed) else { return };
-            spread.note(now, part);
+            let Some(part) = self.take_part(spread, length) else { return };
+            spread.note(part);
             let again = self.planned.intersects(part);
             if self.planned.insert_bounded(part, MAX_FIRST).is_err() {
                 // Whoever asks for so many pieces is asked to wait as a newcomer is.
                 self.planned.clear();
                 self.first.clear();
             }
-            self.flow.planned += part.count();
             let mut run = Run::split_from(part, length).0;
             run.again = again;
             self.next_run = Some(run);
@@ -295,18 +282,8 @@ impl Upload {
         }
     }
 
-    /// Until when everything that is left waits, since others are going to send it.
-    pub(crate) fn held_until(&self) -> Option<Instant> {
-        self.held.filter(|_| self.upcoming().next().is_none())
-    }
-
-    /// Whether the peer has more than what it was chosen to be sent from here.
-    pub(crate) fn is_fed(&self, have: &RangeSet) -> bool {
-        have.count() > self.flow.planned
-    }
-
     /// Takes a part of the queue that lies in one run.
-    fn take_part(&mut self, now: Instant, spread: &Spread, length: RunLength, fed: bool) -> Option<ChunkRange> {
+    fn take_part(&mut self, spread: &Spread, length: RunLength) -> Option<ChunkRange> {
         let mut best: Option<(u32, usize, ChunkRange)> = None;
         let mut seen = 0;
         'search: for (place, &queued) in self.queue.iter().enumerate() {
@@ -327,15 +304,7 @@ impl Upload {
                 seen += 1;
             }
         }
-        let (times, place, part) = best?;
-        if times > 0 && fed && spread.is_fresh(now) {
-            let since = *self.held_since.get_or_insert(now);
-            if now - since < MAX_HOLD {
-                self.held = Some(now + HOLD);
-                return None;
-            }
-        }
-        self.held_since = None;
+        let (_, place, part) = best?;
         let queued = self.queue.remove(place)?;
         let right = ChunkRange::new(part.end(), queued.end());
         let left = ChunkRange::new(queued.start(), part.start());
@@ -573,7 +542,7 @@ mod tests {
         let mut upload = Upload::new(Flow::new(&EndpointConfig::default(), 1200, None, now));
         upload.on_request(ChunkRange::new(0, 400), 64);
         let length = RunLength::new(crate::chunk::ChunkSize::DEFAULT, u64::MAX);
-        upload.plan(now, &mut Spread::default(), length, false);
+        upload.plan(&mut Spread::default(), length);
         let lost = ChunkIndex::new(1000);
         upload.resend.push_back(LostChunk { chunk: lost, sent_at: now, first_sent_at: now, bytes: 1100 });
         assert!(upload.is_planning(ChunkRange::new(16, 32)) && upload.is_planning(ChunkRange::single(lost)));

@@ -229,12 +229,7 @@ impl Swarm {
                 peer.blocked = Blocked::Window;
                 break;
             }
-            let fed = upload.is_fed(peer.have.as_set());
-            upload.plan(cx.now, &mut self.spread, length, fed);
-            if let Some(at) = upload.held_until() {
-                peer.blocked = Blocked::Until(at);
-                break;
-            }
+            upload.plan(&mut self.spread, length);
             let prepared = upload.take_unprepared();
             if prepared {
                 let mut extra = 0;
