@@ -303,9 +303,7 @@ impl Download {
         let count = count.min(batch.left);
         batch.left -= count;
         self.outstanding = self.outstanding.saturating_sub(count);
-        while self.batches.front().is_some_and(|batch| batch.left == 0) {
-            self.batches.pop_front();
-            self.oldest = self.oldest.wrapping_add(1);
+        if self.drop_settled() {
             self.progress_at = now;
         }
         if self.batches.is_empty() {
@@ -314,16 +312,24 @@ impl Download {
         true
     }
 
+    /// Drops the oldest batches of which nothing is left; returns whether there were any.
+    fn drop_settled(&mut self) -> bool {
+        let before = self.batches.len();
+        while self.batches.front().is_some_and(|batch| batch.left == 0) {
+            self.batches.pop_front();
+            self.oldest = self.oldest.wrapping_add(1);
+        }
+        self.batches.len() < before
+    }
+
     /// What was asked for last and is not here yet, batch by batch, the newest first.
     pub(crate) fn newest(&self) -> impl Iterator<Item = ChunkRange> {
         self.batches.iter().rev().filter(|batch| batch.left > 0).map(|batch| batch.range)
     }
 
-    /// Records that `count` chunks of `batch` are no longer asked of the peer; those that were withdrawn were counted then.
-    pub(crate) fn on_released(&mut self, now: Instant, batch: Option<BatchId>, count: u64) {
-        if let Some(batch) = batch {
-            self.drop_from(now, batch.after(self.oldest) as usize, count);
-        }
+    /// Records that `count` chunks of `batch` are no longer asked of the peer.
+    pub(crate) fn on_released(&mut self, now: Instant, batch: BatchId, count: u64) {
+        self.drop_from(now, batch.after(self.oldest) as usize, count);
     }
 
     /// Notes that the peer is to be told not to send `range`; when it sends what did not fit, it is told again
@@ -385,6 +391,7 @@ impl Download {
         self.oldest = self.oldest.wrapping_add(1);
         self.outstanding = self.outstanding.saturating_sub(batch.left);
         self.expect_late(batch.range);
+        self.drop_settled();
         if let Some(next) = self.batches.front() {
             self.progress_at = next.asked_at.max(self.delivered_at);
         } else {

@@ -43,9 +43,6 @@ struct Asked {
     chunks: u32,
 }
 
-/// Chunks that a peer was asked for, and in which batch unless they were withdrawn.
-pub(crate) type Released = (ChunkRange, Option<BatchId>);
-
 /// The part of a group that is asked for. Entries overlap in the end game alone.
 #[derive(Debug, Default)]
 struct Record {
@@ -119,11 +116,14 @@ impl Requests {
         record.asked.iter().filter(|asked| asked.peer == peer).fold(0, |all, asked| all | asked.chunks)
     }
 
-    /// The chunks of `group` that `peer` alone is asked for.
+    /// The chunks of `group` that `peer` alone is asked for, but for those that were withdrawn.
     pub(crate) fn asked_of_alone(&self, group: GroupIndex, peer: PeerSlot) -> u32 {
         let Some(record) = self.records.get(group) else { return 0 };
-        let others = record.asked.iter().filter(|asked| asked.peer != peer);
-        self.asked_of(group, peer) & !others.fold(0, |all, asked| all | asked.chunks)
+        let (theirs, others) = record.asked.iter().fold((0, 0), |(theirs, others), asked| {
+            let is_live = asked.peer == peer && asked.batch.is_some();
+            if is_live { (theirs | asked.chunks, others) } else { (theirs, others | asked.chunks) }
+        });
+        theirs & !others
     }
 
     /// Whom all of `chunks`, those of `group`, are asked of, if that is one peer and they were not withdrawn.
@@ -223,10 +223,29 @@ impl Requests {
         }
     }
 
-    /// Takes back what of `range` was asked of `peer`: it is free, unless another is asked for it too. Returns the runs
-    /// and the batches they belonged to.
-    pub(crate) fn release(&mut self, geometry: &Geometry, peer: PeerSlot, range: ChunkRange) -> Vec<Released> {
-        self.release_if(geometry, range, |asked| asked.peer == peer)
+    /// Takes back what of `range` was asked of `peer` and not withdrawn: it is free, unless another is asked for it too.
+    /// Returns the runs and the batches they belonged to.
+    pub(crate) fn release(
+        &mut self,
+        geometry: &Geometry,
+        peer: PeerSlot,
+        range: ChunkRange,
+    ) -> Vec<(ChunkRange, BatchId)> {
+        let mut released = Vec::new();
+        self.release_if(
+            geometry,
+            range,
+            |asked| asked.batch.filter(|_| asked.peer == peer),
+            |run, batch| {
+                released.push((run, batch));
+            },
+        );
+        released
+    }
+
+    /// Frees all that `peer` was asked for, unless another is asked for it too: nothing of it will come.
+    pub(crate) fn release_all(&mut self, geometry: &Geometry, peer: PeerSlot) {
+        self.release_if(geometry, geometry.all(), |asked| (asked.peer == peer).then_some(()), |_, ()| {});
     }
 
     /// Withdraws all that `peer` is asked for of `group`: it belongs to no batch any more, and to nobody else until
@@ -258,26 +277,29 @@ impl Requests {
     /// Frees what of `group` was withdrawn from `peer` and has not come, unless another is asked for it too.
     pub(crate) fn release_withdrawn(&mut self, geometry: &Geometry, peer: PeerSlot, group: GroupIndex) {
         let chunks = geometry.group_chunks(group);
-        self.release_if(geometry, chunks, |asked| asked.peer == peer && asked.batch.is_none());
+        let applies = |asked: &Asked| (asked.peer == peer && asked.batch.is_none()).then_some(());
+        self.release_if(geometry, chunks, applies, |_, ()| {});
     }
 
-    fn release_if(
+    /// Frees what of `range` belongs to entries that `choose` has something to say of, and tells that with each run.
+    fn release_if<T: Copy>(
         &mut self,
         geometry: &Geometry,
         range: ChunkRange,
-        applies: impl Fn(&Asked) -> bool,
-    ) -> Vec<Released> {
-        let mut released = Vec::new();
+        choose: impl Fn(&Asked) -> Option<T>,
+        mut tell: impl FnMut(ChunkRange, T),
+    ) {
         for group in self.asked_in(geometry, range) {
             let Some(record) = self.records.get_mut(group) else { continue };
             let chunks = geometry.group_chunks(group);
             let within = mask(chunks, range);
             let mut taken = 0;
-            for asked in record.asked.iter_mut().filter(|asked| applies(asked)) {
+            for asked in &mut record.asked {
+                let Some(chosen) = choose(asked) else { continue };
                 let bits = asked.chunks & within;
                 asked.chunks &= !bits;
                 taken |= bits;
-                released.extend(bit_runs(chunks.start(), bits).map(|run| (run, asked.batch)));
+                bit_runs(chunks.start(), bits).for_each(|run| tell(run, chosen));
             }
             if taken != 0 {
                 record.join();
@@ -288,7 +310,6 @@ impl Requests {
                 }
             }
         }
-        released
     }
 
     /// The groups that `range` touches and that are asked for in part at least.

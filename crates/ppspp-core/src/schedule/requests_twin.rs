@@ -62,6 +62,16 @@ impl Twin {
         owners.contains(&owner) || owners.len() < MAX_ASKED
     }
 
+    /// Asks `owners` no longer for `chunk`, which is free if that was all.
+    fn drop_owners(&mut self, chunk: u64, owners: &[Owner]) {
+        let Some(left) = self.asked.get_mut(&chunk) else { return };
+        left.retain(|owner| !owners.contains(owner));
+        if left.is_empty() {
+            self.asked.remove(&chunk);
+            self.set_free(chunk);
+        }
+    }
+
     fn set_free(&mut self, chunk: u64) {
         self.freed |= self.free.insert(chunk);
     }
@@ -82,7 +92,7 @@ impl Pair {
     fn step(&mut self, op: u8, range: ChunkRange, peer: PeerSlot, batch: BatchId) {
         let version = self.real.version();
         self.twin.freed = false;
-        match op % 8 {
+        match op % 9 {
             0 => self.want(range),
             1 => {
                 self.twin.free.retain(|&chunk| !range.contains(ChunkIndex::new(chunk)));
@@ -93,7 +103,8 @@ impl Pair {
             4 => self.settle(range),
             5 => self.release(range, peer),
             6 => self.withdraw(range, peer),
-            _ => self.release_withdrawn(range, peer),
+            7 => self.release_withdrawn(range, peer),
+            _ => self.release_all(peer),
         }
         assert_eq!(self.real.version() > version, self.twin.freed, "the version tells of chunks that became free");
         assert!(self.real.version() >= version);
@@ -168,13 +179,11 @@ impl Pair {
     fn release(&mut self, range: ChunkRange, peer: PeerSlot) {
         let mut expected = BTreeSet::new();
         for chunk in range.iter().map(ChunkIndex::value) {
-            let Some(owners) = self.twin.asked.get_mut(&chunk) else { continue };
-            expected.extend(owners.iter().filter(|owner| owner.0 == peer).map(|owner| (chunk, owner.1)));
-            owners.retain(|owner| owner.0 != peer);
-            if owners.is_empty() {
-                self.twin.asked.remove(&chunk);
-                self.twin.set_free(chunk);
-            }
+            let theirs = |owner: &&Owner| owner.0 == peer && owner.1.is_some();
+            let owners: Vec<Owner> =
+                self.twin.asked.get(&chunk).into_iter().flatten().filter(theirs).copied().collect();
+            expected.extend(owners.iter().filter_map(|owner| Some((chunk, owner.1?))));
+            self.twin.drop_owners(chunk, &owners);
         }
         let released = self.real.release(&self.geometry, peer, range);
         let chunks = released.iter().flat_map(|(run, batch)| run.iter().map(|chunk| (chunk.value(), *batch)));
@@ -201,17 +210,19 @@ impl Pair {
 
     fn release_withdrawn(&mut self, range: ChunkRange, peer: PeerSlot) {
         let group = self.geometry.group_of(ChunkIndex::new(range.start()));
-        let mut freed = Vec::new();
-        for (&chunk, owners) in self.twin.within(self.geometry.group_chunks(group)) {
-            if owners.remove(&(peer, None)) && owners.is_empty() {
-                freed.push(chunk);
-            }
-        }
-        for chunk in freed {
-            self.twin.asked.remove(&chunk);
-            self.twin.set_free(chunk);
+        for chunk in self.geometry.group_chunks(group).iter() {
+            self.twin.drop_owners(chunk.value(), &[(peer, None)]);
         }
         self.real.release_withdrawn(&self.geometry, peer, group);
+    }
+
+    fn release_all(&mut self, peer: PeerSlot) {
+        for chunk in self.geometry.all().iter().map(ChunkIndex::value) {
+            let owners = self.twin.asked.get(&chunk).into_iter().flatten();
+            let owners: Vec<Owner> = owners.filter(|owner| owner.0 == peer).copied().collect();
+            self.twin.drop_owners(chunk, &owners);
+        }
+        self.real.release_all(&self.geometry, peer);
     }
 
     fn compare(&self) {
@@ -248,9 +259,11 @@ impl Pair {
         for peer in 0..PeerSlot::from(PEERS) {
             let theirs = bits(&|chunk| self.twin.is_asked_of(chunk, peer));
             assert_eq!(self.real.asked_of(group, peer), theirs, "{group:?}, peer {peer}");
-            let others = (0..PeerSlot::from(PEERS)).filter(|&other| other != peer);
-            let others = others.fold(0, |all, other| all | bits(&|chunk| self.twin.is_asked_of(chunk, other)));
-            assert_eq!(self.real.asked_of_alone(group, peer), theirs & !others, "{group:?}, peer {peer}");
+            let alone = |chunk: u64| {
+                let owners = self.twin.asked.get(&chunk);
+                owners.is_some_and(|owners| owners.iter().all(|owner| owner.0 == peer && owner.1.is_some()))
+            };
+            assert_eq!(self.real.asked_of_alone(group, peer), bits(&alone), "{group:?}, peer {peer}");
             if self.real.owner_of(group, mask(chunks, chunks)) == Some(peer) {
                 assert_eq!(theirs, mask(chunks, chunks), "{peer} is not asked for all of {group:?}");
             }

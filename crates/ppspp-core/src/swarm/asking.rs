@@ -361,7 +361,7 @@ impl Swarm {
     /// Frees everything that was asked of `slot`: it will not answer.
     pub(crate) fn release_peer(&mut self, slot: PeerSlot) {
         if let Some(geometry) = self.content.geometry() {
-            self.requests.release(&geometry, slot, geometry.all());
+            self.requests.release_all(&geometry, slot);
         }
         self.wake_all();
     }

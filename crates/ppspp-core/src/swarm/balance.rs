@@ -15,7 +15,7 @@ use crate::time::Instant;
 /// How often idle peers look for work.
 pub(crate) const BALANCE_INTERVAL: Duration = Duration::from_millis(100);
 /// Idle peers that look for work at a time.
-const MAX_IDLE: usize = 64;
+pub(super) const MAX_IDLE: usize = 64;
 /// How much sooner than its owner a peer must be able to deliver to take over a request.
 const WORTHWHILE: Duration = Duration::from_millis(600);
 /// A peer that delivers nothing for so long, or two round trips, is stalled.

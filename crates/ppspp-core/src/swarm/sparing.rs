@@ -1,6 +1,7 @@
 //! Spares seeders what leechers can give: a request is withdrawn from a seeder once a leecher has the group (R21).
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::chunk::{ChunkRange, Geometry, GroupIndex};
@@ -8,6 +9,7 @@ use crate::config::Limits;
 use crate::schedule::{PeerSlot, mask};
 use crate::swarm::Swarm;
 use crate::swarm::asking::may_request;
+use crate::swarm::balance::MAX_IDLE;
 use crate::time::Instant;
 
 /// Chunks taken from seeders for one announcement of a leecher, at most.
@@ -17,13 +19,15 @@ const MAX_LOOKED_AT: usize = 256;
 /// How long the CANCEL and what was sent before it wait in the processes at both ends. What waits in front of ours is
 /// measured, and as much is taken to wait in front of the seeder's.
 const IN_PROCESSES: Duration = Duration::from_millis(25);
-/// Longest time for which a group is nobody else's, or two round trips: the queue is what the seeder's timestamps say.
-const MAX_WAIT: Duration = Duration::from_millis(500);
+/// Longest time for which a group is nobody else's, whatever the seeder makes of its answers and timestamps.
+const MAX_WAIT: Duration = Duration::from_secs(1);
+/// As much of a queue is believed: congestion control aims at less, and clocks drift apart.
+const MAX_QUEUE: Duration = Duration::from_millis(100);
 
 /// How long after a CANCEL what the seeder sent before it heard it may arrive.
 fn time_to_come(srtt: Duration, queueing: Duration) -> Duration {
-    let queueing = queueing.min(MAX_WAIT);
-    (queueing + srtt.max(queueing + IN_PROCESSES)).min(MAX_WAIT.max(2 * srtt))
+    let queueing = queueing.min(MAX_QUEUE);
+    queueing.saturating_add(srtt.max(queueing + IN_PROCESSES)).min(MAX_WAIT)
 }
 
 /// A group withdrawn from a seeder that may have sent it already: nobody else is asked for it until then.
@@ -31,6 +35,7 @@ fn time_to_come(srtt: Duration, queueing: Duration) -> Duration {
 struct Withdrawn {
     until: Instant,
     group: GroupIndex,
+    chunks: u64,
     seeder: PeerSlot,
     /// Who has it too.
     leecher: PeerSlot,
@@ -40,6 +45,8 @@ struct Withdrawn {
 #[derive(Debug, Default)]
 pub(crate) struct Sparing {
     withdrawn: BTreeSet<Withdrawn>,
+    /// Chunks of these that each leecher is to be asked for; of what has come since, too.
+    promised: BTreeMap<PeerSlot, u64>,
 }
 
 impl Sparing {
@@ -48,16 +55,32 @@ impl Sparing {
         self.withdrawn.first().map(|first| first.until)
     }
 
+    /// Chunks that `leecher` is to be asked for.
+    fn promised(&self, leecher: PeerSlot) -> u64 {
+        self.promised.get(&leecher).copied().unwrap_or(0)
+    }
+
     /// Adds `what`; false if there are as many as `most` already.
     fn admit(&mut self, what: Withdrawn, most: usize) -> bool {
-        self.withdrawn.len() < most && self.withdrawn.insert(what)
+        let admitted = self.withdrawn.len() < most && self.withdrawn.insert(what);
+        if admitted {
+            *self.promised.entry(what.leecher).or_default() += what.chunks;
+        }
+        admitted
     }
 
     fn take_due(&mut self, now: Instant) -> Option<Withdrawn> {
         if self.deadline()? > now {
             return None;
         }
-        self.withdrawn.pop_first()
+        let due = self.withdrawn.pop_first()?;
+        let left = self.promised(due.leecher).saturating_sub(due.chunks);
+        if left > 0 {
+            self.promised.insert(due.leecher, left);
+        } else {
+            self.promised.remove(&due.leecher);
+        }
+        Some(due)
     }
 }
 
@@ -66,7 +89,7 @@ impl Swarm {
     /// seeders for something that only they have (R21).
     ///
     /// They are told at once and may be asked for other things, but what they were asked for is free only once what they
-    /// may have sent before must be here: on a fast link that is most of it.
+    /// sent before they were should be here: on a fast link that is most of it.
     pub(crate) fn spare_seeders(
         &mut self,
         now: Instant,
@@ -85,6 +108,7 @@ impl Swarm {
         } else {
             0
         };
+        room = room.saturating_sub(self.asking.sparing.promised(slot));
         let mut rarer = None;
         for group in groups.iter().flat_map(|groups| groups.iter()) {
             let group = GroupIndex::new(group.value());
@@ -99,7 +123,7 @@ impl Swarm {
                 continue;
             }
             let until = now + time_to_come(peer.srtt(), download.acks.queueing());
-            let what = Withdrawn { until, group, seeder: owner, leecher: slot };
+            let what = Withdrawn { until, group, chunks: chunks.count(), seeder: owner, leecher: slot };
             if !self.asking.sparing.admit(what, limits.open_groups) {
                 return;
             }
@@ -111,7 +135,7 @@ impl Swarm {
     fn withdraw(&mut self, now: Instant, geometry: &Geometry, seeder: PeerSlot, group: GroupIndex) {
         for (run, batch) in self.requests.withdraw(geometry, seeder, group) {
             if let Some(download) = self.download_of_mut(seeder) {
-                download.on_released(now, Some(batch), run.count());
+                download.on_released(now, batch, run.count());
                 download.cancel(run);
             }
         }
@@ -129,17 +153,23 @@ impl Swarm {
     /// Frees what was withdrawn from seeders until now at the latest, and has not come.
     pub(crate) fn free_withdrawn(&mut self, now: Instant) {
         let Some(geometry) = self.content.geometry() else { return };
-        while let Some(Withdrawn { group, seeder, leecher, .. }) = self.asking.sparing.take_due(now) {
-            self.requests.release_withdrawn(&geometry, seeder, group);
-            self.wake.push(leecher);
+        let mut due = Vec::new();
+        while let Some(what) = self.asking.sparing.take_due(now) {
+            self.requests.release_withdrawn(&geometry, what.seeder, what.group);
+            due.push(what);
         }
+        if due.is_empty() {
+            return;
+        }
+        // The latest woken is the first to ask: the leechers, or, if they have gone or choked us, the seeders and others.
+        self.wake.extend(self.asking.idle.iter().copied().take(MAX_IDLE));
+        self.wake.extend(due.iter().map(|what| what.seeder));
+        self.wake.extend(due.iter().map(|what| what.leecher));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec::Vec;
-
     use super::*;
 
     #[test]
@@ -148,9 +178,11 @@ mod tests {
         let mut sparing = Sparing::default();
         for group in 0..1000 {
             let until = Instant::ZERO + MS * (1000 - group);
-            let what = Withdrawn { until, group: GroupIndex::new(group.into()), seeder: 1, leecher: 2 };
+            let leecher = group % 3;
+            let what = Withdrawn { until, group: GroupIndex::new(group.into()), chunks: 16, seeder: 7, leecher };
             assert_eq!(sparing.admit(what, 100), group < 100);
         }
+        assert_eq!([0, 1, 2, 3].map(|leecher| sparing.promised(leecher)), [34 * 16, 33 * 16, 33 * 16, 0]);
         assert_eq!(sparing.deadline(), Some(Instant::ZERO + MS * 901));
         assert_eq!(sparing.take_due(Instant::ZERO + MS * 900), None);
         let mut due = Vec::new();
@@ -159,6 +191,8 @@ mod tests {
         }
         assert_eq!(due, (90..100).rev().collect::<Vec<_>>());
         assert_eq!(sparing.deadline(), Some(Instant::ZERO + MS * 911));
+        while sparing.take_due(Instant::FAR_FUTURE).is_some() {}
+        assert!(sparing.promised.is_empty());
     }
 
     #[test]
@@ -172,7 +206,8 @@ mod tests {
     #[test]
     fn no_timestamp_keeps_a_group_from_others_for_long() {
         let ms = Duration::from_millis;
-        assert_eq!(time_to_come(ms(1), Duration::MAX), MAX_WAIT);
-        assert_eq!(time_to_come(ms(400), Duration::MAX), ms(800));
+        assert_eq!(time_to_come(ms(1), Duration::MAX), 2 * MAX_QUEUE + IN_PROCESSES);
+        assert_eq!(time_to_come(ms(400), Duration::MAX), ms(400) + MAX_QUEUE);
+        assert_eq!(time_to_come(Duration::MAX, ms(0)), MAX_WAIT);
     }
 }

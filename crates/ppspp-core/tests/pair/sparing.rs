@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ppspp_core::chunk::{ChunkRange, RangeSet};
-use ppspp_core::wire::Message;
+use ppspp_core::chunk::{ChunkIndex, ChunkRange, RangeSet};
+use ppspp_core::wire::{Handshake, Message};
 use ppspp_core::{Order, Wanted};
 
 use crate::net::{Net, Sample};
@@ -105,4 +105,31 @@ fn what_is_no_longer_wanted_is_asked_of_nobody() {
         let asked = peer.summary(&mut spared.net).requested();
         assert!(asked.iter().all(|chunk| (next..next + 16).contains(chunk)), "{:?}: {asked:?}", peer.address);
     }
+}
+
+#[test]
+fn whoever_can_give_it_is_asked_once_the_leecher_cannot() {
+    for goodbye in [false, true] {
+        let mut spared = Spared::new();
+        spared.want_only(spared.group);
+        spared.other_has_it();
+        let leaves = if goodbye { Message::Handshake(Handshake::closing()) } else { Message::Choke };
+        spared.other.say(&mut spared.net, &[leaves]);
+        spared.seeder.hears(&mut spared.net);
+        spared.net.run_for(60 * MS);
+        let asked = spared.seeder.summary(&mut spared.net).requested();
+        assert_eq!(asked, spared.group.iter().map(ChunkIndex::value).collect::<Vec<_>>(), "goodbye: {goodbye}");
+    }
+}
+
+#[test]
+fn what_is_withdrawn_does_not_expire_with_the_rest_of_its_batch() {
+    let mut spared = Spared::new();
+    spared.net.run_for(480 * MS);
+    spared.other_has_it();
+    spared.net.run_for(30 * MS);
+    let expired = spared.net.hosts[spared.leecher].stats().requests_expired;
+    assert_eq!((expired, spared.other.summary(&mut spared.net).requests), (16, vec![]));
+    spared.net.run_for(60 * MS);
+    assert_eq!(spared.other.summary(&mut spared.net).requests, [spared.group]);
 }
