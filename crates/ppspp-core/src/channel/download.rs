@@ -278,12 +278,12 @@ impl Download {
         named
     }
 
-    /// Records that `count` chunks of `batch` arrived; `from_peer` unless another delivered them.
+    /// Records that `count` chunks of `batch`, or that were withdrawn, arrived; `from_peer` unless another delivered them.
     pub(crate) fn on_settled(&mut self, now: Instant, batch: Option<BatchId>, count: u64, from_peer: bool) {
-        let Some(place) = batch.map(|batch| batch.after(self.oldest) as usize) else { return };
-        if self.drop_from(now, place, count) && from_peer {
+        let place = batch.map(|batch| batch.after(self.oldest) as usize);
+        if place.is_none_or(|place| self.drop_from(now, place, count)) && from_peer {
             self.delivered_at = now;
-            if place == 0 {
+            if place == Some(0) {
                 self.progress_at = now;
             }
         }
@@ -534,6 +534,30 @@ mod tests {
         assert_eq!(around(999), [ChunkRange::new(201, 1000)]);
         // Others of its batch may be waited for.
         assert_eq!(around(45), [ChunkRange::new(45, 46)]);
+    }
+
+    #[test]
+    fn what_another_delivered_does_not_expire_behind_what_did() {
+        let now = Instant::from_micros(1);
+        let mut download = Download::new(16, now);
+        let ranges = [(0, 10), (20, 30), (40, 50)].map(|(start, end)| ChunkRange::new(start, end));
+        let names = ranges.map(|range| download.on_requested(now, range)[0].1);
+        download.on_settled(now, Some(names[1]), 10, false);
+        assert_eq!(download.take_expired(), Some(ranges[0]));
+        assert_eq!(download.take_expired(), Some(ranges[2]));
+        assert_eq!((download.take_expired(), download.outstanding()), (None, 0));
+    }
+
+    #[test]
+    fn who_delivers_what_was_withdrawn_is_not_taken_to_ignore_us() {
+        let [asked, later, heard] = [1, 1000, 2000].map(Instant::from_micros);
+        for (from_peer, ignored) in [(true, false), (false, true)] {
+            let mut download = Download::new(16, Instant::ZERO);
+            download.on_requested(asked, ChunkRange::new(0, 10));
+            download.on_settled(later, None, 1, from_peer);
+            assert_eq!(download.is_ignored(heard, Duration::ZERO), ignored);
+            assert_eq!(download.outstanding(), 10, "it was counted when it was withdrawn");
+        }
     }
 
     #[test]

@@ -176,7 +176,7 @@ impl Swarm {
     }
 
     /// Moves the requests for the chunks of `group` in `part` from one peer to another, but for those that a third is asked
-    /// for too; returns how many.
+    /// for too or that were withdrawn; returns how many.
     fn move_group(
         &mut self,
         cx: &Cx<'_>,
