@@ -40,6 +40,10 @@ pub struct Limits {
     pub pending_chunks: usize,
     /// Complete groups of one swarm kept in memory for upload. Default 256, at most 16 KiB each.
     pub cached_groups: usize,
+    /// Groups of one swarm whose chunk hashes are remembered, so that to serve them again their bytes need not be hashed
+    /// again. Default 16,384, 256 MiB of content: 8 MiB at SHA-256 and 1 KiB chunks. Nothing is kept while fewer than two
+    /// peers lack anything.
+    pub remembered_groups: usize,
     /// Reads of one swarm in progress. Default 32.
     pub pending_reads: usize,
     /// Chunks of one channel sent and not yet acknowledged. Default 65,536.
@@ -73,6 +77,7 @@ impl Default for Limits {
             early_hashes: 256,
             pending_chunks: 128,
             cached_groups: 256,
+            remembered_groups: 16_384,
             pending_reads: 32,
             in_flight: 65_536,
             upload_slots: 32,

@@ -18,6 +18,11 @@ pub struct EndpointStats {
     pub dropped: DropStats,
     /// PEX messages ignored: not asked for, too many, certificates.
     pub pex_ignored: u64,
+    /// Complete groups read back to be sent.
+    pub groups_served: u64,
+    /// Those of them that were not hashed again, since their bytes are what they were
+    /// ([`Limits::remembered_groups`](crate::config::Limits::remembered_groups)).
+    pub groups_recalled: u64,
 }
 
 /// Datagrams dropped, by reason.

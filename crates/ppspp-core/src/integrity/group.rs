@@ -44,12 +44,14 @@ impl GroupNodes {
     }
 
     /// The same of every group that lies whole in `range`, of which `data` are the bytes, in order: they are hashed
-    /// together, which takes less time.
+    /// together, which takes less time. `leaves` are what the chunks of each group hash to, side by side, where that is
+    /// known.
     pub(crate) fn of_whole_groups(
         function: HashFunction,
         geometry: &Geometry,
         range: ChunkRange,
         data: &[u8],
+        leaves: &[Option<&[u8]>],
     ) -> Vec<Self> {
         let bytes = geometry.byte_range(range);
         if bytes.end - bytes.start != data.len() as u64 {
@@ -63,12 +65,13 @@ impl GroupNodes {
         // The content's end may cut the last one: its layers have an odd node that is not to be paired with the next.
         let cut = nodes.last().is_some_and(|last| !last.chunks.count().is_power_of_two());
         let even = nodes.len() - usize::from(cut);
+        let known = leaves.split_at(even.min(leaves.len()));
         let (even, odd) = nodes.split_at_mut(even);
-        for groups in [even, odd] {
+        for (groups, leaves) in [(even, known.0), (odd, known.1)] {
             if let [first, ..] = groups {
                 let start = geometry.byte_range(first.chunks).start - bytes.start;
                 let data = data.get(start as usize..).unwrap_or_default();
-                Self::fill(groups, geometry.chunk_size().bytes() as usize, data);
+                Self::fill(groups, geometry.chunk_size().bytes() as usize, data, leaves);
             }
         }
         nodes
@@ -83,22 +86,35 @@ impl GroupNodes {
             self.chunks = ChunkRange::EMPTY;
             return false;
         }
-        Self::fill(slice::from_mut(self), geometry.chunk_size().bytes() as usize, data);
+        Self::fill(slice::from_mut(self), geometry.chunk_size().bytes() as usize, data, &[]);
         true
     }
 
     /// Computes every node of `groups` from their bytes, the start of `data`: one group, or several of a power of two of
-    /// chunks, the same for all but for a last one that is smaller.
-    fn fill(groups: &mut [Self], size: usize, data: &[u8]) {
+    /// chunks, the same for all but for a last one that is smaller. `leaves` as of [`GroupNodes::of_whole_groups`].
+    fn fill(groups: &mut [Self], size: usize, data: &[u8], leaves: &[Option<&[u8]>]) {
         let Some(Self { function, chunks: first, .. }) = groups.first() else { return };
         let (function, per_group) = (*function, first.count() as usize);
         let count: usize = groups.iter().map(|group| group.chunks.count() as usize).sum();
         for group in &mut *groups {
             group.hashes.resize(group.node_count() * function.len(), 0);
         }
-        let chunks: Vec<&[u8]> = data.chunks(size).take(count).collect();
         let mut layer = Vec::with_capacity(count * function.len());
-        function.digest_all(&chunks, &mut layer);
+        let mut pending: Vec<&[u8]> = Vec::with_capacity(count);
+        let mut rest = data.chunks(size);
+        let mut leaves = leaves.iter();
+        for group in &*groups {
+            let chunks = group.chunks.count() as usize;
+            if let Some(Some(leaves)) = leaves.next() {
+                function.digest_all(&pending, &mut layer);
+                pending.clear();
+                layer.extend_from_slice(leaves);
+                rest.nth(chunks - 1);
+            } else {
+                pending.extend(rest.by_ref().take(chunks));
+            }
+        }
+        function.digest_all(&pending, &mut layer);
         for height in 0..=per_group.ilog2() {
             if height > 0 {
                 layer = function.parents(&layer);
@@ -327,7 +343,7 @@ mod tests {
                 let geometry = &content.geometry;
                 for (start, end) in [(0, chunks), (3, chunks), (0, chunks - chunks / 3), (16, 64)] {
                     let range = ChunkRange::new(start.min(end), end.min(chunks));
-                    let together = GroupNodes::of_whole_groups(function, geometry, range, content.bytes(range));
+                    let together = GroupNodes::of_whole_groups(function, geometry, range, content.bytes(range), &[]);
                     let whole =
                         geometry.groups_touching(range).filter(|&group| range.covers(geometry.group_chunks(group)));
                     let alone: Vec<GroupNodes> = whole
@@ -337,10 +353,29 @@ mod tests {
                         })
                         .collect();
                     assert_eq!(together, alone, "{function}, {range:?} of {chunks}");
+                    // Some of which the chunk hashes are known.
+                    let leaves: Vec<Vec<u8>> = alone
+                        .iter()
+                        .map(|nodes| {
+                            nodes
+                                .chunks()
+                                .iter()
+                                .flat_map(|chunk| function.leaf(content.chunk(chunk.value())).as_slice().to_vec())
+                                .collect()
+                        })
+                        .collect();
+                    for known in [1, 2, 3, 5] {
+                        let leaves = leaves.iter().enumerate();
+                        let leaves: Vec<_> = leaves
+                            .map(|(group, leaves)| group.is_multiple_of(known).then_some(leaves.as_slice()))
+                            .collect();
+                        let data = content.bytes(range);
+                        assert_eq!(GroupNodes::of_whole_groups(function, geometry, range, data, &leaves), alone);
+                    }
                 }
                 let all = geometry.all();
                 let short = &content.bytes(all)[1..];
-                assert!(GroupNodes::of_whole_groups(function, geometry, all, short).is_empty());
+                assert!(GroupNodes::of_whole_groups(function, geometry, all, short, &[]).is_empty());
             }
         }
     }

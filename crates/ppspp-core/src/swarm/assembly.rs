@@ -159,6 +159,12 @@ impl Assembly {
         self.buffers.get(group).filter(|buffer| buffer.staged == buffer.all).map_or(&[], |buffer| &buffer.data)
     }
 
+    /// The bytes of `group`, if none of its chunks is missing.
+    pub(crate) fn full(&self, group: GroupIndex) -> Option<&[u8]> {
+        let buffer = self.buffers.get(group).filter(|buffer| buffer.staged | buffer.verified == buffer.all);
+        buffer.map(|buffer| &*buffer.data)
+    }
+
     /// Ends the wait of staged `chunks` of `group`: they are good, or their places are free again.
     pub(crate) fn settle(&mut self, group: GroupIndex, chunks: u32, good: bool) {
         let Some(buffer) = self.buffers.get_mut(group) else { return };

@@ -220,7 +220,7 @@ impl Swarm {
         let Some(&Waiting { slot, arrival, .. }) = verified.first() else { return };
         let group = geometry.group_of(arrival.chunk);
         let chunks = verified.iter().fold(0, |chunks, next| chunks | geometry.bit_of(next.arrival.chunk));
-        self.take_in(cx, geometry, slot, (group, chunks), bytes_of(verified));
+        self.take_in(cx, geometry, slot, (group, chunks), bytes_of(verified), None);
     }
 
     /// Takes in `chunks` of `group`, of `bytes` bytes together, that were just verified and lie in the assembly.
@@ -231,7 +231,11 @@ impl Swarm {
         slot: PeerSlot,
         (group, chunks): (GroupIndex, u32),
         bytes: u64,
+        leaves: Option<&[u8]>,
     ) {
+        if self.asking.leechers > 0 {
+            self.content.remember(geometry, cx.config.limits.remembered_groups, group, leaves);
+        }
         self.content.on_verified(cx, geometry, self.id, (group, chunks), bytes);
         self.settle_requests(cx.now, slot, geometry, group, chunks);
     }

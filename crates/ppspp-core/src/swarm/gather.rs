@@ -356,18 +356,19 @@ impl Swarm {
         let (theirs, _) = digests.split_at(digests.len().min((whole.len() << layer) * len));
         let tops = self.metadata.function.roots(theirs, layer);
         let mut verified = Vec::with_capacity(whole.len());
-        let mut good: Vec<(GroupIndex, PeerSlot)> = Vec::with_capacity(whole.len());
-        for (top, (first, group)) in tops.chunks_exact(len).zip(&whole) {
+        let mut good: Vec<(GroupIndex, PeerSlot, usize)> = Vec::with_capacity(whole.len());
+        for (at, (top, (first, group))) in tops.chunks_exact(len).zip(&whole).enumerate() {
             let first = Hash::from_slice(top).zip(waiting.get(*first as usize));
             let slot = first.and_then(|(top, first)| self.prove_whole(*group, first, &top, hashes));
             verified.push(slot.is_some());
-            good.extend(slot.map(|slot| (*group, slot)));
+            good.extend(slot.map(|slot| (*group, slot, at)));
         }
         good.sort_unstable();
-        for (group, slot) in good {
+        for (group, slot, at) in good {
             let chunks = geometry.group_chunks(group);
             let bytes = geometry.byte_range(chunks);
-            self.take_in(cx, geometry, slot, (group, full_mask(chunks)), bytes.end - bytes.start);
+            let leaves = theirs.get((at << layer) * len..((at + 1) << layer) * len);
+            self.take_in(cx, geometry, slot, (group, full_mask(chunks)), bytes.end - bytes.start, leaves);
         }
         leaves.clear();
         let all = verified.len() << layer == waiting.len() && verified.iter().all(|verified| *verified);

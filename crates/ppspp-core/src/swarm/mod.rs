@@ -13,6 +13,7 @@ mod gossip;
 mod group_cache;
 mod open;
 mod receive;
+mod remembered;
 mod resume;
 mod shares;
 mod sharing;

@@ -13,6 +13,13 @@ use crate::swarm::Swarm;
 use crate::swarm::group_cache::CachedGroup;
 use crate::swarm::uploads::{Purpose, Read};
 
+/// A group of which every byte was read back.
+struct WholeGroup {
+    nodes: GroupNodes,
+    /// Its chunks were not hashed: what they hash to was remembered, and its bytes are what they were.
+    recalled: bool,
+}
+
 impl Swarm {
     /// Reads back what an earlier run stored, in order, a bounded number of reads at a time.
     pub(crate) fn check_next(&mut self, cx: &mut Cx<'_>) {
@@ -34,21 +41,18 @@ impl Swarm {
         let Some(geometry) = self.content.geometry() else { return };
         let bytes = geometry.byte_range(range);
         let data = data.ok().filter(|data| data.len() as u64 == bytes.end - bytes.start);
-        let mut whole = data
-            .as_ref()
-            .map(|data| GroupNodes::of_whole_groups(self.metadata.function, &geometry, range, data))
-            .into_iter()
-            .flatten();
+        let whole = self.whole_groups(&geometry, range, data.as_deref().unwrap_or_default(), purpose);
+        let mut whole = whole.into_iter();
         for group in geometry.groups_touching(range) {
             let part = range.intersection(geometry.group_chunks(group));
             let inside = geometry.byte_range(part);
             let piece = data
                 .as_ref()
                 .map(|data| data.slice((inside.start - bytes.start) as usize..(inside.end - bytes.start) as usize));
-            let nodes = if part == geometry.group_chunks(group) { whole.next() } else { None };
+            let whole = if part == geometry.group_chunks(group) { whole.next() } else { None };
             let good = piece.is_some_and(|piece| match purpose {
-                Purpose::Serve => self.take_served(cx, &geometry, group, part, piece, nodes),
-                Purpose::Check => self.take_checked(&geometry, group, part, &piece, nodes),
+                Purpose::Serve => self.take_served(cx, &geometry, group, part, piece, whole),
+                Purpose::Check => self.take_checked(&geometry, group, part, &piece, whole.map(|whole| whole.nodes)),
             });
             if !good {
                 self.on_changed(cx, part, purpose);
@@ -73,7 +77,18 @@ impl Swarm {
         }
     }
 
-    /// Keeps bytes to be sent if they match the tree: what does not is never sent. `nodes` are those of a whole group.
+    /// Each group that lies whole in `range`, which was read back and has `data` for its bytes.
+    fn whole_groups(&self, geometry: &Geometry, range: ChunkRange, data: &[u8], purpose: Purpose) -> Vec<WholeGroup> {
+        let remembered = match purpose {
+            Purpose::Serve => self.content.remembered.recall(geometry, range, data),
+            Purpose::Check => Vec::new(),
+        };
+        let nodes = GroupNodes::of_whole_groups(self.metadata.function, geometry, range, data, &remembered);
+        let whole = |(at, nodes)| WholeGroup { nodes, recalled: remembered.get(at).is_some_and(Option::is_some) };
+        nodes.into_iter().enumerate().map(whole).collect()
+    }
+
+    /// Keeps bytes to be sent if they match the tree: what does not is never sent. `whole` is what a whole group is.
     fn take_served(
         &mut self,
         cx: &mut Cx<'_>,
@@ -81,12 +96,20 @@ impl Swarm {
         group: GroupIndex,
         part: ChunkRange,
         piece: Bytes,
-        nodes: Option<GroupNodes>,
+        whole: Option<WholeGroup>,
     ) -> bool {
         let function = self.metadata.function;
-        if let Some(nodes) = nodes.filter(|_| self.content.has_group(group)) {
+        if let Some(WholeGroup { nodes, recalled }) = whole.filter(|_| self.content.has_group(group)) {
             if !self.content.verifier.verify_group(group, &nodes) {
                 return false;
+            }
+            cx.stats.groups_served += 1;
+            cx.stats.groups_recalled += u64::from(recalled);
+            // Another may ask for the next copy.
+            if self.asking.leechers > 1 && !recalled {
+                let leaves = part.iter().map_while(|chunk| nodes.get(Bin::leaf(chunk)?));
+                let limit = cx.config.limits.remembered_groups;
+                self.content.remembered.keep(function, geometry, limit, group, &piece, leaves);
             }
             let chunks = mask(part, part);
             self.keep(cx, geometry, group, CachedGroup { range: part, chunks, data: piece, nodes });

@@ -66,8 +66,10 @@ fn swarm(content: &Content, config: &EndpointConfig) -> u64 {
     let group = u64::from(spec.chunk_size.bytes()).max(16 << 10);
     let buffers =
         (groups * group).min(3 * spec.length.next_multiple_of(group)) + limits.unconfirmed_bytes.min(spec.length);
+    let remembered = (limits.remembered_groups as u64).min(spec.length.div_ceil(group))
+        * (2 * ENTRY + group.div_ceil(u64::from(spec.chunk_size.bytes())) * spec.function.len() as u64);
     let addresses = (limits.candidates as u64) * ENTRY + limits.shunned_hosts as u64 * SHUNNED;
-    ENDPOINT + addresses + tree + buffers
+    ENDPOINT + addresses + tree + remembered + buffers
 }
 
 /// What a busy channel may hold.
