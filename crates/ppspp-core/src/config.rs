@@ -109,8 +109,7 @@ pub struct EndpointConfig {
     /// Largest UDP payload sent to an IPv6 peer unless a chunk needs more. Default 1,452 bytes (Ethernet).
     pub mtu_v6: u16,
     /// Bytes of datagrams that can wait for the driver to hand them over: its socket's receive buffer. Default 4 MiB.
-    /// Beyond a round trip the peers of a swarm are asked for what fills half of it, or 512 KiB if that is more. Seeders
-    /// among leechers, which are given a choice, are asked for more.
+    /// Beyond a round trip the peers of a swarm are asked for what fills half of it, or 512 KiB if that is more.
     pub receive_buffer: usize,
     /// How long a verified chunk may wait for the rest of its group before it is handed to storage. Default 1 s.
     pub flush_after: Duration,

@@ -202,6 +202,29 @@ fn no_more_is_asked_for_than_the_receive_buffer_holds() {
     }
 }
 
+/// The same among leechers, where a seeder is asked for more than keeps it busy, so that it has a choice.
+#[test]
+fn a_choice_of_what_to_send_fits_into_the_receive_buffer() {
+    let mut scenario = Scenario::new("fast-choice", 1);
+    let content = scenario.content(16 * LENGTH);
+    let delay = Duration::from_micros(50);
+    let mut slower = LinkSpec::symmetric(2_000_000_000, delay);
+    slower.down.queue = QueueSpec::DropTail { bytes: 2 << 20 };
+    let mut known = vec![scenario.add(Peer::seeder(content).on(LinkSpec::symmetric(10_000_000_000, delay)))];
+    for _ in 0..3 {
+        let config = |config: &mut ppspp_core::EndpointConfig| config.receive_buffer = 2 << 20;
+        known.push(scenario.add(Peer::leecher(content).on(slower.clone()).knows(known.clone()).config(config)));
+    }
+    scenario.until_complete(&known[1..], Duration::from_secs(60));
+    let results = scenario.run().unwrap().results;
+    let lost: Vec<u64> = results.iter().map(|host| host.chunks_resent).collect();
+    let slowest = results[1..].iter().map(took).max().unwrap();
+    println!("{slowest:?}, chunks sent again: {lost:?}");
+    assert_eq!(lost[0], 0, "{lost:?}");
+    let bound = Duration::from_micros(16 * LENGTH * 8 / 2000);
+    assert!(slowest < bound.mul_f64(1.3), "{slowest:?} of {bound:?}");
+}
+
 #[test]
 fn who_delivers_nothing_is_kept_no_room_for() {
     let took = [0, 12].map(|liars| {
