@@ -1,6 +1,7 @@
 //! Writes DATA datagrams for one peer, as many of one size as can leave together.
 
 use arrayvec::ArrayVec;
+use core::cell::Cell;
 use core::num::NonZeroUsize;
 
 use alloc::vec::Vec;
@@ -78,6 +79,24 @@ pub(crate) enum Blocked {
 
 type Hashes = ArrayVec<Bin, MAX_HASHES>;
 
+/// Where the peer announced nothing, around what was looked up last: what follows lies there as well, most often.
+struct Unannounced<'a> {
+    known: [&'a PeerMap; 2],
+    gap: Cell<ChunkRange>,
+}
+
+impl Unannounced<'_> {
+    /// Whether the peer announced no chunk of `range`, which is not empty.
+    #[inline]
+    fn covers(&self, range: ChunkRange) -> bool {
+        if !self.gap.get().contains(ChunkIndex::new(range.start())) {
+            let [have, acked] = self.known.map(|map| map.as_set().gap_at(range.start()));
+            self.gap.set(have.intersection(acked));
+        }
+        self.gap.get().covers(range)
+    }
+}
+
 /// How long datagrams become.
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
@@ -135,14 +154,14 @@ impl<S: ChunkSource> Writer<'_, S> {
         // The size of the datagram that the pacer holds back.
         let mut unpaced = None;
         let sizes = Sizes::new(&self.path);
-        let announced_end = self.known.iter().map(|map| map.as_set().end()).fold(0, u64::max);
+        let unannounced = Unannounced { known: self.known, gap: Cell::new(ChunkRange::EMPTY) };
         let mut hashes = Hashes::new();
         let stopped = loop {
             if let Some(stretch) = self.upload.stretch() {
                 let size = sizes.whole(stretch.layer);
                 let bytes = budget.min(window.saturating_sub(self.upload.in_flight.bytes()));
                 let room = batch.room(size, &self.path, bytes);
-                let written = self.write_stretch(stretch, size, announced_end, room, now, buf);
+                let written = self.write_stretch(stretch, size, &unannounced, room, now, buf);
                 budget -= (written * size) as u64;
                 if batch.add_many(written, size) {
                     break Blocked::No;
@@ -160,7 +179,7 @@ impl<S: ChunkSource> Writer<'_, S> {
                 self.upload.skip_absent(next);
                 continue;
             };
-            self.choose_hashes(next, announced_end, &mut hashes);
+            self.choose_hashes(next, &unannounced, &mut hashes);
             let size = sizes.data_len(payload.len(), hashes.len());
             let flying = self.upload.in_flight.bytes();
             if flying > 0 && flying + size as u64 > window {
@@ -197,9 +216,7 @@ impl<S: ChunkSource> Writer<'_, S> {
     }
 
     /// Sets `hashes` to those that must accompany `next`: peaks for a newcomer, then uncles, without those sent ahead.
-    ///
-    /// Nothing was announced from `announced_end` on.
-    fn choose_hashes(&self, next: NextChunk, announced_end: u64, hashes: &mut Hashes) {
+    fn choose_hashes(&self, next: NextChunk, unannounced: &Unannounced<'_>, hashes: &mut Hashes) {
         hashes.clear();
         let upload = &*self.upload;
         let sent = upload.sent_beside(next);
@@ -210,13 +227,11 @@ impl<S: ChunkSource> Writer<'_, S> {
         let [have, acked] = self.known;
         let disproved = upload.is_disproved(next.chunk);
         let announced = |range: ChunkRange| {
-            !disproved && (acked.intersects(range) || have.intersects(range) && !upload.is_doubted(range))
+            !(disproved || unannounced.covers(range))
+                && (acked.intersects(range) || have.intersects(range) && !upload.is_doubted(range))
         };
         // What was announced matters within half of what the run says, and where nothing was, nothing was in a part of it.
-        let ask = sent.is_none_or(|sent| {
-            let half = aligned_around(next.chunk, sent / 2);
-            half.start() < announced_end && announced(half)
-        });
+        let ask = sent.is_none_or(|sent| announced(aligned_around(next.chunk, sent / 2)));
         let knows = |range: ChunkRange| sent.is_some_and(|sent| range.count() >= sent) || ask && announced(range);
         // RFC 7574 §5.6.2: the first DATA to a newcomer brings all peaks.
         let newcomer = sent.is_none() && (disproved || self.known.iter().all(|map| map.as_set().is_empty()));
@@ -233,12 +248,12 @@ impl<S: ChunkSource> Writer<'_, S> {
 
     /// Writes the chunks of `stretch` in datagrams of `size` bytes, at most `most` and only whole ones; returns how many.
     ///
-    /// Nothing was announced from `announced_end` on. Ends where what was announced spares hashes.
+    /// Ends where what was announced spares hashes.
     fn write_stretch(
         &mut self,
         stretch: Stretch,
         size: usize,
-        announced_end: u64,
+        unannounced: &Unannounced<'_>,
         most: usize,
         now: Instant,
         buf: &mut Vec<u8>,
@@ -259,7 +274,7 @@ impl<S: ChunkSource> Writer<'_, S> {
                 let Some((group, payload)) = payload.filter(|(_, payload)| self.is_whole(payload)) else {
                     break 'stretch;
                 };
-                if stretch.layer > 0 && !self.needs_siblings(chunk, stretch.layer, announced_end) {
+                if stretch.layer > 0 && !self.needs_siblings(chunk, stretch.layer, unannounced) {
                     break 'stretch;
                 }
                 let hashes = right_siblings(chunk, stretch.layer).map(|node| {
@@ -286,10 +301,9 @@ impl<S: ChunkSource> Writer<'_, S> {
 
     /// Whether the peer lacks all of [`right_siblings`]: these lie within the content, and of their chunks none was
     /// announced.
-    fn needs_siblings(&self, chunk: ChunkIndex, layer: u8, announced_end: u64) -> bool {
+    fn needs_siblings(&self, chunk: ChunkIndex, layer: u8, unannounced: &Unannounced<'_>) -> bool {
         let half = ChunkRange::new(chunk.value(), chunk.value() + (1 << layer));
-        half.end() <= self.geometry.chunk_count()
-            && (half.start() >= announced_end || !self.known.iter().any(|map| map.intersects(half)))
+        half.end() <= self.geometry.chunk_count() && unannounced.covers(half)
     }
 
     fn is_whole(&self, payload: &[u8]) -> bool {

@@ -234,6 +234,16 @@ impl RangeSet {
         })
     }
 
+    /// All positions around `position` up to the next runs, of which none is in the set; empty if `position` is.
+    pub(crate) fn gap_at(&self, position: u64) -> ChunkRange {
+        let before = |run: &ChunkRange| run.end() <= position;
+        // What is asked for most often lies past everything.
+        let after = if self.end() <= position { self.runs.len() } else { self.runs.partition_point(before) };
+        let start = self.runs[..after].last().map_or(0, |run| run.end());
+        let end = self.runs.get(after).map_or(u64::MAX, |run| run.start());
+        if end > position { ChunkRange::new(start, end) } else { ChunkRange::EMPTY }
+    }
+
     /// The lowest position from `position` on that is not in the set.
     pub fn first_missing_from(&self, position: u64) -> u64 {
         self.run_at(ChunkIndex::new(position)).map_or(position, ChunkRange::end)
@@ -395,6 +405,16 @@ mod tests {
         assert_eq!(around(&set([(15, 21), (22, 23)])), [20]);
         assert_eq!(around(&RangeSet::new()), []);
         assert_eq!(around(&all), [0, 20, 40, 60, 80]);
+    }
+
+    #[test]
+    fn gaps_end_where_the_next_runs_begin() {
+        let two = set([(3, 5), (8, 9)]);
+        let gaps = (0..11).map(|position| two.gap_at(position));
+        let [first, second, last] = [run(0, 3), run(5, 8), run(9, u64::MAX)];
+        let none = ChunkRange::EMPTY;
+        assert!(gaps.eq([first, first, first, none, none, second, second, second, none, last, last]));
+        assert_eq!(RangeSet::new().gap_at(7), run(0, u64::MAX));
     }
 
     #[test]
