@@ -89,6 +89,12 @@ impl Unannounced<'_> {
     /// Whether the peer announced no chunk of `range`, which is not empty.
     #[inline]
     fn covers(&self, range: ChunkRange) -> bool {
+        self.gap.get().covers(range) || self.look_up(range)
+    }
+
+    /// The same where the gap that is known does not hold all of it.
+    #[inline(never)]
+    fn look_up(&self, range: ChunkRange) -> bool {
         if !self.gap.get().contains(ChunkIndex::new(range.start())) {
             let [have, acked] = self.known.map(|map| map.as_set().gap_at(range.start()));
             self.gap.set(have.intersection(acked));
