@@ -17,6 +17,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) config: &'a EndpointConfig,
     /// For choices among equals. Channel ids, which must not be guessed, have a stream of their own.
     pub(crate) rng: &'a mut ChaCha12Rng,
+    /// Nobody else knows it.
+    pub(crate) secret: u64,
     pub(crate) events: &'a mut EventQueue,
     pub(crate) stats: &'a mut EndpointStats,
     /// What all swarms together may ask for.

@@ -116,6 +116,8 @@ fn limits(config: &mut EndpointConfig, rng: &mut Stream) {
     limits.outstanding_requests = rng.between(16, 1024) as u32;
     limits.queued_requests = rng.between(8, 256) as usize;
     limits.cached_groups = rng.between(1, 64) as usize;
+    // Drawn with the bound before, so that seeds stand for what they stood for.
+    limits.remembered_groups = limits.cached_groups / 2;
     limits.pending_reads = rng.between(1, 8) as usize;
     limits.pending_chunks = rng.between(8, 128) as usize;
     limits.in_flight = rng.between(32, 4096) as usize;

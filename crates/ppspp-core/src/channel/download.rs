@@ -126,6 +126,8 @@ pub(crate) struct Download {
     untaken_at: Option<Instant>,
     /// So long a stretch of its rate, or a round trip, is outstanding beyond one round trip at most.
     pub(crate) most_ahead: Duration,
+    /// The same where the peer is to have a choice.
+    pub(crate) most_choice: Duration,
 }
 
 impl Download {
@@ -151,6 +153,7 @@ impl Download {
             evaded: Duration::ZERO,
             untaken_at: None,
             most_ahead: Duration::MAX,
+            most_choice: Duration::MAX,
         }
     }
 
@@ -180,7 +183,7 @@ impl Download {
         let most = MAX_SPAN.max(2 * srtt);
         let ahead = (self.acks.queueing().min(most) + srtt.max(MARGIN)).min(self.most_ahead.max(srtt));
         let busy = (srtt + ahead).min(most);
-        let span = if give_choice { most.min(self.most_ahead).max(busy) } else { busy };
+        let span = if give_choice { most.min(self.most_choice).max(busy) } else { busy };
         let bytes =
             self.rate.rate().map_or(FIRST_REQUEST, |rate| u128::from(rate) * u128::from(micros(span)) / 1_000_000);
         ((bytes / u128::from(chunk_size.bytes())) as u64).min(u64::from(limit)).max(1)

@@ -13,7 +13,7 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 use rand_chacha::ChaCha12Rng;
-use rand_core::SeedableRng as _;
+use rand_core::{Rng as _, SeedableRng as _};
 use slab::Slab;
 
 use crate::channel::Due;
@@ -38,6 +38,8 @@ pub use sending::Scope;
 const MIN_MTU: u16 = 548;
 /// Stream of the generator that choices are drawn from; channel ids are drawn from stream 0.
 const CHOICES: u64 = 1;
+/// Stream of what nobody else may know.
+const SECRETS: u64 = 2;
 
 /// A PPSPP peer without its sockets, files and clock: it speaks in many swarms, with many peers in each.
 ///
@@ -58,6 +60,7 @@ pub struct Endpoint {
     config: Arc<EndpointConfig>,
     demux: Demux,
     rng: ChaCha12Rng,
+    secret: u64,
     swarms: Slab<Swarm>,
     by_root: BTreeMap<Vec<u8>, SwarmSlot>,
     swarm_serial: u32,
@@ -95,6 +98,7 @@ macro_rules! cx {
             now: $now,
             config: &$endpoint.config,
             rng: &mut $endpoint.rng,
+            secret: $endpoint.secret,
             events: &mut $endpoint.events,
             stats: &mut $endpoint.stats,
             down: &mut $endpoint.down,
@@ -113,10 +117,13 @@ impl Endpoint {
         let reputation = Reputation::new(config.limits.shunned_hosts);
         let mut rng = ChaCha12Rng::from_seed(seed);
         rng.set_stream(CHOICES);
+        let mut secrets = ChaCha12Rng::from_seed(seed);
+        secrets.set_stream(SECRETS);
         Self {
             config,
             demux: Demux::new(ChaCha12Rng::from_seed(seed)),
             rng,
+            secret: secrets.next_u64(),
             swarms: Slab::new(),
             by_root: BTreeMap::new(),
             swarm_serial: 0,

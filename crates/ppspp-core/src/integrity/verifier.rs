@@ -274,11 +274,6 @@ impl Verifier {
         self.open.iter()
     }
 
-    /// What is known of `group`, if it is begun and not closed.
-    pub fn open_group(&self, group: GroupIndex) -> Option<&OpenGroup> {
-        self.open.get(group)
-    }
-
     /// Takes up the lower nodes of an unfinished group, as [`GroupNodes::iter`] yielded them; returns how many entered.
     ///
     /// Nothing in `nodes` is trusted: two children enter only if they hash to their verified parent, top-down. Check the

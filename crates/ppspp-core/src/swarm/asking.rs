@@ -157,9 +157,9 @@ impl Swarm {
 
     /// Most chunks that `slot` may be asked for now: by its rate, and by what the download limits let pass.
     fn allowance(&mut self, cx: &mut Cx<'_>, slot: PeerSlot) -> u64 {
-        let most_ahead = self.time_in_buffer(cx, slot);
+        let (most_ahead, most_choice) = self.time_in_buffer(cx, slot);
         let Some(download) = self.download_mut(cx, slot) else { return 0 };
-        download.most_ahead = most_ahead;
+        (download.most_ahead, download.most_choice) = (most_ahead, most_choice);
         let limit = self.most_outstanding(cx, slot);
         let Some(peer) = self.peers[slot as usize].established() else { return 0 };
         let Some(download) = &peer.download else { return 0 };

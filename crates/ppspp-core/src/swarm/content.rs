@@ -2,13 +2,12 @@
 
 use alloc::vec::Vec;
 
-use crate::chunk::{Bin, ChunkIndex, ChunkRange, Geometry, GroupIndex, RangeSet};
+use crate::chunk::{ChunkIndex, ChunkRange, Geometry, GroupIndex, RangeSet};
 use crate::config::{EndpointConfig, Metadata};
 use crate::context::Cx;
 use crate::event::{Event, SwarmId};
 use crate::integrity::{Tree, TreeParams, Verifier};
 use crate::swarm::assembly::{Assembly, Parcel};
-use crate::swarm::remembered::Remembered;
 use crate::time::Instant;
 
 /// The state of the content.
@@ -28,7 +27,6 @@ pub(crate) struct ContentState {
     /// Those of them for which no read was begun yet.
     pub(crate) to_read: RangeSet,
     pub(crate) assembly: Assembly,
-    pub(crate) remembered: Remembered,
     /// Verified bytes not yet confirmed as stored (R19).
     unconfirmed: u64,
     /// Whether [`Event::Complete`] was given.
@@ -79,7 +77,6 @@ impl ContentState {
             unchecked: RangeSet::new(),
             claimed: RangeSet::new(),
             to_read: RangeSet::new(),
-            remembered: Remembered::default(),
             assembly: Assembly::new(config.flush_after),
             unconfirmed: 0,
             complete: false,
@@ -111,19 +108,6 @@ impl ContentState {
         if self.verifier.is_group_complete(group) {
             self.assembly.take(geometry, group, &mut self.parcels);
             self.hand_out(cx, swarm);
-        }
-    }
-
-    /// Remembers what the chunks of `group` hash to, if all are verified and lie in the assembly. `leaves` are those hashes,
-    /// side by side, unless they are among the nodes of the open group.
-    pub(crate) fn remember(&mut self, geometry: &Geometry, limit: usize, group: GroupIndex, leaves: Option<&[u8]>) {
-        let function = self.verifier.tree().params().function;
-        let Some(data) = self.assembly.full(group).filter(|_| self.verifier.is_group_complete(group)) else { return };
-        if let Some(leaves) = leaves {
-            self.remembered.keep(function, geometry, limit, group, data, leaves.chunks_exact(function.len()));
-        } else if let Some(open) = self.verifier.open_group(group) {
-            let leaves = geometry.group_chunks(group).iter().map_while(|chunk| open.nodes().get(Bin::leaf(chunk)?));
-            self.remembered.keep(function, geometry, limit, group, data, leaves);
         }
     }
 

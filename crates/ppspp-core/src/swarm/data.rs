@@ -233,9 +233,7 @@ impl Swarm {
         bytes: u64,
         leaves: Option<&[u8]>,
     ) {
-        if self.asking.leechers > 0 {
-            self.content.remember(geometry, cx.config.limits.remembered_groups, group, leaves);
-        }
+        self.remember(cx.now, geometry, cx.config.limits.remembered_groups, group, leaves);
         self.content.on_verified(cx, geometry, self.id, (group, chunks), bytes);
         self.settle_requests(cx.now, slot, geometry, group, chunks);
     }

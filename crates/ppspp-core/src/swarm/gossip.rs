@@ -71,7 +71,6 @@ impl Swarm {
             self.asking.count(&geometry, &peer.have, Sign::Minus);
             peer.have.add(range, Some(geometry.all()), limits.availability_runs);
             self.asking.count(&geometry, &peer.have, Sign::Plus);
-            self.forget_unless_served();
             return;
         }
         let gaps: Vec<ChunkRange> = peer.have.as_set().missing_in(range).collect();
@@ -191,14 +190,6 @@ impl Swarm {
         let Some(geometry) = self.content.geometry() else { return };
         if let Some(peer) = self.peers.get(slot as usize).and_then(|channel| channel.established()) {
             self.asking.count(&geometry, &peer.have, Sign::Minus);
-            self.forget_unless_served();
-        }
-    }
-
-    /// What was remembered to serve peers is of no use while nobody lacks anything.
-    fn forget_unless_served(&mut self) {
-        if self.asking.leechers == 0 {
-            self.content.remembered.clear();
         }
     }
 }

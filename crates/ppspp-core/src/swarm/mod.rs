@@ -52,6 +52,7 @@ use crate::swarm::content::ContentState;
 use crate::swarm::exchange::Exchange;
 use crate::swarm::gather::Gathered;
 use crate::swarm::gossip::News;
+use crate::swarm::remembered::Remembered;
 use crate::swarm::transmit::Served;
 use crate::swarm::uploads::Uploads;
 use crate::swarm::wake::Wake;
@@ -69,6 +70,7 @@ pub(crate) struct Swarm {
     asking: Asking,
     news: News,
     uploads: Uploads,
+    remembered: Remembered,
     gathered: Gathered,
     spread: Spread,
     served: Option<Served>,
@@ -131,6 +133,7 @@ impl Swarm {
             asking: Asking::new(&cx.config.limits, cx.now),
             news: News::default(),
             uploads: Uploads::default(),
+            remembered: Remembered::new(cx.secret, cx.now),
             gathered: Gathered::default(),
             spread: Spread::default(),
             served: None,
@@ -312,6 +315,7 @@ impl Swarm {
     pub(crate) fn on_channel_timeout(&mut self, cx: &Cx<'_>, slot: PeerSlot) -> Due {
         let Some(channel) = self.peers.get_mut(slot as usize) else { return Due::Nothing };
         let due = channel.on_timeout(cx.now, cx.config);
+        self.remembered.forget_unused(cx.now);
         self.repeat_announcement(cx, slot);
         self.lift_if_due(cx.now, slot);
         // The latest woken is the first to ask: what this peer left unanswered goes to others if they have room.
@@ -383,6 +387,9 @@ impl Swarm {
             let channel = self.peers.remove(slot as usize);
             self.past.add(&channel.stats);
             self.released.push((channel.local, channel.armed, slot));
+            if self.peers.is_empty() {
+                self.remembered.forget();
+            }
         }
     }
 

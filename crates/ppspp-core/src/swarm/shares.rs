@@ -33,6 +33,10 @@ const MIN_ROOM: usize = 512 * 1024;
 /// with a long queue before it is not to run dry because of a fast one.
 const SLOW_PART: usize = 64;
 
+/// Part of that room, one in so many, that a seeder is asked for among leechers whatever the others deliver, if that is not
+/// more than keeps it busy: it is to have a choice (R21).
+const CHOICE_PART: usize = 4;
+
 /// What each peer may be asked for where there is not room for what all could be.
 #[derive(Debug)]
 pub(super) struct Shares {
@@ -75,11 +79,12 @@ impl Swarm {
         u32::try_from(self.asking.shares.most).map_or(most, |share| share.min(most))
     }
 
-    /// How long it takes the peers together, the one in `slot` among them, to deliver what may wait in the receive buffer.
+    /// How long it takes the peers together, the one in `slot` among them, to deliver what may wait in the receive buffer;
+    /// and how long that one takes for what it is to have a choice of.
     ///
     /// What comes faster than it is taken in is lost there, and congestion control, which looks at delays of tens of
     /// milliseconds, learns of it too late where links are fast.
-    pub(super) fn time_in_buffer(&mut self, cx: &Cx<'_>, slot: PeerSlot) -> Duration {
+    pub(super) fn time_in_buffer(&mut self, cx: &Cx<'_>, slot: PeerSlot) -> (Duration, Duration) {
         if self.asking.shares.rated_until <= cx.now {
             let rate = self.peers.iter().fold(0, |sum: u64, (_, channel)| {
                 let peer = channel.established().filter(|peer| !is_silent(peer, cx.now));
@@ -95,7 +100,8 @@ impl Swarm {
         let own = self.download(slot).and_then(|download| download.rate.rate()).unwrap_or(0);
         let all = self.asking.shares.rate.max(own);
         let room = (cx.config.receive_buffer / FILLED).max(MIN_ROOM);
-        most_ahead(room, all, own, self.peers.len())
+        let ahead = most_ahead(room, all, own, self.peers.len());
+        (ahead, most_choice(room, ahead, own))
     }
 
     /// Chunks that would be outstanding of a peer if it were alone; an `even` share until that is known, and no more than it
@@ -128,11 +134,19 @@ fn is_silent(peer: &Established, now: Instant) -> bool {
 /// How long peers of `all` bytes per second together take to fill `room` bytes, or one of so many `channels` at its `own`
 /// rate the part that each may take.
 fn most_ahead(room: usize, all: u64, own: u64, channels: usize) -> Duration {
-    let time = |bytes: usize, rate: u64| {
-        let micros = bytes as u128 * 1_000_000 / u128::from(rate.max(1));
-        Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
-    };
-    time(room, all).max(time(room / channels.max(SLOW_PART), own))
+    time_for(room, all).max(time_for(room / channels.max(SLOW_PART), own))
+}
+
+/// How long a seeder takes at its `own` rate for what it is to have a choice of, where peers together may be asked for what
+/// they deliver in that long `ahead`.
+fn most_choice(room: usize, ahead: Duration, own: u64) -> Duration {
+    ahead.max(time_for(room / CHOICE_PART, own))
+}
+
+/// How long `bytes` take at `rate` bytes per second.
+fn time_for(bytes: usize, rate: u64) -> Duration {
+    let micros = bytes as u128 * 1_000_000 / u128::from(rate.max(1));
+    Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
 }
 
 /// What everyone gets of `room` at most, so that all of it is used if all of them want enough.
@@ -168,6 +182,20 @@ mod tests {
             Duration::from_micros(1_677_721),
             "no bound where links are slow"
         );
+    }
+
+    #[test]
+    fn a_seeder_has_a_choice_that_fits_into_the_room() {
+        let room = 512 << 10;
+        let choice = |all: u64, own: u64| {
+            let choice = most_choice(room, most_ahead(room, all, own, 9), own);
+            u64::try_from(u128::from(own) * choice.as_micros() / 1_000_000).unwrap()
+        };
+        // A slow one beside leechers on fast links: eight groups.
+        assert!((130_000..=131_072).contains(&choice(100_000_000, 125_000)), "{}", choice(100_000_000, 125_000));
+        // A fast one: no more, unless most comes from it.
+        assert!((130_000..=131_072).contains(&choice(125_000_000, 15_000_000)));
+        assert!((500_000..=524_288).contains(&choice(100_000_000, 100_000_000)));
     }
 
     #[test]

@@ -255,38 +255,50 @@ fn what_nobody_else_lacks_is_not_kept() {
     assert!((reads[0] * 3 / 2..=80).contains(&reads[1]), "{reads:?}: most of it is read again, and once");
 }
 
-/// To serve another copy, nobody hashes again what did not change: neither a seeder what it served before, nor a leecher
-/// what it verified when it came.
+/// To serve another copy, nobody hashes again what did not change: neither a seeder what it served to several before, nor
+/// a leecher what it verified when it came, together or chunk by chunk from two. A minute after the last use it is
+/// forgotten.
 #[test]
 fn what_did_not_change_is_not_hashed_again() {
-    let sample = Sample::new(1 << 20);
+    let sample = Sample::new((1 << 20) + 700);
     let mut net = Net::new();
     let mut config = EndpointConfig::default();
     // What is served, is read.
     config.limits.cached_groups = 1;
     let content = Content::Seed { tree: sample.tree.clone() };
     let seeder = net.add_with(config.clone(), sample.metadata.clone(), content, sample.bytes.clone());
-    let first = net.add_with(config.clone(), sample.metadata.clone(), Content::Fetch, Vec::new());
-    // Lacks everything meanwhile, and asks for nothing.
-    let idle = Script::opens(&mut net, seeder, &sample.metadata, 1, RTT);
-    let waits = Script::opens(&mut net, first, &sample.metadata, 2, RTT);
-    net.connect(first, seeder);
-    net.fetches(first, &sample, Duration::from_secs(20));
-    let counts = |net: &Net, host: usize| {
-        let stats = net.hosts[host].endpoint.stats();
-        (stats.groups_served, stats.groups_recalled)
-    };
-    let (served, recalled) = counts(&net, seeder);
-    assert!(served >= 64 && recalled <= served - 64, "{recalled} of {served} groups recalled in the first copy");
-    for (host, script) in [(seeder, &idle), (first, &waits)] {
-        let before = counts(&net, host);
-        script.say(&mut net, &[Message::Request(run(0, 1024))]);
-        let summary = script.summary(&mut net);
-        let sent = take_all(&mut net, script, summary);
-        assert_eq!(sent.iter().collect::<BTreeSet<_>>().len(), 1024);
-        let after = counts(&net, host);
-        assert!(after.0 >= before.0 + 64, "{before:?}, {after:?}");
-        assert_eq!(after.1 - before.1, after.0 - before.0, "host {host} hashed again what it had");
+    let leechers = [(); 3].map(|()| net.add_with(config.clone(), sample.metadata.clone(), Content::Fetch, Vec::new()));
+    for (index, leecher) in leechers.into_iter().enumerate() {
+        net.connect(leecher, seeder);
+        for &other in &leechers[..index] {
+            net.connect(leecher, other);
+        }
+    }
+    for leecher in leechers {
+        net.fetches(leecher, &sample, Duration::from_secs(20));
+    }
+    for forgotten in [false, true] {
+        for (host, number) in [(seeder, 1), (leechers[0], 2), (leechers[1], 3)] {
+            let counts = |net: &Net| {
+                let stats = net.hosts[host].endpoint.stats();
+                (stats.groups_served, stats.groups_recalled)
+            };
+            let number = number + 10 * u8::from(forgotten);
+            let script = Script::opens(&mut net, host, &sample.metadata, number, RTT);
+            let before = counts(&net);
+            script.say(&mut net, &[Message::Request(run(0, 1025))]);
+            let summary = script.summary(&mut net);
+            let sent = take_all(&mut net, &script, summary);
+            assert_eq!(sent.iter().collect::<BTreeSet<_>>().len(), 1025);
+            let after = counts(&net);
+            let (served, recalled) = (after.0 - before.0, after.1 - before.1);
+            assert!(served >= 65, "host {host}: {served}");
+            // The seeder finds out that it serves several a moment after it began, and a leecher remembers no group that
+            // went to storage in parts.
+            let least = if host == seeder { served * 3 / 4 } else { served * 9 / 10 };
+            assert!(if forgotten { recalled == 0 } else { recalled >= least }, "host {host}: {recalled} of {served}");
+        }
+        net.run_for(Duration::from_secs(90));
     }
 }
 
@@ -300,9 +312,13 @@ fn what_changed_since_it_was_served_is_not_sent() {
     let content = Content::Seed { tree: sample.tree.clone() };
     let seeder = net.add_with(config, sample.metadata.clone(), content, sample.bytes.clone());
     let script = Script::opens(&mut net, seeder, &sample.metadata, 1, RTT);
-    let leecher = net.leecher(&sample.metadata);
-    net.connect(leecher, seeder);
-    net.fetches(leecher, &sample, Duration::from_secs(20));
+    let leechers = [(); 2].map(|()| net.leecher(&sample.metadata));
+    for leecher in leechers {
+        net.connect(leecher, seeder);
+    }
+    for leecher in leechers {
+        net.fetches(leecher, &sample, Duration::from_secs(20));
+    }
     net.hosts[seeder].disk.bytes[(37 << 10) + 5] ^= 1;
     script.say(&mut net, &[Message::Request(run(0, 256))]);
     let summary = script.summary(&mut net);
@@ -311,7 +327,7 @@ fn what_changed_since_it_was_served_is_not_sent() {
     assert_eq!(sent, (0..32).chain(48..256).collect::<BTreeSet<_>>());
     assert_eq!(net.hosts[seeder].changed, [run(32, 48)]);
     let stats = net.hosts[seeder].endpoint.stats();
-    assert!(stats.groups_recalled >= 15, "{stats:?}");
+    assert!(stats.groups_recalled >= 8, "{stats:?}");
 }
 
 /// What a peer says it has is kept while it is about to be sent all the same: otherwise it would be read without end.
