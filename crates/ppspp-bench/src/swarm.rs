@@ -136,7 +136,7 @@ fn summary(job: &Job<'_>, rounds: &mut [Vec<Round>; 3]) -> Result<()> {
     let hashing = hash_groups(job)?;
     let pair = rounds[0].first().and_then(|round| round.seeders.first()).map_or(0.0, |usage| usage.cpu.as_secs_f64());
     report::line(&format!(
-        "the seeder's re-hashing of every group: {:.2} s of processor time a copy, of {pair:.2} s for 1 -> 1",
+        "the seeder's hashing of every group: {:.2} s of processor time for its first copy, of {pair:.2} s for 1 -> 1",
         hashing.as_secs_f64()
     ))
 }

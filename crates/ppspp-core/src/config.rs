@@ -13,7 +13,7 @@ use crate::policy::{Rates, Reciprocity, UnchokePolicy};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Swarms in one endpoint. Default 1,024: each costs a few KiB plus its tree.
+    /// Swarms in one endpoint. Default 1,024: each costs a few KiB plus its tree, and what `remembered_groups` says while it serves several.
     pub swarms: usize,
     /// Channels of one swarm, established or not. Default 10,000, at most 2 KiB each while idle.
     pub channels: usize,
@@ -40,9 +40,10 @@ pub struct Limits {
     pub pending_chunks: usize,
     /// Complete groups of one swarm kept in memory for upload. Default 256, at most 16 KiB each.
     pub cached_groups: usize,
-    /// Groups of one swarm whose chunk hashes are remembered, so that to serve them again their bytes need not be hashed
-    /// again. Default 16,384, 256 MiB of content: 8 MiB at SHA-256 and 1 KiB chunks. Nothing is kept while fewer than two
-    /// peers lack anything.
+    /// Complete groups of one swarm of which is remembered what their chunks hash to, so that those of them that did not
+    /// change are not hashed again to be served. Default 16,384, at most 2 KiB each: 8 MiB for the first 256 MiB of a content
+    /// with SHA-256 and chunks of 1 KiB. Taken as they are served to several peers, or verified while another peer lacks
+    /// anything; given back a minute after the last use.
     pub remembered_groups: usize,
     /// Reads of one swarm in progress. Default 32.
     pub pending_reads: usize,

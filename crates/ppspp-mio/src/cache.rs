@@ -32,7 +32,7 @@ const ENTRY_EXTENSION: &str = "tree";
 /// A directory of hash trees, one file for each shared file and set of parameters (ruling R23).
 ///
 /// An entry counts only if the file's length and time of modification are what they were, if its nodes hash up to its
-/// root, and if a few groups of the file match it. Beyond that the endpoint verifies every group before it sends it,
+/// root, and if a few groups of the file match it. Beyond that the endpoint verifies every group before it sends it for the first time,
 /// so that a wrong entry can never make a peer receive wrong bytes. Several processes may use one directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TreeCache {
