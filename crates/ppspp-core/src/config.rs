@@ -41,9 +41,9 @@ pub struct Limits {
     /// Complete groups of one swarm kept in memory for upload. Default 256, at most 16 KiB each.
     pub cached_groups: usize,
     /// Complete groups of one swarm of which is remembered what their chunks hash to, so that those of them that did not
-    /// change are not hashed again to be served. Default 16,384, at most 2 KiB each: 8 MiB for the first 256 MiB of a content
+    /// change are not hashed again to be served. Default 16,384, at most 2 KiB each: 8 MiB for 256 MiB of a content
     /// with SHA-256 and chunks of 1 KiB. Taken as they are served to several peers, or verified while another peer lacks
-    /// anything; given back a minute after the last use.
+    /// anything; given back about a minute after the last use.
     pub remembered_groups: usize,
     /// Reads of one swarm in progress. Default 32.
     pub pending_reads: usize,
@@ -110,7 +110,8 @@ pub struct EndpointConfig {
     /// Largest UDP payload sent to an IPv6 peer unless a chunk needs more. Default 1,452 bytes (Ethernet).
     pub mtu_v6: u16,
     /// Bytes of datagrams that can wait for the driver to hand them over: its socket's receive buffer. Default 4 MiB.
-    /// Beyond a round trip the peers of a swarm are asked for what fills half of it, or 512 KiB if that is more.
+    /// Beyond a round trip the peers of a swarm are asked for what fills half of it, or 512 KiB if that is more; seeders
+    /// among leechers for at least a quarter of that each, or together for all of it, so that they have a choice.
     pub receive_buffer: usize,
     /// How long a verified chunk may wait for the rest of its group before it is handed to storage. Default 1 s.
     pub flush_after: Duration,

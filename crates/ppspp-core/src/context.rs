@@ -1,6 +1,7 @@
 //! What handlers are given instead of owning it: the time, the configuration, and where results go.
 
 use alloc::collections::VecDeque;
+use core::fmt;
 
 use rand_chacha::ChaCha12Rng;
 
@@ -10,6 +11,26 @@ use crate::policy::{Intake, Reputation};
 use crate::stats::EndpointStats;
 use crate::time::Instant;
 
+/// Numbers that nobody else knows, or finds in a log; none is zero.
+#[derive(Clone, Copy)]
+pub(crate) struct Secret([u64; 2]);
+
+impl Secret {
+    pub(crate) fn new(numbers: [u64; 2]) -> Self {
+        Self(numbers.map(|number| number.max(1)))
+    }
+
+    pub(crate) const fn reveal(self) -> [u64; 2] {
+        self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
 /// The surroundings of one call into the endpoint.
 #[derive(Debug)]
 pub(crate) struct Cx<'a> {
@@ -17,8 +38,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) config: &'a EndpointConfig,
     /// For choices among equals. Channel ids, which must not be guessed, have a stream of their own.
     pub(crate) rng: &'a mut ChaCha12Rng,
-    /// Nobody else knows it.
-    pub(crate) secret: u64,
+    /// For what others must not be able to foresee.
+    pub(crate) secret: Secret,
     pub(crate) events: &'a mut EventQueue,
     pub(crate) stats: &'a mut EndpointStats,
     /// What all swarms together may ask for.

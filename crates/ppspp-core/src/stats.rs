@@ -20,7 +20,7 @@ pub struct EndpointStats {
     pub pex_ignored: u64,
     /// Complete groups read back to be sent.
     pub groups_served: u64,
-    /// Those of them that were not hashed again, since their bytes are what they were
+    /// Those of them that were not hashed again, since they have the fingerprint of what they were
     /// ([`Limits::remembered_groups`](crate::config::Limits::remembered_groups)).
     pub groups_recalled: u64,
 }

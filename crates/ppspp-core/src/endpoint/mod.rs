@@ -20,7 +20,7 @@ use crate::channel::Due;
 use crate::chunk::ChunkRange;
 use crate::config::{EndpointConfig, PeerSource, SwarmConfig, Wanted};
 use crate::congestion::LinkShare;
-use crate::context::{Cx, EventQueue};
+use crate::context::{Cx, EventQueue, Secret};
 use crate::endpoint::demux::Demux;
 use crate::endpoint::ready::{ReadyQueue, SwarmSlot, Timer, Timers};
 use crate::error::{AddPeerError, JoinError, UnknownSwarm};
@@ -60,7 +60,7 @@ pub struct Endpoint {
     config: Arc<EndpointConfig>,
     demux: Demux,
     rng: ChaCha12Rng,
-    secret: u64,
+    secret: Secret,
     swarms: Slab<Swarm>,
     by_root: BTreeMap<Vec<u8>, SwarmSlot>,
     swarm_serial: u32,
@@ -123,7 +123,7 @@ impl Endpoint {
             config,
             demux: Demux::new(ChaCha12Rng::from_seed(seed)),
             rng,
-            secret: secrets.next_u64(),
+            secret: Secret::new([secrets.next_u64(), secrets.next_u64()]),
             swarms: Slab::new(),
             by_root: BTreeMap::new(),
             swarm_serial: 0,

@@ -12,7 +12,6 @@ use crate::schedule::mask;
 use crate::swarm::Swarm;
 use crate::swarm::group_cache::CachedGroup;
 use crate::swarm::uploads::{Purpose, Read};
-use crate::time::Instant;
 
 /// A group of which every byte was read back.
 struct WholeGroup {
@@ -42,7 +41,7 @@ impl Swarm {
         let Some(geometry) = self.content.geometry() else { return };
         let bytes = geometry.byte_range(range);
         let data = data.ok().filter(|data| data.len() as u64 == bytes.end - bytes.start);
-        let whole = self.whole_groups(cx.now, &geometry, range, data.as_deref().unwrap_or_default(), purpose);
+        let whole = self.whole_groups(&geometry, range, data.as_deref().unwrap_or_default(), purpose);
         let mut whole = whole.into_iter();
         for group in geometry.groups_touching(range) {
             let part = range.intersection(geometry.group_chunks(group));
@@ -79,16 +78,9 @@ impl Swarm {
     }
 
     /// Each group that lies whole in `range`, which was read back and has `data` for its bytes.
-    fn whole_groups(
-        &mut self,
-        now: Instant,
-        geometry: &Geometry,
-        range: ChunkRange,
-        data: &[u8],
-        purpose: Purpose,
-    ) -> Vec<WholeGroup> {
+    fn whole_groups(&self, geometry: &Geometry, range: ChunkRange, data: &[u8], purpose: Purpose) -> Vec<WholeGroup> {
         let remembered = match purpose {
-            Purpose::Serve => self.remembered.recall(now, geometry, range, data),
+            Purpose::Serve => self.remembered.recall(geometry, range, data),
             Purpose::Check => Vec::new(),
         };
         let nodes = GroupNodes::of_whole_groups(self.metadata.function, geometry, range, data, &remembered);
@@ -113,8 +105,10 @@ impl Swarm {
             }
             cx.stats.groups_served += 1;
             cx.stats.groups_recalled += u64::from(recalled);
-            // The next copy is for another.
-            if !recalled && self.served.is_some_and(|served| served.only.is_none()) {
+            if recalled {
+                self.remembered.on_recalled(cx.now);
+            } else if self.served.is_some_and(|served| served.count > 1) && !self.peers.is_empty() {
+                // The next copy is for another.
                 let leaves = part.iter().map_while(|chunk| nodes.get(Bin::leaf(chunk)?));
                 let limit = cx.config.limits.remembered_groups;
                 self.remembered.keep(cx.now, geometry, limit, group, &piece, leaves);

@@ -33,8 +33,8 @@ const MIN_ROOM: usize = 512 * 1024;
 /// with a long queue before it is not to run dry because of a fast one.
 const SLOW_PART: usize = 64;
 
-/// Part of that room, one in so many, that a seeder is asked for among leechers whatever the others deliver, if that is not
-/// more than keeps it busy: it is to have a choice (R21).
+/// Part of that room, one in so many or as there are seeders, that a seeder is asked for among leechers whatever the
+/// others deliver: it is to have a choice (R21).
 const CHOICE_PART: usize = 4;
 
 /// What each peer may be asked for where there is not room for what all could be.
@@ -101,7 +101,7 @@ impl Swarm {
         let all = self.asking.shares.rate.max(own);
         let room = (cx.config.receive_buffer / FILLED).max(MIN_ROOM);
         let ahead = most_ahead(room, all, own, self.peers.len());
-        (ahead, most_choice(room, ahead, own))
+        (ahead, most_choice(room, ahead, own, self.asking.rarity.complete() as usize))
     }
 
     /// Chunks that would be outstanding of a peer if it were alone; an `even` share until that is known, and no more than it
@@ -139,8 +139,8 @@ fn most_ahead(room: usize, all: u64, own: u64, channels: usize) -> Duration {
 
 /// How long a seeder takes at its `own` rate for what it is to have a choice of, where peers together may be asked for what
 /// they deliver in that long `ahead`.
-fn most_choice(room: usize, ahead: Duration, own: u64) -> Duration {
-    ahead.max(time_for(room / CHOICE_PART, own))
+fn most_choice(room: usize, ahead: Duration, own: u64, seeders: usize) -> Duration {
+    ahead.max(time_for(room / seeders.max(CHOICE_PART), own))
 }
 
 /// How long `bytes` take at `rate` bytes per second.
@@ -188,7 +188,7 @@ mod tests {
     fn a_seeder_has_a_choice_that_fits_into_the_room() {
         let room = 512 << 10;
         let choice = |all: u64, own: u64| {
-            let choice = most_choice(room, most_ahead(room, all, own, 9), own);
+            let choice = most_choice(room, most_ahead(room, all, own, 9), own, 1);
             u64::try_from(u128::from(own) * choice.as_micros() / 1_000_000).unwrap()
         };
         // A slow one beside leechers on fast links: eight groups.
@@ -196,6 +196,12 @@ mod tests {
         // A fast one: no more, unless most comes from it.
         assert!((130_000..=131_072).contains(&choice(125_000_000, 15_000_000)));
         assert!((500_000..=524_288).contains(&choice(100_000_000, 100_000_000)));
+        // Many share the room.
+        for seeders in [5, 32] {
+            let choice = most_choice(room, Duration::ZERO, 1_000_000, seeders);
+            let all = u128::from(1_000_000 * seeders as u64) * choice.as_micros() / 1_000_000;
+            assert!((520_000..=524_288).contains(&all), "{all}");
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ struct Written {
 pub(super) struct Served {
     at: Instant,
     /// At least one.
-    count: usize,
+    pub(super) count: usize,
     /// The one, if there is no other.
     pub(super) only: Option<PeerSlot>,
 }
