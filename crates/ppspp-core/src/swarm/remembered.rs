@@ -26,7 +26,7 @@ const LIFE: Duration = Duration::from_secs(60);
 /// cost nothing.
 ///
 /// Fingerprints tell what a disk, or another program, did to bytes that were verified; a change goes unnoticed with a
-/// chance of about one in 2^63. Their seeds are secret: who made the content cannot have chosen bytes that may change
+/// chance of about one in 2^60. Their seeds are secret: who made the content cannot have chosen bytes that may change
 /// so.
 pub(crate) struct Remembered {
     seeds: Seeds,
