@@ -173,8 +173,8 @@ impl Download {
     ///
     /// R20: at least one chunk, at most max(1 s, 2 RTT) of the peer's rate, and `limit`. One round trip of it and as much
     /// again, or [`MARGIN`], keep the peer busy and let what is asked double from batch to batch until the peer sets the
-    /// pace, as long as there is room for it here. To `give_choice` the most is asked for that there is
-    /// room for: a seeder can then send each peer something else (R21).
+    /// pace, as long as there is room for it here. To `give_choice` the most is asked for that there is room
+    /// for: a seeder can then send each peer something else (R21).
     pub(crate) fn target(&self, srtt: Duration, chunk_size: ChunkSize, limit: u32, give_choice: bool) -> u64 {
         if self.is_probed() {
             // A peer that twice answered nothing is asked for one chunk, to find out when it does.

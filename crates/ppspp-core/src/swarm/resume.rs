@@ -16,7 +16,7 @@ use crate::swarm::uploads::{Purpose, Read};
 /// A group of which every byte was read back.
 struct WholeGroup {
     nodes: GroupNodes,
-    /// Its chunks were not hashed: what they hash to was remembered, and its bytes are what they were.
+    /// Its chunks were not hashed: what they hash to was remembered, and its bytes have the same fingerprint.
     recalled: bool,
 }
 
@@ -88,7 +88,8 @@ impl Swarm {
         nodes.into_iter().enumerate().map(whole).collect()
     }
 
-    /// Keeps bytes to be sent if they match the tree: what does not is never sent. `whole` is what a whole group is.
+    /// Keeps bytes to be sent if they match the tree: what does not is never sent. `whole` is given of a
+    /// group that was read whole.
     fn take_served(
         &mut self,
         cx: &mut Cx<'_>,

@@ -311,7 +311,6 @@ fn what_changed_since_it_was_served_is_not_sent() {
     config.limits.cached_groups = 1;
     let content = Content::Seed { tree: sample.tree.clone() };
     let seeder = net.add_with(config, sample.metadata.clone(), content, sample.bytes.clone());
-    let script = Script::opens(&mut net, seeder, &sample.metadata, 1, RTT);
     let leechers = [(); 2].map(|()| net.leecher(&sample.metadata));
     for leecher in leechers {
         net.connect(leecher, seeder);
@@ -319,25 +318,27 @@ fn what_changed_since_it_was_served_is_not_sent() {
     for leecher in leechers {
         net.fetches(leecher, &sample, Duration::from_secs(20));
     }
-    // What the last of several was served: all of it is remembered, whatever was not before.
-    let recalled = |net: &Net| net.hosts[seeder].endpoint.stats().groups_recalled;
-    let [before, unchanged] = [script, Script::opens(&mut net, seeder, &sample.metadata, 2, RTT)].map(|script| {
-        let before = recalled(&net);
-        script.say(&mut net, &[Message::Request(run(0, 256))]);
+    let script = Script::opens(&mut net, seeder, &sample.metadata, 1, RTT);
+    let remembered = (0..15).find(|group| {
+        let before = net.hosts[seeder].endpoint.stats().groups_recalled;
+        script.say(&mut net, &[Message::Request(run(16 * group, 16 * group + 16))]);
         let summary = script.summary(&mut net);
-        assert_eq!(take_all(&mut net, &script, summary).iter().collect::<BTreeSet<_>>().len(), 256);
-        recalled(&net) - before
+        take_all(&mut net, &script, summary);
+        net.hosts[seeder].endpoint.stats().groups_recalled > before
     });
-    let most = 12..=16 + 4;
-    assert!(most.contains(&before) && most.contains(&unchanged), "{before}, {unchanged}");
-    net.hosts[seeder].disk.bytes[(37 << 10) + 5] ^= 1;
-    let script = Script::opens(&mut net, seeder, &sample.metadata, 3, RTT);
-    script.say(&mut net, &[Message::Request(run(0, 256))]);
-    let summary = script.summary(&mut net);
-    let sent = take_all(&mut net, &script, summary);
-    let sent: BTreeSet<u64> = sent.into_iter().collect();
-    assert_eq!(sent, (0..32).chain(48..256).collect::<BTreeSet<_>>());
-    assert_eq!(net.hosts[seeder].changed, [run(32, 48)]);
+    let group = remembered.expect("one of fifteen is remembered");
+    let changed = run(16 * group, 16 * group + 16);
+    net.hosts[seeder].disk.bytes[(changed.start() << 10) as usize + 5000] ^= 1;
+    // The next group takes the place of this one in the cache.
+    let script = Script::opens(&mut net, seeder, &sample.metadata, 2, RTT);
+    for asked in [run(changed.end(), 256), changed] {
+        script.say(&mut net, &[Message::Request(asked)]);
+        let summary = script.summary(&mut net);
+        let sent: BTreeSet<u64> = take_all(&mut net, &script, summary).into_iter().collect();
+        let expected = if asked == changed { BTreeSet::new() } else { (changed.end()..256).collect() };
+        assert_eq!(sent, expected);
+    }
+    assert_eq!(net.hosts[seeder].changed, [changed]);
 }
 
 /// What a peer says it has is kept while it is about to be sent all the same: otherwise it would be read without end.
