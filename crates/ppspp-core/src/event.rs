@@ -223,7 +223,9 @@ pub enum Event {
         /// The chunks.
         range: ChunkRange,
     },
-    /// Every wanted chunk is verified, stored and confirmed.
+    /// Every wanted chunk is verified, stored and confirmed. Nothing is wanted from then on, so that what changes on disk
+    /// is not fetched again. [`Endpoint::set_wanted`](crate::Endpoint::set_wanted) brings another one at once if it finds
+    /// nothing to fetch: to call it whenever this comes would go on for ever.
     Complete {
         /// The swarm.
         swarm: SwarmId,

@@ -156,11 +156,6 @@ impl Swarm {
             }
             return;
         }
-        // The finished file is only read: should it change on disk, it is not written again.
-        let nothing = Wanted { ranges: RangeSet::new(), order: Order::InOrder };
-        if endpoint.set_wanted(self.id, nothing, now).is_err() {
-            tracing::debug!("complete, but left");
-        }
         // Should it not get its name, nothing is fetched again.
         self.save(endpoint);
         match self.content.finish(self.id, mailbox) {

@@ -173,6 +173,15 @@ impl Running {
         assert!(sent.success());
     }
 
+    /// Processor time it took so far, in hundredths of a second.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn processor_time(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // proc_pid_stat(5): fields 14 and 15 are utime and stime; field 2, in parentheses, may hold anything.
+        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11).take(2);
+        fields.map(|field| field.parse::<u64>().unwrap()).sum()
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(mut self) -> Ended {
         let reader = self.stdout.take().map(|mut stdout| {

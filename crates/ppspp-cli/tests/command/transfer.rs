@@ -144,6 +144,24 @@ fn a_finished_leecher_can_be_the_next_ones_seeder() {
     assert_eq!(ended.summary()["bytes_sent"].as_u64().unwrap() / 1000, 200);
 }
 
+/// Who has everything and is asked for nothing sleeps.
+#[cfg(target_os = "linux")]
+#[test]
+fn who_shares_a_finished_copy_rests() {
+    let place = Place::new();
+    let mut seeder = place.seed(&place.file("original", 200_000), &[]);
+    let link = seeder.line();
+    let arguments = ["get", &link, "-o", "copy", "--listen", "127.0.0.1:0", "--keep-seeding", "--json"];
+    let mut leecher = Running::start(place.ppspp().args(arguments));
+    leecher.line_with("\"complete\"");
+    let before = [&seeder, &leecher].map(Running::processor_time);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let after = [&seeder, &leecher].map(Running::processor_time);
+    for (name, (before, after)) in ["seeder", "leecher"].into_iter().zip(before.into_iter().zip(after)) {
+        assert!(after - before <= 10, "the {name} took {} hundredths of a second for nothing", after - before);
+    }
+}
+
 #[test]
 fn seeding_for_a_while_ends_by_itself() {
     let place = Place::new();
