@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 
 use crate::availability::PeerMap;
-use crate::chunk::{ChunkIndex, ChunkRange, Geometry};
+use crate::chunk::{ChunkIndex, ChunkRange, Geometry, partition_near};
 
 /// Most runs in a leaf: a change moves half of them, and a search looks at two lists in place of the nodes of a deep
 /// tree. Few in tests, so that there are many leaves.
@@ -17,9 +17,6 @@ const SPARSE: usize = LEAF / 2;
 
 /// Runs that are changed in one step.
 const FEW: usize = 4;
-
-/// Runs that are passed one by one before a search.
-const STEPS: usize = 4;
 
 /// A place among the runs: in which leaf, and behind how many of its runs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,15 +80,14 @@ impl Rarity {
         self.runs_from(*near, groups)
     }
 
-    /// The place [`Rarity::after`] gives for `group`, if it is at most [`STEPS`] behind `near`.
+    /// The place [`Rarity::after`] gives for `group`, if it is in the leaf of `near` and not before that.
     fn step_to(&self, near: Place, group: u64) -> Option<Place> {
         let leaf = self.leaves.get(near.leaf)?;
         let (before, rest) = leaf.split_at_checked(near.place)?;
         // A place before the first run of a leaf may be behind one of the leaf before.
         let starts = before.last()?.0;
-        let steps = rest.iter().take(STEPS + 1).take_while(|(start, _)| *start <= group).count();
-        let inside = near.place + steps < leaf.len() && steps <= STEPS && starts <= group;
-        inside.then_some(Place { place: near.place + steps, ..near })
+        let place = near.place + partition_near(rest, |(start, _)| *start <= group);
+        (place < leaf.len() && starts <= group).then_some(Place { place, ..near })
     }
 
     /// The runs of `groups`, whose start stands at `place`.

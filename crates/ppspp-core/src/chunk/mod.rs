@@ -7,11 +7,13 @@ mod bin;
 mod from_bytes;
 mod geometry;
 mod group_map;
+mod near;
 mod range_set;
 
 pub use bin::Bin;
 pub use geometry::{ChunkAddressing, ChunkSize, GROUP_BYTES, Geometry, GeometryError, GroupIndex, UnknownName};
 pub(crate) use group_map::GroupMap;
+pub(crate) use near::partition_near;
 pub use range_set::{RangeSet, TooManyRuns};
 
 use core::fmt;

@@ -5,7 +5,7 @@ use core::fmt;
 
 use thiserror::Error;
 
-use super::{ChunkIndex, ChunkRange};
+use super::{ChunkIndex, ChunkRange, partition_near};
 
 /// Runs that `Debug` writes out before it only counts them: a peer's set may hold thousands.
 const DEBUG_RUNS: usize = 16;
@@ -221,12 +221,7 @@ impl RangeSet {
     pub(crate) fn runs_around(&self, parts: &Self) -> impl Iterator<Item = ChunkRange> {
         let (mut at, mut after) = (0, 0);
         parts.runs.iter().filter_map(move |part| {
-            let before = |run: &ChunkRange| run.end() <= part.start();
-            // Most often it is the next one.
-            at += usize::from(before(self.runs.get(at)?));
-            if before(self.runs.get(at)?) {
-                at += self.runs[at..].partition_point(before);
-            }
+            at += partition_near(&self.runs[at..], |run| run.end() <= part.start());
             let run = *self.runs.get(at)?;
             let found = at >= after && run.intersects(*part);
             after = if found { at + 1 } else { after };
@@ -312,13 +307,9 @@ impl RangeSet {
     }
 }
 
-/// The rest of `runs`, from the first on that ends after `position`.
+/// The rest of `runs`, from the first on that ends after `position`: most often it is the next one, or not far.
 fn skip_to(runs: &[ChunkRange], position: u64) -> &[ChunkRange] {
-    match runs {
-        // Most often it is the next one.
-        [first, ..] if first.end() > position => runs,
-        _ => &runs[runs.partition_point(|run| run.end() <= position)..],
-    }
+    &runs[partition_near(runs, |run| run.end() <= position)..]
 }
 
 impl FromIterator<ChunkRange> for RangeSet {

@@ -213,9 +213,10 @@ impl<R: Rng> Picker<'_, R> {
 
     /// The free run from `position` on that the peer has, if it begins there.
     fn at(&self, position: u64, within: &RangeSet) -> Option<ChunkRange> {
-        let run = within.run_at(ChunkIndex::new(position))?;
-        let piece = self.offered(ChunkRange::new(position, run.end())).next()?;
-        (piece.start() == position).then_some(piece)
+        let sets = [within, self.requests.free(), self.have.as_set()];
+        sets.into_iter().try_fold(ChunkRange::new(position, u64::MAX), |piece, set| {
+            Some(piece.intersection(set.run_at(ChunkIndex::new(position))?))
+        })
     }
 
     /// The next of the shortlist, as far as it can still be asked for and is as rare as when it was found.
