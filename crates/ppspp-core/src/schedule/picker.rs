@@ -21,8 +21,9 @@ const WHOLE_RUNS: u64 = 64;
 const RUN_TIME: Duration = Duration::from_millis(100);
 /// Runs looked at in a search for the rarest: in a larger or more scattered content, a random part of it.
 const MAX_STEPS: usize = 1024;
-/// Equally rare runs to choose from at random: more are not looked for if none can be rarer.
-const MAX_EQUALS: usize = 256;
+/// Equally rare runs to choose from at random, four times as many as are drawn: more are not looked for if none can be
+/// rarer.
+const MAX_EQUALS: usize = 64;
 /// Pieces that one search draws: it serves as many picks.
 const SHORTLIST: usize = 16;
 /// How long what was drawn is picked without another search, which would see what has become rarer since: long enough for
