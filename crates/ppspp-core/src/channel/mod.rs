@@ -186,6 +186,11 @@ impl Channel {
         }
     }
 
+    /// There was no room for a successor: one is tried when as much was sent in vain again.
+    pub(crate) const fn put_off_reopening(&mut self) {
+        self.unanswered = 0;
+    }
+
     /// When something is due next.
     pub(crate) fn deadline(&self, config: &EndpointConfig) -> Instant {
         match &self.state {
@@ -223,15 +228,15 @@ impl Channel {
 
     /// Acts on deadlines that concern this channel alone, and names the others.
     pub(crate) fn on_timeout(&mut self, now: Instant, config: &EndpointConfig) -> Due {
+        // RFC 7574 §12.2.1: who was merely named by another may be a victim, and an opening from there forged.
+        let last = self.opening().filter(|opening| opening.attempts >= MAX_HEARSAY_OPENINGS);
+        let last = last.filter(|_| self.source == PeerSource::Exchange);
         let dead = match &self.state {
             State::HalfOpen(half_open) if half_open.ours.is_none() => half_open.deadline() <= now,
-            // RFC 7574 §12.2.1: who was merely named by another may be a victim.
-            State::Opening(opening)
-                if self.source == PeerSource::Exchange && opening.attempts >= MAX_HEARSAY_OPENINGS =>
-            {
-                opening.next_at <= now
-            }
-            _ => self.dead_at(config) <= now && self.sent_in_vain >= DEAD_AFTER_DATAGRAMS,
+            _ => match last {
+                Some(last) => last.next_at <= now,
+                None => self.dead_at(config) <= now && self.sent_in_vain >= DEAD_AFTER_DATAGRAMS,
+            },
         };
         if dead {
             return Due::Dead;
@@ -338,7 +343,7 @@ mod tests {
         let mut spread = Spread::default();
         let upload = established.upload_mut(config, MSS, now);
         upload.on_request(ChunkRange::new(0, 1), 8);
-        upload.plan(&mut spread, RunLength::new(ChunkSize::DEFAULT, 128));
+        upload.plan(&mut spread, RunLength::new(ChunkSize::DEFAULT, 128), |_| true);
         let next = upload.next().expect("a chunk was asked for");
         upload.on_sent(next, MSS, now);
         if acknowledged {

@@ -258,8 +258,9 @@ impl Upload {
     }
 
     /// Chooses the runs of `length` that leave next: of those asked for, the one sent least often to others (R21), in
-    /// the order of asking where that is equal. What this peer asks for again comes first.
-    pub(crate) fn plan(&mut self, spread: &mut Spread, length: RunLength) {
+    /// the order of asking where that is equal. What this peer asks for again comes first. Only what is `here` counts as
+    /// sent: the first chunk of a part stands for it.
+    pub(crate) fn plan(&mut self, spread: &mut Spread, length: RunLength, here: impl Fn(ChunkIndex) -> bool) {
         loop {
             if self.run.as_ref().is_none_or(Run::is_done) {
                 self.run = self.next_run.take();
@@ -268,7 +269,9 @@ impl Upload {
                 return;
             }
             let Some(part) = self.take_part(spread, length) else { return };
-            spread.note(part);
+            if here(ChunkIndex::new(part.start())) {
+                spread.note(part);
+            }
             let again = self.planned.intersects(part);
             if self.planned.insert_bounded(part, MAX_FIRST).is_err() {
                 // Whoever asks for so many pieces is asked to wait as a newcomer is.
@@ -542,7 +545,7 @@ mod tests {
         let mut upload = Upload::new(Flow::new(&EndpointConfig::default(), 1200, None, now));
         upload.on_request(ChunkRange::new(0, 400), 64);
         let length = RunLength::new(crate::chunk::ChunkSize::DEFAULT, u64::MAX);
-        upload.plan(&mut Spread::default(), length);
+        upload.plan(&mut Spread::default(), length, |_| true);
         let lost = ChunkIndex::new(1000);
         upload.resend.push_back(LostChunk { chunk: lost, sent_at: now, first_sent_at: now, bytes: 1100 });
         assert!(upload.is_planning(ChunkRange::new(16, 32)) && upload.is_planning(ChunkRange::single(lost)));

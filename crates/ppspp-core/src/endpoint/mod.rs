@@ -366,7 +366,12 @@ impl Endpoint {
     #[must_use = "events may call for an answer"]
     pub fn poll_event(&mut self) -> Option<Event> {
         self.judge_gathered();
-        self.events.pop()
+        let was_full = self.events.is_full();
+        let event = self.events.pop();
+        if was_full && !self.events.is_full() {
+            self.end_hold();
+        }
+        event
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next, if nothing else happens.
@@ -411,6 +416,15 @@ impl Endpoint {
     fn advance(&mut self, now: Instant) -> Instant {
         self.latest = self.latest.max(now);
         self.latest
+    }
+
+    /// Lets peers be asked that waited until the application looked at events.
+    fn end_hold(&mut self) {
+        let slots: Vec<usize> = self.swarms.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.swarms[slot].end_hold(&self.config);
+            self.settle(slot as SwarmSlot);
+        }
     }
 
     /// Applies what a swarm left to be done: channels to wake, ids to free, deadlines to set.

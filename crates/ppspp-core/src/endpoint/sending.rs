@@ -131,17 +131,22 @@ impl Endpoint {
 
     /// Lets the next of the swarms ask that wait for the download limit, if it has room: they take turns.
     pub(super) fn feed(&mut self, now: Instant) {
-        let Some(&slot) = self.hungry.front() else { return };
-        if self.down.budget(now) == 0 {
-            let at = self.down.opens_at();
-            self.timers.arm(Timer::Down, &mut self.starved, at);
-            return;
+        while let Some(&slot) = self.hungry.front() {
+            if self.down.budget(now) == 0 {
+                let at = self.down.opens_at();
+                self.timers.arm(Timer::Down, &mut self.starved, at);
+                return;
+            }
+            self.hungry.pop_front();
+            let swarm = &mut self.swarms[slot as usize];
+            (swarm.listed, swarm.starved) = (false, false);
+            let woken = swarm.wake_hungry();
+            self.settle(slot);
+            // Its channels may have gone: then it is the next one's turn.
+            if woken {
+                return;
+            }
         }
-        self.hungry.pop_front();
-        let swarm = &mut self.swarms[slot as usize];
-        (swarm.listed, swarm.starved) = (false, false);
-        swarm.wake_hungry();
-        self.settle(slot);
     }
 
     /// Counts what leaves, and charges it to the limits.

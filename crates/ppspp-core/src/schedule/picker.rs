@@ -149,22 +149,27 @@ impl<R: Rng> Picker<'_, R> {
     /// The start of `piece` that can be asked for within `allowance`, whole groups if it holds any.
     fn cut(&self, piece: ChunkRange, allowance: u64) -> Option<ChunkRange> {
         let mut room = self.max_groups.saturating_sub(self.requests.group_count());
-        let mut end = piece.start();
+        let (mut start, mut end) = (piece.start(), piece.start());
         for group in self.geometry.groups_touching(piece) {
             let next = self.geometry.group_chunks(group).end().min(piece.end());
+            if end == start && !self.requests.has_room(group) {
+                // What follows is not kept waiting.
+                (start, end) = (next, next);
+                continue;
+            }
             let begun = self.requests.asked(group) != 0 || self.requests.is_torn(group);
             if (!begun && room == 0) || !self.requests.has_room(group) {
                 break;
             }
             room -= usize::from(!begun);
-            if next - piece.start() > allowance {
+            if next - start > allowance {
                 // A part of a group only if that is all there is to ask for.
-                end = if end > piece.start() { end } else { piece.start() + allowance };
+                end = if end > start { end } else { start + allowance };
                 break;
             }
             end = next;
         }
-        (end > piece.start()).then(|| ChunkRange::new(piece.start(), end))
+        (end > start).then(|| ChunkRange::new(start, end))
     }
 
     /// A run of what fewest peers have within `within`, at random among equals. R21: whole groups, and begun ones

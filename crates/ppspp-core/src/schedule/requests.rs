@@ -322,6 +322,11 @@ impl Requests {
         self.records.groups_in(first, GroupIndex::new(last.value() + 1)).collect()
     }
 
+    /// Those of `groups`, by their numbers, that are asked for in part at least.
+    pub(crate) fn asked_among(&self, groups: ChunkRange) -> impl Iterator<Item = GroupIndex> {
+        self.records.groups_in(GroupIndex::new(groups.start()), GroupIndex::new(groups.end()))
+    }
+
     /// Drops what is empty of the record of `group`.
     fn sweep(&mut self, group: GroupIndex) {
         let Some(Record { asked, .. }) = self.records.get_mut(group) else { return };

@@ -32,6 +32,8 @@ pub(crate) struct Asking {
     pub(crate) leechers: usize,
     /// Peers with room for requests and nothing free to ask them for.
     pub(super) idle: BTreeSet<PeerSlot>,
+    /// The next of them to look for work, where they are many.
+    pub(super) idle_next: PeerSlot,
     /// When they may take over what others are asked for.
     pub(crate) balance_at: Option<Instant>,
     /// Whether requests wait for storage or for the application (R19).
@@ -52,6 +54,7 @@ impl Asking {
             rarity: Rarity::new(limits.rarity_runs),
             leechers: 0,
             idle: BTreeSet::new(),
+            idle_next: 0,
             balance_at: None,
             held: false,
             paused_until: None,

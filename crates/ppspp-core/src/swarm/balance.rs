@@ -54,7 +54,11 @@ impl Swarm {
         let mut owners: Vec<Owner> =
             self.peers.iter().filter_map(|(slot, _)| self.owner(cx, slot as PeerSlot)).collect();
         owners.sort_unstable();
-        let idle: Vec<PeerSlot> = self.asking.idle.iter().copied().take(MAX_IDLE).collect();
+        // Where they are more than are looked at, they take turns.
+        let idle = &self.asking.idle;
+        let next = if idle.len() > MAX_IDLE { self.asking.idle_next } else { 0 };
+        let idle: Vec<PeerSlot> = idle.range(next..).chain(idle.range(..next)).copied().take(MAX_IDLE).collect();
+        self.asking.idle_next = idle.last().map_or(0, |last| last.wrapping_add(1));
         for slot in idle {
             self.asking.idle.remove(&slot);
             let Some(room) = self.room_of(cx, slot) else { continue };

@@ -92,7 +92,7 @@ impl Swarm {
     /// `slot` does not have `range`, whatever it said.
     ///
     /// # Errors
-    /// [`Misbehaviour::Flooding`] of a peer that says it has everything and takes that back over and over.
+    /// [`Misbehaviour::Flooding`] of a peer that takes back over and over what it said; that it has everything weighs more.
     pub(crate) fn on_peer_lacks(&mut self, cx: &Cx<'_>, slot: PeerSlot, range: ChunkRange) -> Result<(), Misbehaviour> {
         let most = cx.config.limits.availability_runs;
         let Some(geometry) = self.content.geometry() else { return Ok(()) };
@@ -110,7 +110,7 @@ impl Swarm {
             return self.on_excess(cx.now, slot, RECOUNT);
         }
         self.asking.rarity.take_away(&geometry, &mut peer.have, range, most);
-        Ok(())
+        self.on_excess(cx.now, slot, 1)
     }
 
     /// `range` is stored: peers are to be told soon. Costs nothing per peer.

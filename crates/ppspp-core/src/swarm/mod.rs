@@ -193,10 +193,7 @@ impl Swarm {
             return;
         }
         self.content.confirm(range);
-        if self.asking.held && !self.is_backed_up(cx.config) {
-            self.asking.held = false;
-            self.wake_all();
-        }
+        self.end_hold(cx.config);
         if result.is_ok() {
             let full = self.content.verifier.is_full();
             self.on_stored(cx, range);
@@ -209,6 +206,14 @@ impl Swarm {
             self.content.forget(range);
             self.recount(range);
             self.asking.paused_until = Some(cx.now + STORE_RETRY);
+        }
+    }
+
+    /// Lets peers be asked that waited for storage or for the application, unless storage is behind still (R19).
+    pub(crate) fn end_hold(&mut self, config: &EndpointConfig) {
+        if self.asking.held && !self.is_backed_up(config) {
+            self.asking.held = false;
+            self.wake_all();
         }
     }
 

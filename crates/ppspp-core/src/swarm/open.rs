@@ -89,6 +89,9 @@ impl Swarm {
     /// Begins a second channel beside an initiated one that fell silent; the first goes once this is proven (R11).
     pub(crate) fn reopen(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, local: ChannelId) -> Option<PeerSlot> {
         if !self.make_room(cx) {
+            if let Some(channel) = self.peers.get_mut(slot as usize) {
+                channel.put_off_reopening();
+            }
             return None;
         }
         let channel = self.peers.get_mut(slot as usize)?;
@@ -145,11 +148,12 @@ impl Swarm {
         if let Some(&old) = self.half_open.get(&address) {
             self.drop_half_open(cx, old, CloseReason::Replaced);
         }
-        if !self.has_incoming_slot(cx.config, address) || !self.make_room(cx) {
+        let source = self.source_of(address);
+        let admitted = source == PeerSource::Trusted || self.has_incoming_slot(cx.config, address);
+        if !admitted || !self.make_room(cx) {
             return Admission::Refused;
         }
         let half_open = self.half_open_state(cx, local, handshake, session, rest, len);
-        let source = self.source_of(address);
         let slot = self.insert(cx, local, address, source, State::HalfOpen(Box::new(half_open)));
         self.half_open.insert(address, slot);
         self.wake.push(slot);
@@ -253,7 +257,9 @@ impl Swarm {
         let Some(channel) = self.peers.get_mut(slot as usize) else { return };
         let State::HalfOpen(half_open) = &mut channel.state else { return };
         let remote = half_open.remote;
-        if !self.admits(cx.config, slot) {
+        // It may have lied on another channel since it opened this one.
+        let shunned = cx.reputation.is_shunned(channel.address, channel.source == PeerSource::Trusted, cx.now);
+        if shunned || !self.admits(cx.config, slot) {
             self.end_channel(cx, slot, CloseReason::Locally, Some(remote));
             return;
         }

@@ -110,8 +110,9 @@ impl Swarm {
         };
         room = room.saturating_sub(self.asking.sparing.promised(slot));
         let mut rarer = None;
-        for group in groups.iter().flat_map(|groups| groups.iter()) {
-            let group = GroupIndex::new(group.value());
+        // One message may name any number of groups: those that are asked for are few (R2).
+        let asked: Vec<GroupIndex> = groups.iter().flat_map(|groups| self.requests.asked_among(*groups)).collect();
+        for group in asked {
             let chunks = geometry.group_chunks(group);
             let Some(owner) = self.requests.owner_of(group, mask(chunks, chunks)).filter(|&owner| owner != slot) else {
                 continue;

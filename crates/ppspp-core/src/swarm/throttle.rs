@@ -45,13 +45,14 @@ impl Swarm {
         }
     }
 
-    /// Wakes the channel that has waited longest to ask.
-    pub(crate) fn wake_hungry(&mut self) {
-        let Some(slot) = self.hungry.pop_front() else { return };
+    /// Wakes the channel that has waited longest to ask; returns whether there is one.
+    pub(crate) fn wake_hungry(&mut self) -> bool {
+        let Some(slot) = self.hungry.pop_front() else { return false };
         if let Some(channel) = self.peers.get_mut(slot as usize) {
             channel.ration.hungry = false;
             self.wake.push(slot);
         }
+        true
     }
 
     /// UDP payload that a chunk brings: the chunk with about one hash.

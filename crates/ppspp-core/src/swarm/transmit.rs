@@ -19,6 +19,8 @@ use crate::wire::{DatagramBuilder, Handshake, Message, MessageType, RangeMessage
 
 /// How often the peers being served are counted.
 const COUNT_INTERVAL: Duration = Duration::from_millis(100);
+/// Runs that are looked through at a time for something that is here: peers are told what is, and ask for that.
+const MAX_ABSENT_RUNS: usize = 64;
 /// Bytes that no control message is longer than: a datagram with room for them was not full.
 const LONGEST_CONTROL: usize = 32;
 
@@ -215,8 +217,8 @@ impl Swarm {
         let (length, runs) = self.run_length(cx);
         let channel = &mut self.peers[slot as usize];
         let State::Established(peer) = &mut channel.state else { return Batch::default() };
-        let Some(upload) = &mut peer.upload else { return Batch::default() };
         peer.blocked = Blocked::Idle;
+        let Some(upload) = &mut peer.upload else { return Batch::default() };
         let path = Path {
             channel: peer.remote,
             format: self.format,
@@ -224,12 +226,21 @@ impl Swarm {
             max_datagrams: limit.datagrams.get(),
             max_bytes: limit.bytes,
         };
+        let mut runs_left = MAX_ABSENT_RUNS;
         while upload.has_requests() && upload.in_flight.chunks() < cx.config.limits.in_flight {
+            if runs_left == 0 {
+                // One REQUEST may name all of a content of which next to nothing is here.
+                upload.clear_requests();
+                peer.answer_due = true;
+                self.wake.push(slot);
+                break;
+            }
+            runs_left -= 1;
             if !upload.has_window() {
                 peer.blocked = Blocked::Window;
                 break;
             }
-            upload.plan(&mut self.spread, length);
+            upload.plan(&mut self.spread, length, |chunk| self.content.verifier.has(chunk));
             let prepared = upload.take_unprepared();
             if prepared {
                 let mut extra = 0;

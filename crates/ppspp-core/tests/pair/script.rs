@@ -60,7 +60,7 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    fn new(net: &Net, host: usize, metadata: &Metadata, number: u8) -> Self {
+    pub(crate) fn new(net: &Net, host: usize, metadata: &Metadata, number: u8) -> Self {
         let format = Format::new(metadata.addressing, metadata.chunk_size, metadata.function.len(), 0)
             .with_content_length(metadata.content_length);
         assert!(host < net.hosts.len());
@@ -149,7 +149,7 @@ impl Script {
         (script, peer)
     }
 
-    fn handshake(&self, opening: bool, older: bool) -> Handshake<'_> {
+    pub(crate) fn handshake(&self, opening: bool, older: bool) -> Handshake<'_> {
         Handshake {
             source: self.local,
             version: Some(1),
@@ -163,7 +163,7 @@ impl Script {
         }
     }
 
-    fn datagram(&self, channel: ChannelId, messages: &[Message<'_>]) -> Vec<u8> {
+    pub(crate) fn datagram(&self, channel: ChannelId, messages: &[Message<'_>]) -> Vec<u8> {
         let mut datagram = channel.value().to_be_bytes().to_vec();
         for message in messages {
             message.encode(&self.format, &mut datagram).unwrap();
@@ -224,7 +224,7 @@ impl Script {
         net.inject(self.host, self.address, &datagram);
     }
 
-    fn take_raw(&self, net: &mut Net) -> Vec<Vec<u8>> {
+    pub(crate) fn take_raw(&self, net: &mut Net) -> Vec<Vec<u8>> {
         let (mine, rest) = std::mem::take(&mut net.extra).into_iter().partition(|(_, to, _)| *to == self.address);
         net.extra = rest;
         let mine: Vec<(SocketAddr, SocketAddr, Vec<u8>)> = mine;
