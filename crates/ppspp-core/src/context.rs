@@ -7,7 +7,7 @@ use rand_chacha::ChaCha12Rng;
 
 use crate::config::EndpointConfig;
 use crate::event::{Event, SwarmId};
-use crate::policy::{Intake, Reputation};
+use crate::policy::{Bucket, Intake, Reputation};
 use crate::stats::EndpointStats;
 use crate::time::Instant;
 
@@ -42,6 +42,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) secret: Secret,
     pub(crate) events: &'a mut EventQueue,
     pub(crate) stats: &'a mut EndpointStats,
+    /// What all swarms together may send.
+    pub(crate) up: &'a mut Bucket,
     /// What all swarms together may ask for.
     pub(crate) down: &'a mut Intake,
     pub(crate) reputation: &'a mut Reputation,

@@ -101,6 +101,7 @@ macro_rules! cx {
             secret: $endpoint.secret,
             events: &mut $endpoint.events,
             stats: &mut $endpoint.stats,
+            up: &mut $endpoint.up,
             down: &mut $endpoint.down,
             reputation: &mut $endpoint.reputation,
         }

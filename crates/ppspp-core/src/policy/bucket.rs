@@ -10,6 +10,9 @@ use crate::time::{Instant, micros};
 const CAPACITY: Duration = Duration::from_millis(200);
 /// Debt beyond this much time's worth is forgiven: a flood of control messages must not stop DATA for longer.
 const MAX_DEBT: Duration = Duration::from_secs(2);
+/// Debt of this much time's worth, and of more than a batch, is not what DATA leaves behind: control messages alone pass the
+/// limit.
+const OVERDRAFT: Duration = Duration::from_millis(500);
 /// An empty bucket stays shut until this many bytes, or a quarter of its capacity, are there: they leave as one batch.
 const BATCH: u64 = 64 * 1024;
 /// Tokens to the byte: what one byte per second earns in a microsecond.
@@ -82,6 +85,15 @@ impl Bucket {
         self.filled_at + Duration::from_micros(missing.div_ceil(rate.bytes_per_second()))
     }
 
+    /// When the debt will be down to what DATA may leave behind; `None` if it is no more than that.
+    pub(crate) fn overdrawn_until(&mut self, now: Instant) -> Option<Instant> {
+        let rate = self.rate?;
+        self.refill(now, 0);
+        let excess = self.tokens.saturating_add(earned(rate, OVERDRAFT).max(tokens(BATCH)));
+        let wait = excess.min(0).unsigned_abs().div_ceil(rate.bytes_per_second());
+        (excess < 0).then(|| self.filled_at + Duration::from_micros(wait))
+    }
+
     /// The turn of one among several that share the limit: short, so that each gets some of it often.
     pub(crate) fn quantum(&self) -> u64 {
         self.rate.map_or(BATCH, |rate| (rate.bytes_per_second() / 50).clamp(MIN_QUANTUM, BATCH))
@@ -138,6 +150,21 @@ mod tests {
         bucket.take(at(50_000), 1000, 0);
         assert_eq!(bucket.budget(at(51_000), 0), 0);
         assert_eq!(bucket.budget(at(10_000_000), 0), 200_000, "a fifth of a second is kept");
+    }
+
+    #[test]
+    fn more_is_owed_than_data_leaves_behind() {
+        let mut bucket = bucket(1_000_000);
+        bucket.take(at(0), 500_000, 0);
+        assert_eq!(bucket.overdrawn_until(at(0)), None, "half a second's worth");
+        bucket.take(at(0), 100_000, 0);
+        assert_eq!(bucket.overdrawn_until(at(40_000)), Some(at(100_000)));
+        assert_eq!(bucket.overdrawn_until(at(100_000)), None);
+        // Of a slow one, a batch.
+        let mut slow = Bucket::new(ByteRate::new(KIB), at(0));
+        slow.take(at(0), 100 * KIB, 0);
+        assert_eq!(slow.overdrawn_until(at(0)), None, "no more is remembered");
+        assert_eq!(Bucket::new(ByteRate::new(0), at(0)).overdrawn_until(at(0)), None);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Holds REQUESTs to the download limits. Channels that may not ask wait in line, for one timer.
+//! Holds REQUESTs to the download limits, and to the upload limits that acknowledgements alone would pass. Channels that may
+//! not ask wait in line, for one timer.
 
 use crate::context::Cx;
 use crate::schedule::PeerSlot;
@@ -12,10 +13,14 @@ impl Swarm {
         }
         let (all, own) = (cx.down.budget(cx.now), self.down.budget(cx.now));
         let budget = all.min(own);
-        if budget > 0 {
+        // What comes is acknowledged: that alone can be more than may be sent.
+        let overdrawn = [&mut *cx.up, &mut self.up].map(|up| up.overdrawn_until(cx.now)).into_iter().max().flatten();
+        if budget > 0 && overdrawn.is_none() {
             return chunks.min((budget / self.chunk_cost()).max(1));
         }
-        if own == 0 {
+        if overdrawn.is_some() {
+            self.ask_at = overdrawn;
+        } else if own == 0 {
             self.ask_at = Some(self.down.opens_at());
         } else {
             self.starved = true;

@@ -7,7 +7,7 @@ use ppspp_core::chunk::ChunkAddressing;
 use ppspp_core::integrity::HashFunction;
 use ppspp_core::{ByteRate, Content, EndpointConfig, PeerSource, Rates, Scope, SwarmConfig, SwarmId};
 
-use crate::net::{Net, Sample};
+use crate::net::{Link, Net, Sample};
 
 const KIB: u64 = 1024;
 const LIMITS: [u64; 4] = [64 * KIB, 256 * KIB, KIB * KIB, 10 * KIB * KIB];
@@ -100,6 +100,23 @@ fn what_an_endpoint_sends_to_one_peer() {
         set(&mut net, seeder, Scope::Endpoint, up(limit));
         net.connect(leecher, seeder);
         holds(&mut net, seeder, sent, limit, time(limit));
+    }
+}
+
+/// What comes is acknowledged: 20 MiB in a second with twice as much as may be sent.
+#[test]
+fn what_a_leecher_sends_that_only_acknowledges() {
+    let (limit, time) = (64 * KIB, Duration::from_secs(12));
+    let sample = sample(KIB * KIB, 13 * time);
+    for own in [false, true] {
+        let mut net = Net::new();
+        let (seeder, leecher) = (seeder(&mut net, &sample), leecher(&mut net, &sample));
+        net.links.insert(seeder, Link::new(20 << 20, 1 << 20, Duration::from_millis(1)));
+        let scope = if own { Scope::Swarm(net.hosts[leecher].swarm) } else { Scope::Endpoint };
+        set(&mut net, leecher, scope, up(limit));
+        net.connect(leecher, seeder);
+        holds(&mut net, leecher, sent, limit, time);
+        assert!(!net.hosts[leecher].complete);
     }
 }
 
