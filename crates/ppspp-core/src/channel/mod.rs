@@ -343,7 +343,7 @@ mod tests {
         let mut spread = Spread::default();
         let upload = established.upload_mut(config, MSS, now);
         upload.on_request(ChunkRange::new(0, 1), 8);
-        upload.plan(&mut spread, RunLength::new(ChunkSize::DEFAULT, 128), |_| true);
+        upload.plan(&mut spread, RunLength::new(ChunkSize::DEFAULT, 128), false, |_| true);
         let next = upload.next().expect("a chunk was asked for");
         upload.on_sent(next, MSS, now);
         if acknowledged {

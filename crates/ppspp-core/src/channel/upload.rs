@@ -258,9 +258,15 @@ impl Upload {
     }
 
     /// Chooses the runs of `length` that leave next: of those asked for, the one sent least often to others (R21), in
-    /// the order of asking where that is equal. What this peer asks for again comes first. Only what is `here` counts as
-    /// sent: the first chunk of a part stands for it.
-    pub(crate) fn plan(&mut self, spread: &mut Spread, length: RunLength, here: impl Fn(ChunkIndex) -> bool) {
+    /// the order of asking where that is equal, or the peer `alone` is served. What this peer asks for again comes first.
+    /// Only what is `here` counts as sent: the first chunk of a part stands for it.
+    pub(crate) fn plan(
+        &mut self,
+        spread: &mut Spread,
+        length: RunLength,
+        alone: bool,
+        here: impl Fn(ChunkIndex) -> bool,
+    ) {
         loop {
             if self.run.as_ref().is_none_or(Run::is_done) {
                 self.run = self.next_run.take();
@@ -268,7 +274,7 @@ impl Upload {
             if self.next_run.is_some() {
                 return;
             }
-            let Some(part) = self.take_part(spread, length) else { return };
+            let Some(part) = self.take_part((!alone).then_some(&*spread), length) else { return };
             if here(ChunkIndex::new(part.start())) {
                 spread.note(part);
             }
@@ -285,8 +291,8 @@ impl Upload {
         }
     }
 
-    /// Takes a part of the queue that lies in one run.
-    fn take_part(&mut self, spread: &Spread, length: RunLength) -> Option<ChunkRange> {
+    /// Takes a part of the queue that lies in one run: the one least often sent by `spread`, or the first.
+    fn take_part(&mut self, spread: Option<&Spread>, length: RunLength) -> Option<ChunkRange> {
         let mut best: Option<(u32, usize, ChunkRange)> = None;
         let mut seen = 0;
         'search: for (place, &queued) in self.queue.iter().enumerate() {
@@ -296,7 +302,7 @@ impl Upload {
                 let part = ChunkRange::new(rest.start(), rest.end() - after.count());
                 let start = ChunkIndex::new(part.start());
                 let again = self.planned.contains(start) || self.first.contains(start);
-                let times = if again { 0 } else { spread.times(part) };
+                let times = spread.filter(|_| !again).map_or(0, |spread| spread.times(part));
                 if best.is_none_or(|(fewest, ..)| times < fewest) {
                     best = Some((times, place, part));
                 }
@@ -545,7 +551,7 @@ mod tests {
         let mut upload = Upload::new(Flow::new(&EndpointConfig::default(), 1200, None, now));
         upload.on_request(ChunkRange::new(0, 400), 64);
         let length = RunLength::new(crate::chunk::ChunkSize::DEFAULT, u64::MAX);
-        upload.plan(&mut Spread::default(), length, |_| true);
+        upload.plan(&mut Spread::default(), length, false, |_| true);
         let lost = ChunkIndex::new(1000);
         upload.resend.push_back(LostChunk { chunk: lost, sent_at: now, first_sent_at: now, bytes: 1100 });
         assert!(upload.is_planning(ChunkRange::new(16, 32)) && upload.is_planning(ChunkRange::single(lost)));

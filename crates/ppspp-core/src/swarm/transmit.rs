@@ -17,6 +17,10 @@ use crate::swarm::uploads::Source;
 use crate::time::Instant;
 use crate::wire::{DatagramBuilder, Handshake, Message, MessageType, RangeMessage};
 
+/// Who was heard no longer ago is there.
+const PRESENT: Duration = Duration::from_secs(5);
+/// How long one peer is alone before it is served as such: others may be on their way.
+const ALONE_AFTER: Duration = Duration::from_secs(1);
 /// How often the peers being served are counted.
 const COUNT_INTERVAL: Duration = Duration::from_millis(100);
 /// Runs that are looked through at a time for something that is here: peers are told what is, and ask for that.
@@ -41,6 +45,15 @@ pub(super) struct Served {
     pub(super) count: usize,
     /// The one, if there is no other.
     pub(super) only: Option<PeerSlot>,
+    /// Since when at most one peer lacks anything, of those that are there.
+    alone_since: Option<Instant>,
+}
+
+impl Served {
+    /// R21 is for several: one alone gets what it asks for in its order, whatever others were sent before.
+    fn is_alone(self, now: Instant) -> bool {
+        self.alone_since.is_some_and(|since| now - since >= ALONE_AFTER)
+    }
 }
 
 impl Swarm {
@@ -215,6 +228,7 @@ impl Swarm {
     fn write_chunks(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, limit: BatchLimit, buf: &mut Vec<u8>) -> Batch {
         let Some(geometry) = self.content.geometry() else { return Batch::default() };
         let (length, runs) = self.run_length(cx);
+        let alone = self.count_served(cx.now).is_alone(cx.now);
         let channel = &mut self.peers[slot as usize];
         let State::Established(peer) = &mut channel.state else { return Batch::default() };
         peer.blocked = Blocked::Idle;
@@ -240,7 +254,7 @@ impl Swarm {
                 peer.blocked = Blocked::Window;
                 break;
             }
-            upload.plan(&mut self.spread, length, |chunk| self.content.verifier.has(chunk));
+            upload.plan(&mut self.spread, length, alone, |chunk| self.content.verifier.has(chunk));
             let prepared = upload.take_unprepared();
             if prepared {
                 let mut extra = 0;
@@ -299,7 +313,14 @@ impl Swarm {
         });
         let first = served.next().map(|(slot, _)| slot as PeerSlot);
         let others = served.count();
-        let counted = Served { at: now, count: others + 1, only: first.filter(|_| others == 0) };
+        let total = self.content.geometry().map_or(u64::MAX, Geometry::chunk_count);
+        let lacking = self.peers.iter().filter(|(_, channel)| {
+            let peer = channel.established().filter(|_| now - channel.last_received < PRESENT);
+            peer.is_some_and(|peer| !peer.have.is_complete(total))
+        });
+        let since = self.served.and_then(|served| served.alone_since).unwrap_or(now);
+        let alone_since = (lacking.take(2).count() < 2).then_some(since);
+        let counted = Served { at: now, count: others + 1, only: first.filter(|_| others == 0), alone_since };
         self.served = Some(counted);
         counted
     }

@@ -9,9 +9,10 @@ use super::integrity::clip;
 use super::{Checker, Fact, Scene, slot};
 use crate::time::SimTime;
 
-/// A request may be made again after half a second (R16), counted from when the first of a batch was asked for; a peer
-/// that stalls may be given up sooner. In milliseconds.
-const EXPIRES: u32 = 200;
+/// A request may be made again after half a second (R16), counted from when the first of a batch was asked for. A peer that
+/// stalls may be given up a quarter of a second after it last gave something, and was asked for the latest only then. In
+/// milliseconds.
+const EXPIRES: u32 = 150;
 
 /// A chunk is asked of one peer at a time until none is left that nobody was asked for, and never once it is verified.
 #[derive(Clone, Debug, Default)]
