@@ -30,8 +30,8 @@ impl Changed {
         let Some(what) = self.take() else { return };
         bar.aside(|| {
             complain(format_args!(
-                "{path} changed on disk: {what} no longer match and are not served, the rest is; restore the file or \
-                 share it anew"
+                "{path} changed on disk: {what} no longer match and are not served, the rest is; restore the file \
+                 and start again, or share it anew"
             ));
         });
     }

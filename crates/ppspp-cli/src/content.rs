@@ -1,6 +1,7 @@
 //! From a file to the tree and the metadata it is shared with.
 
 use std::path::Path;
+use std::{env, io};
 
 use anyhow::Context as _;
 use ppspp_core::Metadata;
@@ -77,6 +78,15 @@ pub(crate) fn file_failure(error: FileError) -> Stop {
         _ => Exit::Usage,
     };
     Stop::Failure(exit, error.into())
+}
+
+/// There is no place for temporary files.
+#[expect(clippy::needless_pass_by_value, reason = "it maps an error")]
+pub(crate) fn temporary(error: io::Error) -> Stop {
+    let (dir, problem) = (env::temp_dir(), FileProblem::from(&error));
+    let sentence =
+        format!("cannot make temporary files in {}: {problem}, or name another directory in TMPDIR", dir.display());
+    Stop::new(Exit::Failed, sentence)
 }
 
 /// The exit code of a file that could not be hashed.

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::args::DemoArgs;
 use crate::console::{Console, peers, rate};
-use crate::content::{self, Prepared};
+use crate::content::{self, Prepared, temporary};
 use crate::exit::{Exit, OrExit as _, Outcome, Stop};
 use crate::node::{self, GRACE};
 use crate::output::Output;
@@ -41,7 +41,7 @@ const BUFFER: usize = 1 << 20;
 pub(crate) fn run(args: &DemoArgs, logging: bool) -> Outcome<Exit> {
     let interrupt = Interrupt::install()?;
     let console = Console::new(&args.output, logging);
-    let dir = tempfile::tempdir().context("cannot make a temporary directory").or_exit(Exit::Failed)?;
+    let dir = tempfile::tempdir().map_err(temporary)?;
     let path = match &args.path {
         Some(path) => path.clone(),
         None => make(&dir, args.size, console, &interrupt)?,

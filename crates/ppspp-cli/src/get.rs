@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use indicatif::DecimalBytes;
 use ppspp_mio::file::FileProblem;
 use ppspp_mio::link::{HostPort, Link};
@@ -18,7 +17,7 @@ use ppspp_mio::{
 use crate::args::{FetchOrder, GetArgs};
 use crate::changed::Changed;
 use crate::console::{Bar, Console, peers, rate, swarm};
-use crate::content::{file_failure, hash_failure};
+use crate::content::{file_failure, hash_failure, temporary};
 use crate::exit::{Exit, OrExit as _, Outcome, Stop};
 use crate::hex::Hex;
 use crate::meter::{Meter, Rates};
@@ -62,13 +61,16 @@ pub(crate) fn run(args: &GetArgs, logging: bool) -> Outcome<Exit> {
     let peers = addresses(&hosts, &node, console)?;
     let metadata = args.link.metadata.clone();
     let (transfer, pipe) = if to_stdout {
-        let spool = tempfile::tempfile().context("cannot make a temporary file").or_exit(Exit::Failed)?;
+        let spool = tempfile::tempfile().map_err(temporary)?;
         let request = StreamRequest { metadata, peers: peers.clone(), spool, ahead: StreamRequest::AHEAD };
         let (transfer, stream) = node.stream(request).map_err(refused)?;
         (transfer, Some(Pipe::start(stream)?))
     } else {
         let request = FetchRequest { metadata, peers: peers.clone(), output: output.clone(), force: args.force };
-        let transfer = node.fetch(request).map_err(refused)?;
+        let checking = console.bar("verifying");
+        let show = |done, total| checking.show(done, total);
+        let transfer = node.fetch_watched(request, &show, interrupt.flag()).map_err(refused)?;
+        drop(checking);
         if args.order != FetchOrder::default() {
             transfer.set_order(args.order.into());
         }
@@ -90,6 +92,7 @@ pub(crate) fn run(args: &GetArgs, logging: bool) -> Outcome<Exit> {
         piped: false,
         started,
         completed: None,
+        answered: false,
         reasons: Vec::new(),
         changed: Changed::default(),
         meter: Meter::default(),
@@ -178,6 +181,8 @@ struct Getter<'a> {
     piped: bool,
     started: Instant,
     completed: Option<Duration>,
+    /// Whether a peer was there, be it for a moment.
+    answered: bool,
     /// Why peers went, the latest first; each once.
     reasons: Vec<String>,
     /// What changed of the finished file.
@@ -223,7 +228,7 @@ impl Getter<'_> {
             // The time that a slow reader takes is not held against the network.
             held_up += u64::from(self.pipe.as_ref().is_some_and(Pipe::is_held_up));
             let mark = (now.bytes_down, now.bytes_stored, now.bytes_to_check, held_up);
-            match patience.judge(self.started.elapsed(), now.peers > 0, mark) {
+            match patience.judge(self.started.elapsed(), self.answered || now.peers > 0, mark) {
                 Verdict::Wait => {}
                 Verdict::NoAnswer(time) => return Err(self.no_answer(time)),
                 Verdict::Stalled(time) => return Err(self.stalled(time, &now)),
@@ -273,6 +278,7 @@ impl Getter<'_> {
     fn on_event(&mut self, event: TransferEvent) -> Outcome {
         match event {
             TransferEvent::PeerConnected { address } => {
+                self.answered = true;
                 self.report(|swarm_id| Report::PeerConnected { swarm_id, address })
             }
             TransferEvent::PeerClosed { address, reason } => {
@@ -318,18 +324,22 @@ impl Getter<'_> {
         };
         let (fetched, seconds, speed) = (DecimalBytes(bytes_fetched), time.as_secs_f64(), rate(bytes_fetched, time));
         let console = self.console;
+        let prints_path = !self.args.messages.json && self.pipe.is_none();
+        let mut printed = Ok(());
         self.bar.aside(|| {
             console.say(format_args!("fetched {fetched} in {seconds:.1} s ({speed}){there}; all verified"));
+            if prints_path {
+                printed = self.out.line(&self.path);
+            }
         });
+        printed?;
         if self.args.exchange.stats {
             self.sampler.look_again(&self.transfer);
         }
         if self.args.messages.json {
             self.out.object(&Report::Complete { swarm_id: &self.swarm_id, path: &self.path })
-        } else if self.pipe.is_some() {
-            Ok(())
         } else {
-            self.out.line(&self.path)
+            Ok(())
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use ppspp_core::chunk::{Geometry, GroupIndex};
 use ppspp_core::integrity::{GroupNodes, Hash, HashFunction, Tree, TreeParams};
 
-use crate::file::{DiskFile, FileAction, FileError, Stamp, Storage, open_regular};
+use crate::file::{DiskFile, FileAction, FileError, FileProblem, Stamp, Storage, open_regular};
 use crate::hashing::{HashError, hash_stamped};
 use crate::tree_file::{PEAKS_LEN, TreePlace};
 
@@ -133,7 +133,10 @@ impl TreeCache {
     }
 
     fn save(&self, path: &Path, tree: &Tree, stamp: &Stamp) -> Result<(), FileError> {
-        fs::create_dir_all(&self.dir).map_err(FileError::io(FileAction::Create, &self.dir))?;
+        fs::create_dir_all(&self.dir).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => FileError::new(FileAction::Create, &self.dir, FileProblem::NotDirectory),
+            _ => FileError::io(FileAction::Create, &self.dir)(error),
+        })?;
         let entry = self.entry(path, tree.params());
         // Written aside and renamed, so that no process reads half an entry.
         let aside = entry.with_extension(format!("{}.tmp", std::process::id()));

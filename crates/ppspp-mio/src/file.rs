@@ -17,6 +17,9 @@ pub enum FileProblem {
     /// The directory the file would lie in does not exist.
     #[error("its directory does not exist; create it or choose another path")]
     MissingDirectory,
+    /// Something else lies where the directory should be.
+    #[error("it is not a directory; name one")]
+    NotDirectory,
     /// The path ends in no file name.
     #[error("the path names no file; add a file name")]
     NoName,
@@ -27,7 +30,7 @@ pub enum FileProblem {
     #[error("the file system is read-only; choose another path")]
     ReadOnly,
     /// No room is left on the disk, or in the user's quota.
-    #[error("the disk is full; make room and start again, what is stored is kept")]
+    #[error("the disk is full; make room and start again, what was saved is kept")]
     Full,
     /// The file system cannot hold a file of that size.
     #[error("the file system holds no file of that size; choose another disk")]
@@ -59,7 +62,7 @@ pub enum FileProblem {
     /// The name of a partial file or its sidecar is taken by a file that this program did not make.
     #[error("it was not made by this program; move it away, choose another output, or use --force to replace it")]
     NotOurs,
-    /// The sidecar belongs to the download of other content.
+    /// The sidecar belongs to the download of other content: of which swarm, and in what it differs if that is the same.
     #[error(
         "it belongs to an unfinished download of swarm {0}; finish that one, choose another output, or use --force to \
          discard it"
@@ -530,7 +533,7 @@ mod tests {
     fn says_everything_in_one_sentence() {
         let path = Path::new("/films/a film");
         let error = FileError::io(FileAction::Write, path)(io::ErrorKind::StorageFull.into());
-        let words = "cannot write /films/a film: the disk is full; make room and start again, what is stored is kept";
+        let words = "cannot write /films/a film: the disk is full; make room and start again, what was saved is kept";
         assert_eq!(error.to_string(), words);
     }
 }

@@ -233,6 +233,27 @@ fn a_link_with_the_wrong_length() {
     assert!(!place.path("copy").exists());
 }
 
+/// A peer that came, gave what fits, and went did answer.
+#[test]
+fn a_link_with_nearly_the_right_length() {
+    let place = Place::new();
+    let mut seeder = place.seed(&place.file("f", 1 << 20), &[]);
+    let link = seeder.line().replace("cl=1048576", "cl=1048575");
+    let ended = place.get(&link, "copy", &["--timeout", "1s"]);
+    ended.refused(1, "no new data for 1 s with 0 peers");
+    assert!(ended.stderr.contains("misbehaved: a chunk has the wrong length"), "{ended:?}");
+}
+
+#[test]
+fn a_cache_directory_that_is_a_file() {
+    let place = Place::new();
+    let file = place.file("f", 1000);
+    let mut command = place.ppspp();
+    let ended = finish(command.args(["hash", "f", "--cache-dir"]).arg(&file));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("f: it is not a directory; name one"), "{ended:?}");
+}
+
 #[test]
 fn outputs_that_cannot_be_written() {
     let place = Place::new();

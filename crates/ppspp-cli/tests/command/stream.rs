@@ -119,7 +119,7 @@ fn what_makes_no_sense_with_standard_output_is_refused() {
         finish(&mut stream(&place, &link, more)).refused(2, says);
     }
     let ended = finish(stream(&place, &link, &[]).env("TMPDIR", place.path("missing")));
-    ended.refused(1, "cannot make a temporary file: ");
+    ended.refused(1, &format!("cannot make temporary files in {}: ", place.path("missing").display()));
     // A limit on the size of files stands in for a disk without room.
     let script = "trap '' XFSZ; ulimit -f 100; exec \"$@\" > /dev/null";
     let ended = finish(

@@ -144,6 +144,22 @@ fn a_finished_leecher_can_be_the_next_ones_seeder() {
     assert_eq!(ended.summary()["bytes_sent"].as_u64().unwrap() / 1000, 200);
 }
 
+/// Whoever passes signals on may send one twice, as `timeout` does.
+#[test]
+fn a_signal_that_comes_twice_is_one() {
+    let place = Place::new();
+    let mut seeder = place.seed(&place.file("original", 8_000_000), &["--upload-limit", "1MB"]);
+    let link = seeder.line();
+    let mut getter = Running::start(place.ppspp().args(["get", &link, "-o", "copy", "--listen", "127.0.0.1:0"]));
+    getter.wait_for_bytes(&place.path("copy.part"));
+    for _ in 0..2 {
+        getter.signal("TERM");
+    }
+    let ended = getter.wait();
+    assert_eq!(ended.code, Some(130), "{ended:?}");
+    assert!(ended.stderr.contains("interrupted; ") && ended.stderr.contains(" are kept"), "{ended:?}");
+}
+
 /// Who has everything and is asked for nothing sleeps.
 #[cfg(target_os = "linux")]
 #[test]

@@ -141,7 +141,10 @@ pub(super) fn owner(file: &dyn Storage, metadata: &Metadata) -> io::Result<Owner
     if !same {
         let function = u8::try_from(number(fields, 12, 4)).ok().and_then(HashFunction::from_code).unwrap_or_default();
         let root = fields.get(ROOT_AT..ROOT_AT + function.len()).and_then(Hash::from_slice);
-        return Ok(Owner::OtherSwarm(root.map_or_else(String::new, |root| root.to_string())));
+        let name = root.map_or_else(String::new, |root| root.to_string());
+        let unlike =
+            if root == Some(metadata.root) { ", with another length, chunk size or hash function" } else { "" };
+        return Ok(Owner::OtherSwarm(name + unlike));
     }
     if content_length == 0 {
         return Ok(Owner::Us(None));

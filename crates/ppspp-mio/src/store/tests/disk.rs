@@ -44,7 +44,7 @@ fn a_full_disk_is_an_error_that_passes() {
         }
     };
     assert_eq!((error.action, error.problem.clone()), (FileAction::Write, FileProblem::Full));
-    let words = "the disk is full; make room and start again, what is stored is kept";
+    let words = "the disk is full; make room and start again, what was saved is kept";
     assert_eq!(error.to_string(), format!("cannot write {}: {words}", fetch.part().display()));
     let taken = &fetch.content.data[..at as usize];
     assert_eq!(store.read(0, taken.len()).unwrap(), taken, "what was taken stays readable");

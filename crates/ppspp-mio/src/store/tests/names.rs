@@ -136,9 +136,10 @@ fn another_download_is_not_discarded_without_force() {
     let longer = Metadata { content_length: Some(100_001), ..fetch.content.metadata.clone() };
     let chunked = Metadata { chunk_size: ChunkSize::new(2048).unwrap(), ..fetch.content.metadata.clone() };
     let sha1 = Content::new(10, HashFunction::Sha1, 1024, 9).metadata;
-    for metadata in [other.clone(), longer, chunked, sha1] {
+    let unlike = ", with another length, chunk size or hash function";
+    for (metadata, how) in [(other.clone(), ""), (longer, unlike), (chunked, unlike), (sha1, "")] {
         let refused = problem(FileStore::open(&fetch.output(), &metadata, false));
-        assert_eq!(refused, FileProblem::OtherSwarm(fetch.content.metadata.root.to_string()));
+        assert_eq!(refused, FileProblem::OtherSwarm(fetch.content.metadata.root.to_string() + how));
     }
     assert_eq!(fetch.verified(), held);
     drop(fresh(FileStore::open(&fetch.output(), &other, true)));
