@@ -36,8 +36,8 @@ impl<M: PartialEq> Patience<M> {
         Self { timeout, answered: false, last: None, looked: Duration::ZERO, quiet: Duration::ZERO }
     }
 
-    /// The verdict at `now`, to be asked for several times a second. `connected` tells whether there is a peer, or was one; `mark`
-    /// changes whenever something is verified.
+    /// The verdict at `now`, to be asked for several times a second. `connected` tells whether there is a peer, or was one;
+    /// `mark` changes whenever something is verified.
     pub(crate) fn judge(&mut self, now: Duration, connected: bool, mark: M) -> Verdict {
         let first = connected && !self.answered;
         self.answered |= connected;
