@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ppspp_core::chunk::{ChunkAddressing, ChunkIndex, ChunkRange};
+use ppspp_core::chunk::{ChunkAddressing, ChunkRange};
 use ppspp_core::wire::{Message, read_handshake, split_channel};
 use ppspp_core::{
-    BatchLimit, ByteRate, CloseReason, Content, DatagramMeta, EndpointConfig, Metadata, PexPolicy, Rates, Scope,
-    SwarmConfig,
+    BatchLimit, ByteRate, CloseReason, Content, DatagramMeta, EndpointConfig, Metadata, Misbehaviour, PexPolicy, Rates,
+    Scope, SwarmConfig,
 };
 
 use crate::net::{Link, Net, Sample};
@@ -77,7 +77,7 @@ fn one_have_names_any_number_of_groups() {
     for _ in 0..200 {
         script.say(&mut net, &pairs);
     }
-    assert_eq!(net.hosts[leecher].closed, [CloseReason::Misbehaved(ppspp_core::Misbehaviour::Flooding)]);
+    assert_eq!(net.hosts[leecher].closed, [CloseReason::Misbehaved(Misbehaviour::Flooding)]);
 }
 
 /// An upload that went idle in the line of a limit. A regression does not return.
@@ -87,25 +87,18 @@ fn who_wants_nothing_any_more_leaves_the_line() {
     let mut net = Net::new();
     let seeder = net.seeder(&sample);
     let script = Script::opens(&mut net, seeder, &sample.metadata, 1, RTT);
-    let acknowledge = |net: &mut Net| {
-        let came = script.summary(net).data;
-        for &chunk in &came {
-            script.say(net, &[Message::Ack { range: ChunkRange::single(ChunkIndex::new(chunk)), delay: 1 }]);
-        }
-        came.len()
-    };
     script.say(&mut net, &[Message::Request(ChunkRange::new(0, 512))]);
     let mut came = 0;
     for _ in 0..3000 {
         net.run_for(MS);
-        came += acknowledge(&mut net);
+        came += script.acknowledges(&mut net).len();
     }
     assert_eq!(came, 512);
     limit(&mut net, seeder, Rates { up: ByteRate::new(40), down: None });
     script.say(&mut net, &[Message::Request(ChunkRange::new(512, 544))]);
     for _ in 0..100 {
         net.run_for(10 * MS);
-        if acknowledge(&mut net) > 0 {
+        if !script.acknowledges(&mut net).is_empty() {
             break;
         }
     }
@@ -260,7 +253,7 @@ fn who_is_shunned_has_no_spare_channel() {
     *lie.last_mut().unwrap() ^= 1;
     net.inject(leecher, script.address, &lie);
     net.run_for(100 * MS);
-    assert_eq!(net.hosts[leecher].closed, [CloseReason::Misbehaved(ppspp_core::Misbehaviour::WrongHash)]);
+    assert_eq!(net.hosts[leecher].closed, [CloseReason::Misbehaved(Misbehaviour::WrongHash)]);
     net.inject(leecher, script.address, &raw::datagram(spare.unwrap().value(), &[]));
     assert_eq!(peers(&net, leecher), []);
 }

@@ -224,6 +224,15 @@ impl Script {
         net.inject(self.host, self.address, &datagram);
     }
 
+    /// Acknowledges the chunks that came, and returns them, in order.
+    pub(crate) fn acknowledges(&self, net: &mut Net) -> Vec<u64> {
+        let came = self.summary(net).data;
+        for &chunk in &came {
+            self.say(net, &[Message::Ack { range: ChunkRange::new(chunk, chunk + 1), delay: 1 }]);
+        }
+        came
+    }
+
     pub(crate) fn take_raw(&self, net: &mut Net) -> Vec<Vec<u8>> {
         let (mine, rest) = std::mem::take(&mut net.extra).into_iter().partition(|(_, to, _)| *to == self.address);
         net.extra = rest;

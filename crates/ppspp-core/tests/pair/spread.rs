@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ppspp_core::chunk::{ChunkAddressing, ChunkIndex, ChunkRange, ChunkSize};
+use ppspp_core::chunk::{ChunkAddressing, ChunkRange, ChunkSize};
 use ppspp_core::wire::{Format, Message, Messages, split_channel};
 
 use crate::net::{Net, Sample};
@@ -75,11 +75,7 @@ fn take(net: &mut Net, script: &Script, range: ChunkRange) -> Vec<u64> {
     let mut taken = Vec::new();
     for _ in 0..2000 {
         net.run_for(Duration::from_millis(5));
-        let came = script.summary(net).data;
-        for &chunk in &came {
-            script.say(net, &[Message::Ack { range: ChunkRange::single(ChunkIndex::new(chunk)), delay: 1 }]);
-        }
-        taken.extend(came);
+        taken.extend(script.acknowledges(net));
     }
     taken
 }
