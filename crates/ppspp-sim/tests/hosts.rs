@@ -109,15 +109,27 @@ fn a_disk_takes_its_time() {
     assert!(late > plain + Duration::from_secs(1), "{late:?}");
 }
 
-/// Only the way back loses datagrams: nothing is sent twice for that, or next to nothing, and no window suffers for long.
+/// Only the way back loses datagrams: next to nothing is sent twice for that, and no window suffers for long.
 #[test]
 fn acks_that_get_lost_cost_little() {
+    const SEEDS: u32 = 8;
     let plain = took(&leecher(|peer| peer, |_, _| {}));
-    let mut link = LinkSpec::symmetric(10_000_000, Duration::from_millis(10));
-    link.up.loss = Loss::Uniform(0.03);
-    let lossy = leecher(|peer| peer.on(link), |_, _| {});
-    assert!(took(&lossy) < plain * 3 / 2, "{:?} in place of {plain:?}", took(&lossy));
-    assert!(lossy.duplicate_chunks < 41, "{}", lossy.duplicate_chunks);
+    let mut sum = Duration::ZERO;
+    for seed in 1..=SEEDS {
+        let mut scenario = Scenario::new("lost-acks", seed.into());
+        let content = scenario.content(LENGTH);
+        let clean = LinkSpec::symmetric(10_000_000, Duration::from_millis(10));
+        let mut link = clean.clone();
+        link.up.loss = Loss::Uniform(0.03);
+        let seeder = scenario.add(Peer::seeder(content).on(clean));
+        let lossy = scenario.add(Peer::leecher(content).on(link).knows([seeder]));
+        scenario.until_complete(&[lossy], Duration::from_secs(60));
+        let result = scenario.run().unwrap().results.swap_remove(1);
+        assert!(result.duplicate_chunks < 41, "{} with seed {seed}", result.duplicate_chunks);
+        sum += took(&result);
+    }
+    println!("{:?} in place of {plain:?}", sum / SEEDS);
+    assert!(sum / SEEDS < plain * 2, "{:?} in place of {plain:?}", sum / SEEDS);
 }
 
 #[test]
@@ -183,6 +195,23 @@ fn fast_seeders_are_all_kept_busy_where_one_could_be_asked_for_everything() {
             assert!((even / 4 * 3..even / 4 * 5).contains(&host.sent), "{} of {even}", host.sent);
         }
     }
+}
+
+/// The window of a sender doubles with each round trip, from two datagrams to two thousand here. What it is asked for is
+/// to double as fast.
+#[test]
+fn a_slow_start_does_not_wait_for_requests() {
+    const RTT: Duration = Duration::from_millis(160);
+    let link = LinkSpec::symmetric(200_000_000, RTT / 4);
+    let mut scenario = Scenario::new("far", 1);
+    let content = scenario.content(LENGTH / 2);
+    let seeder = scenario.add(Peer::seeder(content).on(link.clone()));
+    let leecher = scenario.add(Peer::leecher(content).on(link).knows([seeder]));
+    scenario.until_complete(&[leecher], Duration::from_secs(60));
+    let took = took(&scenario.run().unwrap().results[1]);
+    println!("{:.1} round trips", took.as_secs_f64() / RTT.as_secs_f64());
+    // Two until the first chunks are here, and ten doublings.
+    assert!(took < RTT * 13, "{took:?}");
 }
 
 /// Seeders faster than the host that takes in what they send. What waits fills its socket's buffer long before it takes as

@@ -163,8 +163,8 @@ impl Download {
     }
 
     /// How many chunks to ask for now, zero while enough are outstanding. Hysteresis makes for long runs.
-    pub(crate) fn allowance(&self, srtt: Duration, chunk_size: ChunkSize, limit: u32, give_choice: bool) -> u64 {
-        let target = self.target(srtt, chunk_size, limit, give_choice);
+    pub(crate) fn allowance(&self, srtt: Duration, chunk_size: ChunkSize, limit: u32, amply: bool) -> u64 {
+        let target = self.target(srtt, chunk_size, limit, amply);
         let room = target.saturating_sub(self.outstanding);
         if self.outstanding > 0 && room < (target / 4).min(REQUEST_QUANTUM) { 0 } else { room }
     }
@@ -173,9 +173,10 @@ impl Download {
     ///
     /// R20: at least one chunk, at most max(1 s, 2 RTT) of the peer's rate, and `limit`. One round trip of it and as much
     /// again, or [`MARGIN`], keep the peer busy and let what is asked double from batch to batch until the peer sets the
-    /// pace, as long as there is room for it here. To `give_choice` the most is asked for that there is room
-    /// for: a seeder can then send each peer something else (R21).
-    pub(crate) fn target(&self, srtt: Duration, chunk_size: ChunkSize, limit: u32, give_choice: bool) -> u64 {
+    /// pace, as long as there is room for it here. `amply` is the most that there is room for: a seeder can then send each
+    /// peer something else (R21), and one whose window doubles with each round trip, which the rate of the last half second
+    /// says little of, does not wait for requests.
+    pub(crate) fn target(&self, srtt: Duration, chunk_size: ChunkSize, limit: u32, amply: bool) -> u64 {
         if self.is_probed() {
             // A peer that twice answered nothing is asked for one chunk, to find out when it does.
             return 1;
@@ -183,7 +184,7 @@ impl Download {
         let most = MAX_SPAN.max(2 * srtt);
         let ahead = (self.acks.queueing().min(most) + srtt.max(MARGIN)).min(self.most_ahead.max(srtt));
         let busy = (srtt + ahead).min(most);
-        let span = if give_choice { most.min(self.most_choice).max(busy) } else { busy };
+        let span = if amply { most.min(self.most_choice).max(busy) } else { busy };
         let bytes =
             self.rate.rate().map_or(FIRST_REQUEST, |rate| u128::from(rate) * u128::from(micros(span)) / 1_000_000);
         ((bytes / u128::from(chunk_size.bytes())) as u64).min(u64::from(limit)).max(1)

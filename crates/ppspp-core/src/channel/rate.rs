@@ -13,6 +13,12 @@ const SLOTS: usize = 8;
 /// Shortest length of a part. A peer that serves many takes turns with bursts: half a second of it tells its rate.
 const MIN_SLOT: Duration = Duration::from_millis(64);
 
+/// Parts in which a rate rises by more than an eighth that doubles with each round trip.
+const RISE_SLOTS: usize = 3;
+/// Eighths of the rate.
+const LESS: u64 = 7;
+const MORE: u128 = 9;
+
 /// Bytes per second over the last half second or two round trips; at the start over what there is.
 #[derive(Debug, Default)]
 pub(crate) struct RateMeter {
@@ -29,6 +35,10 @@ pub(crate) struct RateMeter {
     latest: Option<(Instant, Duration)>,
     /// Whether what arrived then is among what was measured.
     counts: bool,
+    /// The rate when each of the last parts ended, the latest first; zero while it was not known.
+    before: [u64; RISE_SLOTS],
+    /// Whether it was ever an eighth less than before.
+    fell: bool,
 }
 
 impl RateMeter {
@@ -54,6 +64,9 @@ impl RateMeter {
             self.full = (self.full + 1).min(SLOTS as u32 - 1);
             self.slots.rotate_right(1);
             self.slots[0] = 0;
+            self.before.rotate_right(1);
+            self.before[0] = self.rate().unwrap_or(0);
+            self.fell |= self.before[0] < self.before[1] / 8 * LESS;
             if now - begun > slot * SLOTS as u32 {
                 // So long ago that nothing of it counts.
                 self.slots = [0; SLOTS];
@@ -86,6 +99,13 @@ impl RateMeter {
             *since = *since + (now - paused);
             self.latest = None;
         }
+    }
+
+    /// Whether the peer may soon deliver much more than it did: the rate is an eighth above what it was three parts ago, or
+    /// was not known then, and has not fallen yet. In a slow start it doubles with each round trip.
+    pub(crate) fn is_rising(&self) -> bool {
+        let before = u128::from(self.before[RISE_SLOTS - 1]);
+        !self.fell && self.rate().is_none_or(|rate| u128::from(rate) * 8 > before * MORE)
     }
 
     /// The rate in bytes per second, once measured.
@@ -158,6 +178,33 @@ mod tests {
             meter.on_bytes(at(millis), 100, RTT);
         }
         assert!(meter.rate().unwrap() < 110_000);
+    }
+
+    #[test]
+    fn a_slow_start_is_told_from_a_steady_peer() {
+        for rtt in [10, 40, 80, 160, 320] {
+            let mut meter = RateMeter::default();
+            for millis in 0..1000 {
+                meter.on_bytes(at(millis), 10 << (millis / rtt.max(40)), Duration::from_millis(rtt));
+                assert!(meter.is_rising(), "round trips of {rtt} ms, after {millis}");
+            }
+            let mut meter = RateMeter::default();
+            for millis in 0..2000 {
+                meter.on_bytes(at(millis), 1000, Duration::from_millis(rtt));
+                assert!(meter.is_rising() || millis > rtt, "round trips of {rtt} ms, after {millis}");
+                assert!(!meter.is_rising() || millis < 2 * rtt.max(128), "round trips of {rtt} ms, after {millis}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_rate_that_fell_does_not_rise_again() {
+        let mut meter = RateMeter::default();
+        for millis in 0..3000 {
+            meter.on_bytes(at(millis), if millis < 1000 { 1 << (millis / 40) } else { millis }, RTT);
+            assert!(meter.is_rising() || millis > 1000, "after {millis}");
+            assert!(!meter.is_rising() || millis < 1300, "after {millis}");
+        }
     }
 
     #[test]

@@ -6,6 +6,6 @@ mod requests;
 mod requests_twin;
 
 pub(crate) use picker::{Pace, Picker, Plan, Shortlist};
-pub(crate) use requests::{BatchId, PeerSlot, Requests, bit_runs, mask, set_mask};
+pub(crate) use requests::{BatchId, PROBE_BATCHES, PeerSlot, RUN_BATCHES, Requests, bit_runs, mask, set_mask};
 #[cfg(any(test, fuzzing))]
 pub use requests_twin::request_ops;

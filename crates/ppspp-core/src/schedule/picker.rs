@@ -86,6 +86,8 @@ pub(crate) struct Picker<'a, R> {
     pub(crate) pace: Pace,
     /// Most groups with outstanding requests (R2).
     pub(crate) max_groups: usize,
+    /// Batches that a group must have room for.
+    pub(crate) batches: usize,
     /// Where the last pick for the peer ended.
     pub(crate) cursor: u64,
     /// What the last search for the peer left.
@@ -152,13 +154,13 @@ impl<R: Rng> Picker<'_, R> {
         let (mut start, mut end) = (piece.start(), piece.start());
         for group in self.geometry.groups_touching(piece) {
             let next = self.geometry.group_chunks(group).end().min(piece.end());
-            if end == start && !self.requests.has_room(group) {
+            if end == start && !self.requests.has_room(group, self.batches) {
                 // What follows is not kept waiting.
                 (start, end) = (next, next);
                 continue;
             }
             let begun = self.requests.asked(group) != 0 || self.requests.is_torn(group);
-            if (!begun && room == 0) || !self.requests.has_room(group) {
+            if (!begun && room == 0) || !self.requests.has_room(group, self.batches) {
                 break;
             }
             room -= usize::from(!begun);
@@ -213,7 +215,7 @@ impl<R: Rng> Picker<'_, R> {
             let bits = set_mask(chunks, self.requests.free())
                 & set_mask(chunks, self.have.as_set())
                 & set_mask(chunks, within);
-            bit_runs(chunks.start(), bits).next().filter(|_| self.requests.has_room(group))
+            bit_runs(chunks.start(), bits).next().filter(|_| self.requests.has_room(group, self.batches))
         })
     }
 
@@ -373,6 +375,7 @@ mod tests {
 
     use super::*;
     use crate::chunk::{ChunkSize, GroupIndex};
+    use crate::schedule::requests::{BatchId, PROBE_BATCHES, RUN_BATCHES};
 
     /// Groups of the content, of 16 chunks each.
     const GROUPS: u64 = 64;
@@ -418,6 +421,7 @@ mod tests {
                 have: &self.have,
                 pace: Pace { ready: Duration::ZERO, rate: self.rate, fastest: true },
                 max_groups: usize::MAX,
+                batches: RUN_BATCHES,
                 cursor: self.cursor,
                 shortlist: &mut self.shortlist,
                 now: self.now,
@@ -504,6 +508,23 @@ mod tests {
             4 => (1u64..60).prop_map(|millis| Event::Wait(Duration::from_millis(millis))),
             16 => prop_oneof![Just(16u64), Just(64), 1u64..40].prop_map(Event::Pick),
         ]
+    }
+
+    #[test]
+    fn who_may_not_answer_leaves_a_group_to_others() {
+        let mut scene = Scene::new(&[ChunkRange::new(0, GROUPS)], SLOW, 1);
+        let geometry = scene.geometry;
+        let next = |scene: &mut Scene, batches: usize| {
+            let mut picker = Picker { batches, ..scene.picker() };
+            picker.pick(Plan::InOrder, 0, 64).unwrap().start()
+        };
+        for peer in 0..3 {
+            let chunk = next(&mut scene, PROBE_BATCHES);
+            assert_eq!(chunk, u64::from(peer));
+            scene.requests.ask(&geometry, ChunkRange::new(chunk, chunk + 1), peer, BatchId::new(0));
+        }
+        assert_eq!(next(&mut scene, PROBE_BATCHES), 16);
+        assert_eq!(next(&mut scene, RUN_BATCHES), 3);
     }
 
     #[test]

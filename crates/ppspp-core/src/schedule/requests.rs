@@ -16,6 +16,11 @@ pub(crate) type PeerSlot = u32;
 
 /// Most batches that chunks of one group can be asked for in: with more, the rest of the group waits.
 pub(crate) const MAX_ASKED: usize = 9;
+/// Batches that a run may fall into.
+pub(crate) const RUN_BATCHES: usize = 2;
+/// Batches that there is room for where a peer is asked for one chunk to find out whether it answers: those that do not
+/// leave the rest of the group to others.
+pub(crate) const PROBE_BATCHES: usize = MAX_ASKED - 2;
 
 /// Names what one peer was asked for at one time; the channel that was asked gives it out. Names repeat after 2^31.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -95,9 +100,9 @@ impl Requests {
         self.torn.contains(&group)
     }
 
-    /// Whether a run of `group` can be asked for: it may fall into two batches.
-    pub(crate) fn has_room(&self, group: GroupIndex) -> bool {
-        self.records.get(group).is_none_or(|record| record.asked.remaining_capacity() >= 2)
+    /// Whether chunks of `group` can be asked for in so many more `batches`.
+    pub(crate) fn has_room(&self, group: GroupIndex, batches: usize) -> bool {
+        self.records.get(group).is_none_or(|record| record.asked.remaining_capacity() >= batches)
     }
 
     /// The chunks of `group` that are asked for.
@@ -411,13 +416,13 @@ mod tests {
             assert_eq!(requests.ask(&geometry, single(chunk), chunk as PeerSlot, BatchId::new(0)), 1);
         }
         let group = geometry.group_of(ChunkIndex::new(0));
-        assert!(!requests.has_room(group));
+        assert!(!requests.has_room(group, RUN_BATCHES));
         assert_eq!(requests.ask(&geometry, single(10), 99, BatchId::new(0)), 0);
         assert!(requests.free().contains(ChunkIndex::new(10)), "it stays free");
         requests.settle(&geometry, group, 1 << 3, |_, _, _| {});
-        assert!(!requests.has_room(group), "a run may fall into two batches");
+        assert!(!requests.has_room(group, RUN_BATCHES), "a run may fall into two batches");
         requests.settle(&geometry, group, 1 << 4, |_, _, _| {});
-        assert!(requests.has_room(group));
+        assert!(requests.has_room(group, RUN_BATCHES));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::chunk::{ChunkIndex, ChunkRange, ChunkSize, Geometry, GroupIndex, RangeSet};
-use crate::schedule::requests::{BatchId, MAX_ASKED, PeerSlot, Requests, mask};
+use crate::schedule::requests::{BatchId, MAX_ASKED, PROBE_BATCHES, PeerSlot, RUN_BATCHES, Requests, mask};
 
 /// Contents by length and chunk size: groups of 16 chunks, of 32, of 2 and of 1, the last one cut.
 const CONTENTS: [(u64, u32); 4] =
@@ -255,7 +255,9 @@ impl Pair {
         let asked = bits(&|chunk| self.twin.asked.contains_key(&chunk));
         assert_eq!(self.real.asked(group), asked, "{group:?}");
         let owners = self.twin.owners_in(chunks);
-        assert_eq!(self.real.has_room(group), owners.len() + 2 <= MAX_ASKED);
+        for batches in [1, RUN_BATCHES, PROBE_BATCHES] {
+            assert_eq!(self.real.has_room(group, batches), owners.len() + batches <= MAX_ASKED);
+        }
         for peer in 0..PeerSlot::from(PEERS) {
             let theirs = bits(&|chunk| self.twin.is_asked_of(chunk, peer));
             assert_eq!(self.real.asked_of(group, peer), theirs, "{group:?}, peer {peer}");

@@ -10,7 +10,7 @@ use crate::chunk::{ChunkIndex, ChunkRange, Geometry, GroupIndex, RangeSet};
 use crate::config::{Limits, Order};
 use crate::context::Cx;
 use crate::integrity::OpenGroup;
-use crate::schedule::{Pace, PeerSlot, Picker, Plan, bit_runs};
+use crate::schedule::{PROBE_BATCHES, Pace, PeerSlot, Picker, Plan, RUN_BATCHES, bit_runs};
 use crate::swarm::Swarm;
 use crate::swarm::balance::BALANCE_INTERVAL;
 use crate::swarm::shares::Shares;
@@ -170,8 +170,14 @@ impl Swarm {
             return 0;
         }
         let seeds = self.content.geometry().is_some_and(|geometry| peer.have.is_complete(geometry.chunk_count()));
-        let give_choice = seeds && self.asking.spreads(cx.now, self.by_address.len());
-        let room = download.allowance(peer.srtt(), self.metadata.chunk_size, limit, give_choice);
+        let amply = seeds
+            && match self.asking.plan(cx.now, self.by_address.len()) {
+                Plan::RarestFirst => true,
+                Plan::InOrder => download.rate.is_rising(),
+                // What is asked for early is not what is needed next any more.
+                Plan::Deadline { .. } => false,
+            };
+        let room = download.allowance(peer.srtt(), self.metadata.chunk_size, limit, amply);
         self.ration(cx, slot, room)
     }
 
@@ -220,6 +226,7 @@ impl Swarm {
             have: &peer.have,
             pace,
             max_groups,
+            batches: if probed { PROBE_BATCHES } else { RUN_BATCHES },
             cursor: download.cursor,
             shortlist: &mut download.shortlist,
             now: cx.now,

@@ -7,7 +7,7 @@ use core::time::Duration;
 use crate::channel::{Download, Established};
 use crate::chunk::{ChunkRange, Geometry, GroupIndex};
 use crate::context::Cx;
-use crate::schedule::{BatchId, PeerSlot, bit_runs, mask, set_mask};
+use crate::schedule::{BatchId, PeerSlot, RUN_BATCHES, bit_runs, mask, set_mask};
 use crate::swarm::Swarm;
 use crate::swarm::asking::may_request;
 use crate::time::Instant;
@@ -115,8 +115,10 @@ impl Swarm {
         Some(self.ration(cx, slot, room))
     }
 
-    /// Asks `slot` for what one owner was asked for last, as much as makes both end at the same time.
+    /// Asks `slot` for what stalled owners were asked for, and for what one other was asked for last, as much as makes both
+    /// end at the same time; returns whether there was any.
     fn take_over(&mut self, cx: &Cx<'_>, geometry: &Geometry, slot: PeerSlot, room: u64, owners: &mut [Owner]) -> bool {
+        let mut left = room;
         let Some((ready, rate)) = self.download_of(slot).map(|(peer, download)| {
             (peer.srtt() + download.time_for(0, self.metadata.chunk_size), download.rate_or_assumed())
         }) else {
@@ -126,7 +128,7 @@ impl Swarm {
             return false;
         }
         for owner in owners.iter_mut().rev().filter(|owner| owner.slot != slot) {
-            let Some(lead) = owner.done_in.checked_sub(ready).filter(|&lead| lead > WORTHWHILE) else { return false };
+            let Some(lead) = owner.done_in.checked_sub(ready).filter(|&lead| lead > WORTHWHILE) else { break };
             let Some((peer, download)) = self.download_of(owner.slot) else { continue };
             let stalled = owner.done_in == Duration::MAX;
             let share = if stalled {
@@ -140,14 +142,17 @@ impl Swarm {
                 even.min(download.outstanding().saturating_sub(flying))
             };
             let ranges: Vec<ChunkRange> = download.newest().collect();
-            let taken = self.move_requests(cx, geometry, [owner.slot, slot], &ranges, share.min(room), stalled);
+            let taken = self.move_requests(cx, geometry, [owner.slot, slot], &ranges, share.min(left), stalled);
             if taken > 0 {
+                left = left.saturating_sub(taken);
                 *owner = self.owner(cx, owner.slot).unwrap_or(*owner);
                 self.wake.push(owner.slot);
-                return true;
+                if !stalled || left == 0 {
+                    break;
+                }
             }
         }
-        false
+        left < room
     }
 
     /// Moves up to `most` requests within `ranges` from one peer to another, and some more to have whole groups; returns
@@ -170,7 +175,9 @@ impl Swarm {
                     if moved >= most {
                         return moved;
                     }
-                    if self.requests.has_room(group) && (stalled || self.content.verifier.group_have(group) == 0) {
+                    if self.requests.has_room(group, RUN_BATCHES)
+                        && (stalled || self.content.verifier.group_have(group) == 0)
+                    {
                         moved += self.move_group(cx, geometry, [from, to], group, part);
                     }
                 }
@@ -193,7 +200,7 @@ impl Swarm {
         let bits = self.requests.asked_of_alone(group, from) & mask(chunks, part);
         let mut moved = 0;
         for range in bit_runs(chunks.start(), bits) {
-            if !self.requests.has_room(group) {
+            if !self.requests.has_room(group, RUN_BATCHES) {
                 break;
             }
             self.take_back(cx.now, geometry, from, range);
@@ -222,7 +229,7 @@ impl Swarm {
         let mut left = END_GAME_CHUNKS.min(u32::try_from(room).unwrap_or(u32::MAX));
         let mut wanted = Vec::new();
         for (group, asked) in self.requests.outstanding() {
-            if !self.requests.has_room(group) {
+            if !self.requests.has_room(group, RUN_BATCHES) {
                 continue;
             }
             let mut once = 0;
@@ -242,7 +249,7 @@ impl Swarm {
         }
         let mut any = false;
         for (group, run) in wanted.into_iter().filter(|(_, run)| !run.is_empty()) {
-            if !self.requests.has_room(group) {
+            if !self.requests.has_room(group, RUN_BATCHES) {
                 continue;
             }
             let Some(download) = self.download_of_mut(slot) else { break };

@@ -375,7 +375,7 @@ fn peers_meet_on_a_lossy_link() {
         if state >> 61 == 0 { Fate::Drop } else { Fate::Deliver }
     }));
     let all = |net: &Net| (1..=5).all(|index| peers(net, index).len() == 5 || net.hosts[index].complete);
-    let met = net.run(60 * SECOND, all);
+    let met = net.run(180 * SECOND, all);
     assert!(
         met,
         "{:?}",
