@@ -16,7 +16,7 @@ const ASSUMED_RATE: u64 = 64 * 1024;
 /// Bytes asked of a peer until its rate is measured: half a second's worth of what is assumed.
 const FIRST_REQUEST: u128 = ASSUMED_RATE as u128 / 2;
 /// How much of a peer's rate is outstanding beyond one round trip, so that it never runs dry between our datagrams.
-const MARGIN: Duration = Duration::from_millis(150);
+pub(super) const MARGIN: Duration = Duration::from_millis(150);
 /// R20: the most of a peer's rate that is outstanding, or two round trips.
 const MAX_SPAN: Duration = Duration::from_secs(1);
 /// A request unanswered for this long, or four round trips, is made again (R16).
@@ -28,6 +28,9 @@ const REQUEST_QUANTUM: u64 = 128;
 /// Runs of chunks to be told to the peer that it is not to send.
 const MAX_CANCELS: usize = 64;
 
+/// Answers to requests of which the quickest tells the round trip.
+const ROUND_TRIPS: usize = 3;
+
 /// Runs remembered of what a peer was asked for in vain.
 const MAX_LATE_RUNS: usize = 256;
 
@@ -37,6 +40,8 @@ struct Batch {
     range: ChunkRange,
     left: u64,
     asked_at: Instant,
+    /// Whether the peer was asked for some of it before: then nothing tells which request an answer belongs to.
+    again: bool,
 }
 
 impl Batch {
@@ -105,6 +110,10 @@ pub(crate) struct Download {
     /// What was asked for in vain: it may come late, and is taken then.
     late: RangeSet,
     outstanding: u64,
+    /// The last batch that expired, and when it was asked for.
+    lapsed: Option<(ChunkRange, Instant)>,
+    /// How long requests took to be answered when nothing else was on the way, the latest first.
+    round_trips: [Duration; ROUND_TRIPS],
     /// What the peer was chosen for, but no REQUEST has told it.
     untold: RangeSet,
     /// What the peer is to be told not to send (RFC 7574 §3.8).
@@ -119,6 +128,8 @@ pub(crate) struct Download {
     progress_at: Instant,
     /// When any chunk that was asked for last arrived.
     delivered_at: Instant,
+    /// When any chunk last arrived.
+    came_at: Instant,
     silence: Silence,
     /// How long we waited in vain for what CHOKE took back, since the last arrival.
     evaded: Duration,
@@ -141,6 +152,8 @@ impl Download {
             batches: VecDeque::new(),
             oldest: 0,
             late: RangeSet::new(),
+            lapsed: None,
+            round_trips: [Duration::MAX; ROUND_TRIPS],
             outstanding: 0,
             untold: RangeSet::new(),
             cancels: RangeSet::new(),
@@ -149,6 +162,7 @@ impl Download {
             exhausted: None,
             progress_at: now,
             delivered_at: now,
+            came_at: now,
             silence: Silence::default(),
             evaded: Duration::ZERO,
             untaken_at: None,
@@ -260,6 +274,7 @@ impl Download {
         }
         self.outstanding += range.count();
         self.cancels.remove(range);
+        let again = self.late.intersects(range);
         let mut named = Vec::new();
         let mut start = range.start();
         while start < range.end() {
@@ -269,10 +284,11 @@ impl Download {
                     end = end.min(last.range.start() + REQUEST_QUANTUM);
                     last.range = ChunkRange::new(last.range.start(), end);
                     last.left += end - start;
+                    last.again |= again;
                 }
                 _ => {
                     let range = ChunkRange::new(start, end);
-                    self.batches.push_back(Batch { range, left: range.count(), asked_at: now });
+                    self.batches.push_back(Batch { range, left: range.count(), asked_at: now, again });
                 }
             }
             let batch = BatchId::new(self.oldest.wrapping_add(self.batches.len() as u32).wrapping_sub(1));
@@ -285,12 +301,37 @@ impl Download {
     /// Records that `count` chunks of `batch`, or that were withdrawn, arrived; `from_peer` unless another delivered them.
     pub(crate) fn on_settled(&mut self, now: Instant, batch: Option<BatchId>, count: u64, from_peer: bool) {
         let place = batch.map(|batch| batch.after(self.oldest) as usize);
+        if from_peer {
+            self.measure_answer(now, place);
+        }
         if place.is_none_or(|place| self.drop_from(now, place, count)) && from_peer {
             self.delivered_at = now;
             if place == Some(0) {
                 self.progress_at = now;
             }
         }
+    }
+
+    /// Measures the round trip by the first answer to the batch at `place`, if nothing else was on the way: nothing came
+    /// for half of the time that it took.
+    fn measure_answer(&mut self, now: Instant, place: Option<usize>) {
+        let Some(batch) = place.and_then(|place| self.batches.get(place)) else { return };
+        let took = now - batch.asked_at;
+        let first = batch.left == batch.range.count() && !batch.again;
+        if first && now - self.came_at.max(batch.asked_at) >= took / 2 {
+            self.on_round_trip(took);
+        }
+    }
+
+    fn on_round_trip(&mut self, took: Duration) {
+        self.round_trips.rotate_right(1);
+        self.round_trips[0] = took;
+    }
+
+    /// How long the peer takes to answer, as far as requests tell: the way back may be longer than the handshake found, or
+    /// the handshake have told nothing, since it was repeated.
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.round_trips.into_iter().min().filter(|&least| least < Duration::MAX)
     }
 
     /// Records that `chunk`, of a content of unknown size, arrived; returns whether it was asked for.
@@ -376,8 +417,21 @@ impl Download {
         &mut self.untold
     }
 
-    /// Notes that the peer delivers.
-    pub(crate) const fn on_delivery(&mut self) {
+    /// Notes that the peer delivers `chunks`, the latest at `at`. Unless the round trip is `known`, one that was asked for
+    /// in vain tells it.
+    pub(crate) fn on_delivery(&mut self, at: Instant, known: bool, chunks: impl IntoIterator<Item = ChunkIndex>) {
+        if let Some((range, asked_at)) = self.lapsed
+            && !known
+            && at - self.came_at.max(asked_at) >= (at - asked_at) / 2
+            && chunks.into_iter().any(|chunk| range.contains(chunk))
+        {
+            // It was not waited for long enough, or the request that was made since was answered: then the next answer
+            // sets this right.
+            self.lapsed = None;
+            self.round_trips = [Duration::MAX; ROUND_TRIPS];
+            self.on_round_trip(at - asked_at);
+        }
+        self.came_at = at;
         self.evaded = Duration::ZERO;
         self.silence = Silence { expired: 0, doublings: 0 };
     }
@@ -395,6 +449,7 @@ impl Download {
         self.oldest = self.oldest.wrapping_add(1);
         self.outstanding = self.outstanding.saturating_sub(batch.left);
         self.expect_late(batch.range);
+        self.lapsed = Some((batch.range, batch.asked_at));
         self.drop_settled();
         if let Some(next) = self.batches.front() {
             self.progress_at = next.asked_at.max(self.delivered_at);
@@ -402,6 +457,14 @@ impl Download {
             self.silence = self.silence.longer();
         }
         Some(batch.range)
+    }
+
+    /// Notes that another is asked for what the peer was asked for, since it delivered nothing for long: if that was all,
+    /// it went unanswered.
+    pub(crate) const fn on_taken_over(&mut self) {
+        if self.outstanding == 0 {
+            self.silence = self.silence.longer();
+        }
     }
 
     /// Notes that the peer is asked for something else than what it left unanswered, for the second time in a row if

@@ -18,14 +18,18 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    /// Nothing was sent yet, in segments of `mss` bytes; the handshake took `rtt`.
+    /// Nothing was sent yet, in segments of `mss` bytes; the handshake took `rtt`, or was repeated.
     pub(crate) fn new(config: &EndpointConfig, mss: u32, rtt: Option<Duration>, now: Instant) -> Self {
         let mut congestion = config.congestion;
         congestion.mss = mss;
-        let mut estimator = RttEstimator::new(now);
-        if let Some(rtt) = rtt {
-            estimator.on_handshake(now, rtt);
-        }
+        let estimator = rtt.map_or_else(
+            || RttEstimator::after_repeats(now),
+            |rtt| {
+                let mut estimator = RttEstimator::new(now);
+                estimator.on_handshake(now, rtt);
+                estimator
+            },
+        );
         Self { controller: congestion.build(now), rtt: estimator, pacer: Pacer::new(now, mss), progress_at: now }
     }
 

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::availability::PeerMap;
-use crate::channel::download::Download;
+use crate::channel::download::{Download, MARGIN};
 use crate::channel::flow::Flow;
 use crate::channel::outgoing::Blocked;
 use crate::channel::service::{Service, Standing};
@@ -239,12 +239,21 @@ impl Established {
         (self.acked.covers(chunks) || self.have.covers(chunks)) && !self.upload.as_deref().is_some_and(planned)
     }
 
-    /// The best estimate of the round-trip time.
+    /// The round-trip time of what we send, or of the handshake unless that was repeated.
+    pub(crate) fn measured_rtt(&self) -> Option<Duration> {
+        self.upload.as_ref().and_then(|upload| upload.flow.rtt.srtt()).or(self.rtt)
+    }
+
+    /// The best estimate of the round-trip time: of what we send, or of the handshake, unless requests take much longer to be
+    /// answered; two seconds at most. A peer that acknowledges late, or proves its address late, chooses what it is.
     pub(crate) fn srtt(&self) -> Duration {
-        let measured = self.upload.as_ref().and_then(|upload| upload.flow.rtt.srtt());
-        measured.or(self.rtt).unwrap_or(DEFAULT_RTT)
+        let known = self.measured_rtt().unwrap_or(DEFAULT_RTT);
+        let asked = self.download.as_ref().and_then(|download| download.round_trip());
+        asked.filter(|&asked| asked > known + MARGIN).unwrap_or(known).min(MAX_WAIT)
     }
 }
 
 /// Round-trip time assumed until one is measured.
 const DEFAULT_RTT: Duration = Duration::from_millis(100);
+/// Longest round-trip time that a peer is waited for.
+const MAX_WAIT: Duration = Duration::from_secs(2);

@@ -27,7 +27,7 @@ pub use delay::DelaySample;
 use ledbat::Ledbat;
 use ledbat_pp::LedbatPlusPlus;
 pub use pacer::Pacer;
-pub use rtt::{DEFAULT_RTT, INITIAL_CTO, MAX_CTO, MIN_CTO, MIN_RTT_MINUTES, RttEstimator};
+pub use rtt::{DEFAULT_RTT, INITIAL_CTO, INITIAL_CTO_AFTER_REPEATS, MAX_CTO, MIN_CTO, MIN_RTT_MINUTES, RttEstimator};
 pub(crate) use share::{LinkShare, Sending, deal};
 
 use crate::time::{Instant, micros};

@@ -7,6 +7,8 @@ use crate::time::Instant;
 
 /// The congestion timeout before the first sample (RFC 6817 §2.4.2).
 pub const INITIAL_CTO: Duration = Duration::from_secs(1);
+/// The same where an opening had to be repeated (RFC 6298 §5.7): the round trip may be longer than the wait for an answer.
+pub const INITIAL_CTO_AFTER_REPEATS: Duration = Duration::from_secs(3);
 /// The least congestion timeout, that of RFC 6298 §2.4. With the 200 ms of common TCP stacks, the queue that many slow
 /// starts leave on a slow uplink outgrows the timeout faster than the average learns of it. What it costs where all in
 /// flight is lost, probes win back.
@@ -30,6 +32,8 @@ const KEPT_BACK_OFF: u32 = 2;
 pub struct RttEstimator {
     smoothed: Option<Smoothed>,
     minima: MinuteMinima<Duration>,
+    /// The congestion timeout before the first sample.
+    initial: Duration,
     back_off: u32,
     /// Whether data gave a sample.
     measured: bool,
@@ -47,7 +51,13 @@ struct Smoothed {
 impl RttEstimator {
     /// An estimator without samples.
     pub fn new(now: Instant) -> Self {
-        Self { smoothed: None, minima: MinuteMinima::new(MIN_RTT_MINUTES, now), back_off: 0, measured: false }
+        let minima = MinuteMinima::new(MIN_RTT_MINUTES, now);
+        Self { smoothed: None, minima, initial: INITIAL_CTO, back_off: 0, measured: false }
+    }
+
+    /// The same after openings that had to be repeated.
+    pub fn after_repeats(now: Instant) -> Self {
+        Self { initial: INITIAL_CTO_AFTER_REPEATS, ..Self::new(now) }
     }
 
     /// Takes the time from sending data to the arrival, at `now`, of the first ACK for it; ends any back-off.
@@ -107,10 +117,10 @@ impl RttEstimator {
         self.back_off = (self.back_off + 1).min(MAX_BACK_OFF);
     }
 
-    /// The congestion timeout: at first 1 s, then srtt + 4 rttvar, doubled per [`back_off`](Self::back_off), within
+    /// The congestion timeout: at first 1 s, or 3 s after repeated openings, then srtt + 4 rttvar, doubled per [`back_off`](Self::back_off), within
     /// [`MIN_CTO`]..=[`MAX_CTO`].
     pub fn cto(&self) -> Duration {
-        let base = self.smoothed.map_or(INITIAL_CTO, |s| s.srtt + s.rttvar * 4).clamp(MIN_CTO, MAX_CTO);
+        let base = self.smoothed.map_or(self.initial, |s| s.srtt + s.rttvar * 4).clamp(MIN_CTO, MAX_CTO);
         (base * (1 << self.back_off)).min(MAX_CTO)
     }
 

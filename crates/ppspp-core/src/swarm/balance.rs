@@ -145,6 +145,9 @@ impl Swarm {
             let taken = self.move_requests(cx, geometry, [owner.slot, slot], &ranges, share.min(left), stalled);
             if taken > 0 {
                 left = left.saturating_sub(taken);
+                if stalled && let Some(download) = self.download_of_mut(owner.slot) {
+                    download.on_taken_over();
+                }
                 *owner = self.owner(cx, owner.slot).unwrap_or(*owner);
                 self.wake.push(owner.slot);
                 if !stalled || left == 0 {

@@ -246,9 +246,9 @@ impl Swarm {
         channel.stats.chunks_received += verified.len() as u64;
         channel.stats.content_bytes_received += bytes_of(verified);
         let State::Established(peer) = &mut channel.state else { return };
-        let srtt = peer.srtt();
+        let (srtt, known) = (peer.srtt(), peer.measured_rtt().is_some());
         let Some(download) = &mut peer.download else { return };
-        download.on_delivery();
+        download.on_delivery(now, known, verified.iter().map(|next| next.arrival.chunk));
         // Hashes are left over where others proved the same: what looks hashes up need not look for those.
         download.early.drop_settled(MAX_SETTLED, |node| self.content.verifier.is_settled(node));
         for together in verified.chunk_by(|one, next| one.arrival.at == next.arrival.at) {
