@@ -101,13 +101,15 @@ pub struct EndpointConfig {
     pub unchoke: Arc<dyn UnchokePolicy>,
     /// Congestion control of every channel.
     pub congestion: ControllerConfig,
-    /// Idle time after which a keep-alive leaves. Default 25 s, at most 55 s (R12).
+    /// Idle time after which a keep-alive leaves. Default 25 s, one second to 55 (R12).
     pub keep_alive: Duration,
     /// Silence after which a peer is dead, given three datagrams sent to it in that time. Default 3 min (§3.12).
     pub dead_after: Duration,
-    /// Largest UDP payload sent to an IPv4 peer unless a chunk needs more. Default 1,472 bytes (Ethernet).
+    /// Largest UDP payload sent to an IPv4 peer unless a chunk needs more. Default 1,472 bytes (Ethernet), at
+    /// least 548.
     pub mtu_v4: u16,
-    /// Largest UDP payload sent to an IPv6 peer unless a chunk needs more. Default 1,452 bytes (Ethernet).
+    /// Largest UDP payload sent to an IPv6 peer unless a chunk needs more. Default 1,452 bytes (Ethernet), at
+    /// least 548.
     pub mtu_v6: u16,
     /// Bytes of datagrams that can wait for the driver to hand them over: its socket's receive buffer. Default 4 MiB.
     /// Beyond a round trip the peers of a swarm are asked for what fills half of it, or 512 KiB if that is more; seeders
@@ -148,6 +150,10 @@ impl Default for EndpointConfig {
 impl EndpointConfig {
     /// Longest keep-alive interval: three must fit into the time after which a peer is dead (R12).
     pub const MAX_KEEP_ALIVE: Duration = Duration::from_secs(55);
+    /// Shortest keep-alive interval.
+    pub const MIN_KEEP_ALIVE: Duration = Duration::from_secs(1);
+    /// Least UDP payload that paths are taken to carry: that of a datagram of 576 bytes (RFC 1122 §3.3.3).
+    pub const MIN_MTU: u16 = 548;
 }
 
 /// Between whom peer addresses are exchanged (PEX; RFC 7574 §3.10, §8.13, R24).

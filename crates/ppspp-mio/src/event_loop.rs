@@ -34,6 +34,8 @@ const ROUNDS_AT_LEAVING: usize = 128;
 const SHORT_WAIT: Duration = Duration::from_millis(10);
 /// Time between two snapshots of a transfer.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(50);
+/// How often events are offered again that an application has no room for.
+const RETELL_INTERVAL: Duration = Duration::from_secs(1);
 /// Time between two checkpoints of a fetch: what a crash may cost to fetch again.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(2);
 /// Longest UDP payload that leaves unfragmented to this machine itself, in bytes: its MTU, less the headers of IPv6 and
@@ -369,6 +371,9 @@ impl EventLoop {
             self.last_publish = now;
             for swarm in self.swarms.values_mut() {
                 swarm.refresh(&self.endpoint);
+            }
+            if self.swarms.values().any(Swarm::is_ahead) {
+                self.publish_due = Some(now + RETELL_INTERVAL);
             }
             self.parting.retain_mut(|reporter| !reporter.flush());
             if !self.parting.is_empty() {

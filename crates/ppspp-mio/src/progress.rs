@@ -173,6 +173,11 @@ impl Reporter {
         }
     }
 
+    /// Whether events wait for the application.
+    pub(crate) fn is_ahead(&self) -> bool {
+        !self.overflow.is_empty()
+    }
+
     /// Sends what had to wait; whether nothing waits any more.
     pub(crate) fn flush(&mut self) -> bool {
         while let Some(event) = self.overflow.pop_front() {

@@ -248,6 +248,11 @@ impl Swarm {
         self.reporter.publish(progress);
     }
 
+    /// Whether events wait for the application.
+    pub(crate) fn is_ahead(&self) -> bool {
+        self.reporter.is_ahead()
+    }
+
     /// The core is done with the swarm; whether nothing keeps it any more.
     pub(crate) fn core_is_done(&mut self) -> bool {
         self.left = true;

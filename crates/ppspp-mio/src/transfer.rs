@@ -54,7 +54,7 @@ impl Transfer {
 
     /// What happens, in order. It ends after [`TransferEvent::Closed`], or when the node stops.
     ///
-    /// At most 256 events wait; while nobody reads them, those that can be missed are dropped.
+    /// 256 events wait; while nobody reads them, further ones that can be missed are dropped, and 4,096 others wait.
     pub fn events(&self) -> &Receiver<TransferEvent> {
         &self.events
     }

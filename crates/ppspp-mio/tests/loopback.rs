@@ -585,3 +585,27 @@ fn a_port_in_use_and_a_peer_out_of_reach_are_said() {
     let error = first.fetch(sample.request(bench.path("copy"), &["[::1]:9".parse().unwrap()])).unwrap_err();
     assert!(matches!(error, FetchError::Peer(PeerError::Unreachable { .. })), "{error}");
 }
+
+/// The queue of events is full when the last of them comes, and nothing moves any more when it is read.
+#[test]
+fn an_application_that_comes_late_hears_of_the_end() {
+    let bench = Bench::new();
+    let sample = bench.sample(1_600_000);
+    let (seeder, leecher) = (node("127.0.0.1:0"), node("127.0.0.1:0"));
+    let shared = seeder.share(sample.source()).unwrap();
+    seeder.set_rates(ppspp_core::Rates { up: ppspp_core::ByteRate::new(100_000), ..Default::default() });
+    let fetch = leecher.fetch(sample.request(bench.path("copy"), &[seeder.local_address()])).unwrap();
+    // Some 16 seconds of 20 events each.
+    wait_until(&fetch, |progress| progress.complete);
+    drop(shared);
+    seeder.shutdown(Duration::from_secs(1));
+    let mut seen = 0;
+    loop {
+        match fetch.events().recv_timeout(Duration::from_secs(30)) {
+            Ok(TransferEvent::Complete { .. }) => break,
+            Ok(_) => seen += 1,
+            Err(error) => panic!("{error}: {seen} events and no end"),
+        }
+    }
+    assert!(seen >= 256, "{seen} events did not fill the queue");
+}

@@ -22,14 +22,11 @@ impl Flow {
     pub(crate) fn new(config: &EndpointConfig, mss: u32, rtt: Option<Duration>, now: Instant) -> Self {
         let mut congestion = config.congestion;
         congestion.mss = mss;
-        let estimator = rtt.map_or_else(
-            || RttEstimator::after_repeats(now),
-            |rtt| {
-                let mut estimator = RttEstimator::new(now);
-                estimator.on_handshake(now, rtt);
-                estimator
-            },
-        );
+        let fresh = if rtt.is_some() { RttEstimator::new(now) } else { RttEstimator::after_repeats(now) };
+        let mut estimator = fresh.remembering(congestion.base_history, now);
+        if let Some(rtt) = rtt {
+            estimator.on_handshake(now, rtt);
+        }
         Self { controller: congestion.build(now), rtt: estimator, pacer: Pacer::new(now, mss), progress_at: now }
     }
 

@@ -110,7 +110,7 @@ impl Channel {
         now: Instant,
     ) -> Self {
         let initiator = matches!(state, State::Opening(_));
-        let mtu = if address.is_ipv4() { config.mtu_v4 } else { config.mtu_v6 };
+        let mtu = if address.is_ipv4() { config.mtu_v4 } else { config.mtu_v6 }.max(EndpointConfig::MIN_MTU);
         Self {
             id,
             local,
@@ -259,7 +259,7 @@ impl Channel {
 
     /// When a keep-alive is due (RFC 7574 §3.12, R12).
     pub(crate) fn keep_alive_at(&self, config: &EndpointConfig) -> Instant {
-        self.last_sent + config.keep_alive.min(EndpointConfig::MAX_KEEP_ALIVE)
+        self.last_sent + config.keep_alive.clamp(EndpointConfig::MIN_KEEP_ALIVE, EndpointConfig::MAX_KEEP_ALIVE)
     }
 
     /// When the peer is dead if it stays silent and enough was sent to it; moves on until then.

@@ -277,6 +277,30 @@ mod tests {
     }
 
     #[test]
+    fn a_longer_base_history_is_of_use() {
+        use crate::congestion::RttEstimator;
+        let config = ControllerConfig { base_history: 30, ..config(false) };
+        let start = Instant::from_micros(1_000_000_000);
+        let (mut flow, mut rtt) = (Ledbat::new(&config, start), RttEstimator::new(start).remembering(30, start));
+        for tick in 0..12 * 60 * 10_u64 {
+            let now = start + Duration::from_millis(100 * (tick + 2));
+            let queue = if tick < 10 { 0 } else { 100 };
+            let sample = Duration::from_millis(50 + queue);
+            rtt.on_sample(now, sample);
+            let srtt = rtt.srtt_or_default();
+            let min_rtt = rtt.min_rtt().unwrap_or(srtt);
+            let event = AckEvent {
+                srtt,
+                min_rtt,
+                newest_acked_sent_at: now - sample,
+                ..ack(&flow, now, flow.window(), 7_000 + queue)
+            };
+            flow.on_ack(now, &event);
+            assert!(tick < 600 || flow.queuing_delay().unwrap().as_millis() >= 90, "{tick}");
+        }
+    }
+
+    #[test]
     fn an_idle_window_is_clamped_to_a_little_more_than_its_use() {
         let mut flow = steady(100);
         for round in 1..=3 {

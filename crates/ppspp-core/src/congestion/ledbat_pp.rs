@@ -15,6 +15,8 @@ const FIRST_SIGN_DIVISOR: u32 = 4;
 const SLOWDOWN_ROUND_TRIPS: u32 = 2;
 /// A slowdown follows the one before after so many times its duration: it costs a tenth of the throughput at most.
 const SLOWDOWN_INTERVAL: u32 = 9;
+/// Longest slowdown that counts for that: one in which the peer asked for nothing lasts as long as it likes.
+const MAX_SLOWDOWN_ROUND_TRIPS: u32 = 32;
 
 /// The draft's sender: slower than LEDBAT to grow, faster to retreat, and regularly quiet enough for everyone to
 /// measure the base delay, which takes the advantage from latecomers. Where it goes beyond the draft:
@@ -167,7 +169,8 @@ impl LedbatPlusPlus {
         self.phase = Phase::Avoidance;
         let now = self.sender.now;
         if let Some(began) = self.slowdowns.began.take() {
-            self.slowdowns.due = Some(now + (now - began) * SLOWDOWN_INTERVAL);
+            let lasted = (now - began).min(self.srtt * MAX_SLOWDOWN_ROUND_TRIPS);
+            self.slowdowns.due = Some(now + lasted * SLOWDOWN_INTERVAL);
         } else if self.slowdowns.due.is_none() {
             self.slowdowns.due = Some(now + self.srtt * SLOWDOWN_ROUND_TRIPS);
         }
@@ -412,6 +415,19 @@ mod tests {
             let expected = segments * MSS * 99 / 100 + 50;
             assert!(flow.window().abs_diff(expected) <= 1, "{} of {segments} segments", flow.window());
         }
+    }
+
+    #[test]
+    fn a_pause_in_a_slowdown_does_not_put_the_next_one_off_for_hours() {
+        let mut flow = slowed();
+        let mut now = 1300 + 600_000;
+        round(&mut flow, later(now), 0);
+        while flow.phase != Phase::Avoidance {
+            now += 100;
+            round(&mut flow, later(now), 0);
+        }
+        let due = flow.slowdowns.due.unwrap() - later(now);
+        assert!(due < Duration::from_secs(60), "{due:?}");
     }
 
     #[test]

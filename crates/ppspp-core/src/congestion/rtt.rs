@@ -17,7 +17,7 @@ pub const MIN_CTO: Duration = Duration::from_secs(1);
 pub const MAX_CTO: Duration = Duration::from_secs(60);
 /// The round trip assumed before the first sample: with half of it as deviation, RFC 6298 gives [`INITIAL_CTO`].
 pub const DEFAULT_RTT: Duration = Duration::from_micros(333_333);
-/// How long the smallest round trip is remembered, in minutes, as the base delays of RFC 6817 §2.5 are.
+/// How long the smallest round trip is remembered at least, in minutes, as the base delays of RFC 6817 §2.5 are.
 pub const MIN_RTT_MINUTES: u32 = 10;
 
 /// Longest round trip taken for real; a longer one could not be told from a dead path.
@@ -58,6 +58,13 @@ impl RttEstimator {
     /// The same after openings that had to be repeated.
     pub fn after_repeats(now: Instant) -> Self {
         Self { initial: INITIAL_CTO_AFTER_REPEATS, ..Self::new(now) }
+    }
+
+    /// The same, which knows the shortest round trip of so many `minutes`, at least [`MIN_RTT_MINUTES`]: as many as the base
+    /// history of delays, whose queue it bounds.
+    #[must_use]
+    pub fn remembering(self, minutes: u32, now: Instant) -> Self {
+        Self { minima: MinuteMinima::new(minutes.max(MIN_RTT_MINUTES), now), ..self }
     }
 
     /// Takes the time from sending data to the arrival, at `now`, of the first ACK for it; ends any back-off.
@@ -158,7 +165,7 @@ impl RttEstimator {
         self.smoothed.map(|s| s.latest)
     }
 
-    /// The smallest sample of the last [`MIN_RTT_MINUTES`] minutes that had one.
+    /// The smallest sample of the last minutes that had one, [`MIN_RTT_MINUTES`] or more.
     pub fn min_rtt(&self) -> Option<Duration> {
         self.minima.min()
     }

@@ -34,8 +34,6 @@ use crate::time::Instant;
 
 pub use sending::Scope;
 
-/// Smallest UDP payload of a path, for [`Endpoint::set_path_mtu`]: what IPv4 hosts must be able to receive.
-const MIN_MTU: u16 = 548;
 /// Stream of the generator that choices are drawn from; channel ids are drawn from stream 0.
 const CHOICES: u64 = 1;
 /// Stream of what nobody else may know.
@@ -295,7 +293,7 @@ impl Endpoint {
         let Some(slot) = self.slot_of(peer.swarm) else { return };
         let swarm = &mut self.swarms[slot as usize];
         if let Some(place) = swarm.slot_of(peer) {
-            swarm.set_path_mtu(place, bytes.max(MIN_MTU));
+            swarm.set_path_mtu(place, bytes.max(EndpointConfig::MIN_MTU));
         }
     }
 

@@ -21,8 +21,9 @@ const MAX_DIALLING: usize = 8;
 const DIAL_INTERVAL: Duration = Duration::from_millis(100);
 /// Wait after a first dial in vain; four times as long after each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(60);
-/// Longest wait between dials in vain.
+/// Longest wait between dials in vain, and of those of trusted peers: theirs is the network that was away.
 const MAX_RETRY: Duration = Duration::from_secs(3600);
+const MAX_TRUSTED_RETRY: Duration = Duration::from_secs(240);
 /// Wait before a peer is dialled again whose channel ended.
 const RETURN: Duration = Duration::from_secs(30);
 
@@ -193,9 +194,10 @@ impl Candidates {
             entry.dialling = false;
             self.dialling -= 1;
         }
+        let most = if entry.source == PeerSource::Trusted && !hopeless { MAX_TRUSTED_RETRY } else { MAX_RETRY };
         let wait = if hopeless { MAX_RETRY } else { FIRST_RETRY * 4_u32.pow(u32::from(entry.failures.min(4))) };
         entry.failures = entry.failures.saturating_add(1);
-        entry.not_before = now + wait.min(MAX_RETRY);
+        entry.not_before = now + wait.min(most);
     }
 }
 

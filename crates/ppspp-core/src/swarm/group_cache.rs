@@ -79,7 +79,7 @@ impl GroupCache {
             }
         }
         self.queue.push_back((group, self.serial));
-        if self.queue.len() > 2 * limit.max(1) {
+        if self.queue.len() > limit.max(1).saturating_mul(2) {
             let groups = &self.groups;
             self.queue.retain(|(group, serial)| groups.get(*group).is_some_and(|entry| entry.serial == *serial));
         }

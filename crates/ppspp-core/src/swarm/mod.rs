@@ -44,7 +44,7 @@ use crate::event::{CloseReason, Event, PeerId, StoreError, SwarmId};
 use crate::integrity::{Hash, SavedGroup, Tree};
 use crate::policy::{Bucket, FairQueue, Intake, Place};
 use crate::progress::Checkpoint;
-use crate::schedule::{PeerSlot, Requests, mask};
+use crate::schedule::{PeerSlot, Requests, bit_runs, mask};
 use crate::stats::{TrafficStats, TransferStats};
 use crate::swarm::asking::{Asking, STORE_RETRY};
 use crate::swarm::choking::Slots;
@@ -185,27 +185,37 @@ impl Swarm {
     pub(crate) fn confirm_stored(&mut self, cx: &mut Cx<'_>, range: ChunkRange, result: Result<(), StoreError>) {
         let Some(geometry) = self.content.geometry() else { return };
         let range = range.intersection(geometry.all());
-        // Only what was verified and handed out can be stored.
-        let verified = geometry
-            .groups_touching(range)
-            .all(|group| mask(geometry.group_chunks(group), range) & !self.content.verifier.group_have(group) == 0);
-        if range.is_empty() || !verified {
+        if range.is_empty() {
             return;
         }
         self.content.confirm(range);
         self.end_hold(cx.config);
-        if result.is_ok() {
-            let full = self.content.verifier.is_full();
-            self.on_stored(cx, range);
-            if full && !self.content.verifier.is_full() {
-                // R2: others may be begun now, and nobody looked for any since.
-                self.wake_all();
+        // Only what was verified and handed out can be stored, and some may have been found wrong since.
+        let verified: RangeSet = geometry
+            .groups_touching(range)
+            .flat_map(|group| {
+                let chunks = geometry.group_chunks(group);
+                bit_runs(chunks.start(), mask(chunks, range) & self.content.verifier.group_have(group))
+            })
+            .collect();
+        if verified.is_empty() {
+            return;
+        }
+        let full = self.content.verifier.is_full();
+        for run in verified.runs() {
+            if result.is_ok() {
+                self.on_stored(cx, run);
+            } else {
+                // R13: acknowledged or not, they are wanted again.
+                self.content.forget(run);
+                self.recount(run);
             }
-        } else {
-            // R13: acknowledged or not, they are wanted again.
-            self.content.forget(range);
-            self.recount(range);
+        }
+        if result.is_err() {
             self.asking.paused_until = Some(cx.now + STORE_RETRY);
+        } else if full && !self.content.verifier.is_full() {
+            // R2: others may be begun now, and nobody looked for any since.
+            self.wake_all();
         }
     }
 

@@ -28,7 +28,8 @@ impl Swarm {
             let Some(run) = self.content.to_read.runs().next() else { break };
             let range = read_at_once(&geometry, run);
             self.content.to_read.remove(range);
-            self.uploads.read(cx, self.id, &geometry, range, Purpose::Check);
+            let read = Read { range, purpose: Purpose::Check, torn: Vec::new() };
+            self.uploads.read(cx, self.id, &geometry, read);
         }
         if self.content.unchecked.is_empty() {
             self.finish_if_satisfied(cx);
@@ -37,7 +38,8 @@ impl Swarm {
 
     /// Takes the bytes that a read yielded.
     pub(crate) fn provide(&mut self, cx: &mut Cx<'_>, serial: u64, data: Result<Bytes, ReadError>) {
-        let Some(Read { range, purpose }) = self.uploads.take_read(serial) else { return };
+        let Some(read) = self.uploads.take_read(serial) else { return };
+        let Read { range, purpose, .. } = read;
         let Some(geometry) = self.content.geometry() else { return };
         let bytes = geometry.byte_range(range);
         let data = data.ok().filter(|data| data.len() as u64 == bytes.end - bytes.start);
@@ -50,11 +52,19 @@ impl Swarm {
                 .as_ref()
                 .map(|data| data.slice((inside.start - bytes.start) as usize..(inside.end - bytes.start) as usize));
             let whole = if part == geometry.group_chunks(group) { whole.next() } else { None };
+            if !read.still_holds(&self.content, group, geometry.group_chunks(group)) {
+                continue;
+            }
             let good = piece.is_some_and(|piece| match purpose {
                 Purpose::Serve => self.take_served(cx, &geometry, group, part, piece, whole),
                 Purpose::Check => self.take_checked(&geometry, group, part, &piece, whole.map(|whole| whole.nodes)),
             });
-            if !good {
+            if !good && purpose == Purpose::Serve {
+                let stored: Vec<ChunkRange> = self.content.stored.intersection_in(part).collect();
+                for run in stored {
+                    self.on_changed(cx, run, purpose);
+                }
+            } else if !good {
                 self.on_changed(cx, part, purpose);
             } else if purpose == Purpose::Check {
                 self.on_stored(cx, part);

@@ -21,10 +21,21 @@ pub(crate) enum Purpose {
 }
 
 /// A read in progress.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Read {
     pub(crate) range: ChunkRange,
     pub(crate) purpose: Purpose,
+    /// The groups of which a part alone was stored when it was asked for, and which: what is read says nothing of them if
+    /// that is another by the time it ends.
+    pub(crate) torn: Vec<(GroupIndex, u32)>,
+}
+
+impl Read {
+    /// Whether what is here of `group`, whose chunks are `chunks`, is what it was.
+    pub(crate) fn still_holds(&self, content: &ContentState, group: GroupIndex, chunks: ChunkRange) -> bool {
+        let torn = self.torn.iter().find(|(other, _)| *other == group);
+        torn.is_none_or(|&(_, stored)| !content.has_group(group) && stored_mask(content, chunks) == stored)
+    }
 }
 
 /// Groups at hand and reads in progress.
@@ -43,18 +54,12 @@ impl Uploads {
         self.reads.len() < limit
     }
 
-    /// Asks for the bytes of `range`.
-    pub(crate) fn read(
-        &mut self,
-        cx: &mut Cx<'_>,
-        swarm: SwarmId,
-        geometry: &Geometry,
-        range: ChunkRange,
-        purpose: Purpose,
-    ) {
+    /// Asks for the bytes of what is to be read.
+    pub(crate) fn read(&mut self, cx: &mut Cx<'_>, swarm: SwarmId, geometry: &Geometry, read: Read) {
+        let range = read.range;
         let bytes = geometry.byte_range(range);
         self.serial += 1;
-        self.reads.insert(self.serial, Read { range, purpose });
+        self.reads.insert(self.serial, read);
         cx.events.push(Event::ReadNeeded {
             token: ReadToken { swarm, serial: self.serial },
             swarm,
@@ -82,7 +87,7 @@ impl Uploads {
         peer: PeerSlot,
     ) -> u64 {
         let mut extra = 0;
-        let mut together = ChunkRange::EMPTY;
+        let mut together = Read { range: ChunkRange::EMPTY, purpose: Purpose::Serve, torn: Vec::new() };
         let mut reading = false;
         for group in geometry.groups_touching(range) {
             let chunks = geometry.group_chunks(group);
@@ -93,17 +98,24 @@ impl Uploads {
             }
             let needed = hull(chunks, stored);
             reading = true;
+            let torn = (stored != mask(chunks, chunks)).then_some((group, stored));
+            if torn.is_some() && content.has_group(group) {
+                // The parts of a complete group cannot be judged alone: it is read once the rest is stored.
+                continue;
+            }
             if self.reads.values().any(|read| read.purpose == Purpose::Serve && read.range.covers(needed)) {
                 continue;
             }
-            let joined = ChunkRange::new(together.start(), needed.end());
+            let joined = ChunkRange::new(together.range.start(), needed.end());
             let bytes = geometry.byte_range(joined);
-            if !together.is_empty() && together.end() == needed.start() && bytes.end - bytes.start <= MAX_READ as u64 {
-                together = joined;
+            let goes_on = !together.range.is_empty() && together.range.end() == needed.start();
+            if goes_on && bytes.end - bytes.start <= MAX_READ as u64 {
+                together.range = joined;
+                together.torn.extend(torn);
                 continue;
             }
-            extra += self.read_serving(cx, swarm, geometry, together, range);
-            together = needed;
+            let next = Read { range: needed, purpose: Purpose::Serve, torn: torn.into_iter().collect() };
+            extra += self.read_serving(cx, swarm, geometry, core::mem::replace(&mut together, next), range);
         }
         extra += self.read_serving(cx, swarm, geometry, together, range);
         if reading && !self.waiting.contains(&peer) {
@@ -112,19 +124,20 @@ impl Uploads {
         extra
     }
 
-    /// Reads `range`, if another read may begin; returns how many of its bytes are not in `asked`.
+    /// Begins to `read`, if another read may begin; returns how many of its bytes are not in `asked`.
     fn read_serving(
         &mut self,
         cx: &mut Cx<'_>,
         swarm: SwarmId,
         geometry: &Geometry,
-        range: ChunkRange,
+        read: Read,
         asked: ChunkRange,
     ) -> u64 {
+        let range = read.range;
         if range.is_empty() || !self.may_read(cx.config.limits.pending_reads) {
             return 0;
         }
-        self.read(cx, swarm, geometry, range, Purpose::Serve);
+        self.read(cx, swarm, geometry, read);
         let [read, wanted] = [range, range.intersection(asked)].map(|range| geometry.byte_range(range));
         (read.end - read.start).saturating_sub(wanted.end - wanted.start)
     }

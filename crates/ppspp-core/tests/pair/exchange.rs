@@ -8,7 +8,7 @@ use ppspp_core::chunk::ChunkRange;
 use ppspp_core::wire::Message;
 use ppspp_core::{AddPeerError, CloseReason, Content, EndpointConfig, PeerSource, PexPolicy};
 
-use crate::net::{Fate, Net, Sample};
+use crate::net::{Fate, Link, Net, Sample};
 use crate::raw::{handshake_of, messages_of};
 use crate::script::Script;
 
@@ -434,4 +434,25 @@ fn the_silent_do_not_keep_others_from_being_asked() {
         asked |= late.summary(&mut net).questions > 0;
     }
     assert!(asked);
+}
+
+// However long the network was away: a trusted peer is dialled every few minutes.
+#[test]
+fn a_trusted_peer_is_found_again_soon() {
+    for outage in [900, 7200] {
+        let sample = Sample::new(8 << 20);
+        let mut net = Net::new();
+        let seeder = net.seeder(&sample);
+        let leecher = net.leecher(&sample.metadata);
+        net.links.insert(seeder, Link::new(1_250_000, 1_250_000, 200 * MS));
+        net.connect(leecher, seeder);
+        net.run_for(2 * SECOND);
+        net.rule = Some(Box::new(|_, _, _, _| Fate::Drop));
+        net.run_for(Duration::from_secs(outage));
+        net.rule = None;
+        let begin = net.now;
+        let done = net.complete(leecher, Duration::from_secs(4 * 3600));
+        let after = net.now - begin;
+        assert!(done && after < Duration::from_secs(300), "{outage} s: {done} after {after:?}");
+    }
 }

@@ -413,3 +413,24 @@ fn an_idle_channel_forgets_its_window_with_its_base_delays() {
     assert_eq!(window(&net), Some((false, true)), "the round-trip time stays");
     assert_eq!(net.hosts[seeder].closed, []);
 }
+
+/// What cannot be meant does not make an endpoint spin.
+#[test]
+fn no_configuration_makes_time_stand_still() {
+    let sets: [fn(&mut EndpointConfig); 3] = [
+        |config| config.keep_alive = Duration::ZERO,
+        |config| config.mtu_v4 = 0,
+        |config| config.limits.cached_groups = usize::MAX,
+    ];
+    for set in sets {
+        let sample = Sample::new(256 << 10);
+        let mut net = Net::new();
+        let mut config = EndpointConfig::default();
+        set(&mut config);
+        let content = Content::Seed { tree: sample.tree.clone() };
+        let seeder = net.add_with(config, sample.metadata.clone(), content, sample.bytes.clone());
+        let leecher = net.leecher(&sample.metadata);
+        net.connect(leecher, seeder);
+        net.fetches(leecher, &sample, 10 * SECOND);
+    }
+}

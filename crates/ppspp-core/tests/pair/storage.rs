@@ -1,11 +1,13 @@
 //! Storage that is slow, lies or was interrupted, and peers that hold chunks up (R2, R16, R19, R22).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use bytes::Bytes;
 use ppspp_core::chunk::{ChunkIndex, ChunkRange};
 use ppspp_core::wire::{Message, Messages, split_channel};
-use ppspp_core::{ByteRate, Checkpoint, Content, EndpointConfig, Rates, Scope};
+use ppspp_core::{BatchLimit, ByteRate, Checkpoint, Content, DatagramMeta, EndpointConfig, Event, Rates, Scope};
 
 use crate::net::{Net, Sample};
 use crate::script::{Script, Summary};
@@ -411,4 +413,68 @@ fn a_disk_that_stays_full_does_not_keep_the_network_busy() {
     assert!(sent > 0 && sent <= 12 * (512 << 10), "{sent} bytes in ten seconds");
     net.hosts[leecher].disk.fail_writes = false;
     net.fetches(leecher, &sample, Duration::from_secs(10));
+}
+
+/// Some chunks of the first group are stored; another peer asks, and a read begins. The `rest` comes before it ends, and is
+/// on disk only later if the disk is to `hold` it.
+fn read_in_between(
+    there: impl Iterator<Item = u64>,
+    rest: impl Iterator<Item = u64>,
+    hold: bool,
+) -> (Net, usize, Sample) {
+    let sample = Sample::new(64 << 10);
+    let mut net = Net::new();
+    let mut config = EndpointConfig::default();
+    if hold {
+        config.limits.unconfirmed_bytes = 8 << 10;
+    }
+    let leecher = net.add_with(config, sample.metadata.clone(), Content::Fetch, Vec::new());
+    let (seed, _) = Script::answers(&mut net, leecher, &sample.metadata, 1, RTT);
+    seed.has_all(&mut net, &sample);
+    for chunk in there {
+        seed.gives(&mut net, &sample, chunk);
+    }
+    net.run_for(1100 * MS);
+    let other = Script::opens(&mut net, leecher, &sample.metadata, 2, RTT);
+    net.drain(leecher);
+    let now = net.now;
+    let ask = other.datagram(other.remote, &[Message::Request(run(0, 1))]);
+    net.hosts[leecher].endpoint.handle_datagram(now, DatagramMeta::from_remote(other.address), &ask);
+    let (mut read, mut buf) = (None, Vec::new());
+    let limit = BatchLimit { datagrams: NonZeroUsize::new(64).unwrap(), bytes: 65_507 };
+    for _ in 0..100 {
+        let _ = net.hosts[leecher].endpoint.poll_transmit(now, limit, &mut buf);
+        if let Some(Event::ReadNeeded { token, offset, len, .. }) = net.hosts[leecher].endpoint.poll_event() {
+            let start = offset as usize;
+            read = Some((token, Bytes::copy_from_slice(&net.hosts[leecher].disk.bytes[start..start + len])));
+        }
+    }
+    let (token, bytes) = read.unwrap();
+    for chunk in rest {
+        let datagram = seed.data(&net, &sample, chunk);
+        net.hosts[leecher].endpoint.handle_datagram(now, DatagramMeta::from_remote(seed.address), &datagram);
+    }
+    net.hosts[leecher].disk.hold_writes = hold;
+    net.drain(leecher);
+    net.hosts[leecher].endpoint.provide(token, Ok(bytes), now);
+    net.drain(leecher);
+    net.hosts[leecher].release_writes(now);
+    net.drain(leecher);
+    (net, leecher, sample)
+}
+
+#[test]
+fn a_read_begun_before_the_rest_of_its_group_came_is_no_change() {
+    let (mut net, leecher, sample) = read_in_between((0..4).chain(12..16), 4..12, true);
+    let seeder = net.seeder(&sample);
+    net.connect(leecher, seeder);
+    assert!(net.complete(leecher, Duration::from_secs(60)), "stalled: {:?}", net.hosts[leecher].progress());
+    assert_eq!(net.hosts[leecher].changed, []);
+}
+
+#[test]
+fn a_read_that_ends_after_its_group_was_complete_is_no_change() {
+    let (net, leecher, _) = read_in_between(0..15, 15..16, false);
+    assert_eq!(net.hosts[leecher].changed, []);
+    assert_eq!(net.hosts[leecher].progress().unwrap().bytes_stored, 16 << 10);
 }
