@@ -52,7 +52,7 @@ pub enum AddPeerError {
     /// The peer misbehaved, and is not dealt with for a while.
     #[error("{0} misbehaved lately: it can be added again later")]
     Shunned(core::net::SocketAddr),
-    /// A channel to that address is there already.
+    /// A channel to that address is there already. Its peer counts as trusted from now on if it was to be added as such.
     #[error("there is a channel to {0} already")]
     AlreadyKnown(core::net::SocketAddr),
 }

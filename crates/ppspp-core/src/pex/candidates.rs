@@ -68,6 +68,13 @@ impl Candidates {
         self.entries.get(&address).is_some_and(|entry| entry.source == PeerSource::Trusted)
     }
 
+    /// Takes `address` to come from a trusted source, if it is known.
+    pub(crate) fn trust(&mut self, address: SocketAddr) {
+        if let Some(entry) = self.entries.get_mut(&address) {
+            entry.source = PeerSource::Trusted;
+        }
+    }
+
     /// Takes in an address that the host `teller` named; returns whether it is new and was kept.
     ///
     /// Of `limit` addresses an eighth may come from one host. In a full table a dead one gives way, or the new one.

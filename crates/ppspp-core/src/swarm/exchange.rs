@@ -162,6 +162,17 @@ impl Swarm {
         self.search(cx.now);
     }
 
+    /// Takes the peer in `slot` to come from a trusted source, however its channel began.
+    pub(crate) fn trust(&mut self, slot: PeerSlot) {
+        let Some(channel) = self.peers.get_mut(slot as usize) else { return };
+        let before = core::mem::replace(&mut channel.source, PeerSource::Trusted);
+        self.exchange.candidates.trust(channel.address);
+        if channel.established().is_some() {
+            *self.exchange.census.of(before, channel.initiator) -= 1;
+            *self.exchange.census.of(PeerSource::Trusted, channel.initiator) += 1;
+        }
+    }
+
     /// A channel ends for `reason`, in the state it still has; returns whether the application knows of it.
     pub(crate) fn on_peer_ending(&mut self, cx: &mut Cx<'_>, slot: PeerSlot, reason: CloseReason) -> bool {
         let Some(channel) = self.peers.get(slot as usize) else { return false };

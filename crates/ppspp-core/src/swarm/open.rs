@@ -71,7 +71,10 @@ impl Swarm {
         address: SocketAddr,
         source: PeerSource,
     ) -> Result<PeerId, AddPeerError> {
-        if self.by_address.contains_key(&address) {
+        if let Some(&slot) = self.by_address.get(&address) {
+            if source == PeerSource::Trusted {
+                self.trust(slot);
+            }
             return Err(AddPeerError::AlreadyKnown(address));
         }
         if !self.has_outgoing_slot(cx.config) {

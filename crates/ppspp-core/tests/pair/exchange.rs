@@ -456,3 +456,27 @@ fn a_trusted_peer_is_found_again_soon() {
         assert!(done && after < Duration::from_secs(300), "{outage} s: {done} after {after:?}");
     }
 }
+
+// Who came by itself is trusted once the application names it, and looked for when it has gone.
+#[test]
+fn a_peer_that_is_there_already_can_be_trusted() {
+    for named in [false, true] {
+        let sample = Sample::new(8 << 20);
+        let mut net = Net::new();
+        let seeder = net.seeder(&sample);
+        let leecher = net.leecher(&sample.metadata);
+        net.links.insert(seeder, Link::new(1_250_000, 1_250_000, 200 * MS));
+        net.connect(seeder, leecher);
+        net.run_for(2 * SECOND);
+        if named {
+            let (now, address) = (net.local(leecher), net.hosts[seeder].address);
+            let host = &mut net.hosts[leecher];
+            let added = host.endpoint.add_peer(host.swarm, address, PeerSource::Trusted, now);
+            assert_eq!(added, Err(AddPeerError::AlreadyKnown(address)));
+        }
+        net.rule = Some(Box::new(|_, _, _, _| Fate::Drop));
+        net.run_for(300 * SECOND);
+        net.rule = None;
+        assert_eq!(net.complete(leecher, 600 * SECOND), named);
+    }
+}
