@@ -152,7 +152,7 @@ impl EndpointConfig {
     pub const MAX_KEEP_ALIVE: Duration = Duration::from_secs(55);
     /// Shortest keep-alive interval.
     pub const MIN_KEEP_ALIVE: Duration = Duration::from_secs(1);
-    /// Least UDP payload that paths are taken to carry: that of a datagram of 576 bytes (RFC 1122 §3.3.3).
+    /// Least UDP payload that paths are taken to carry: that of a datagram of 576 bytes (RFC 1122 §3.3.2).
     pub const MIN_MTU: u16 = 548;
 }
 

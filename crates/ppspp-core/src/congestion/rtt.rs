@@ -124,8 +124,8 @@ impl RttEstimator {
         self.back_off = (self.back_off + 1).min(MAX_BACK_OFF);
     }
 
-    /// The congestion timeout: at first 1 s, or 3 s after repeated openings, then srtt + 4 rttvar, doubled per [`back_off`](Self::back_off), within
-    /// [`MIN_CTO`]..=[`MAX_CTO`].
+    /// The congestion timeout: at first 1 s, or 3 s after repeated openings, then srtt + 4 rttvar, doubled per
+    /// [`back_off`](Self::back_off), within [`MIN_CTO`]..=[`MAX_CTO`].
     pub fn cto(&self) -> Duration {
         let base = self.smoothed.map_or(self.initial, |s| s.srtt + s.rttvar * 4).clamp(MIN_CTO, MAX_CTO);
         (base * (1 << self.back_off)).min(MAX_CTO)

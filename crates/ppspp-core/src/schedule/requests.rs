@@ -18,8 +18,8 @@ pub(crate) type PeerSlot = u32;
 pub(crate) const MAX_ASKED: usize = 9;
 /// Batches that a run may fall into.
 pub(crate) const RUN_BATCHES: usize = 2;
-/// Batches that there is room for where a peer is asked for one chunk to find out whether it answers: those that do not
-/// leave the rest of the group to others.
+/// Batches that a group must have room for where a peer is asked for one chunk of it to find out whether it answers: those
+/// that do not leave the rest to others.
 pub(crate) const PROBE_BATCHES: usize = MAX_ASKED - 2;
 
 /// Names what one peer was asked for at one time; the channel that was asked gives it out. Names repeat after 2^31.
