@@ -480,3 +480,32 @@ fn a_peer_that_is_there_already_can_be_trusted() {
         assert_eq!(net.complete(leecher, 600 * SECOND), named);
     }
 }
+
+// An address that another peer named is being dialled when the application names it too: it is dialled again and again from
+// then on, as a trusted one is, and not once an hour.
+#[test]
+fn an_address_dialled_on_hearsay_can_be_trusted() {
+    let openings = [false, true].map(|named| {
+        let sample = Sample::new(64 << 10);
+        let mut net = Net::new();
+        let leecher = net.leecher(&sample.metadata);
+        let (script, _) = Script::answers(&mut net, leecher, &sample.metadata, 1, RTT);
+        let nobody: SocketAddr = "10.9.9.9:6778".parse().unwrap();
+        script.say(&mut net, &[Message::PexResV4("10.9.9.9:6778".parse().unwrap())]);
+        net.run_for(500 * MS);
+        assert!(net.extra.iter().any(|(_, to, _)| *to == nobody), "it is not dialled");
+        if named {
+            let now = net.local(leecher);
+            let host = &mut net.hosts[leecher];
+            let added = host.endpoint.add_peer(host.swarm, nobody, PeerSource::Trusted, now);
+            assert_eq!(added, Err(AddPeerError::AlreadyKnown(nobody)));
+        }
+        for _ in 0..360 {
+            net.run_for(20 * SECOND);
+            script.say(&mut net, &[]);
+        }
+        net.extra.iter().filter(|(_, to, _)| *to == nobody).count()
+    });
+    println!("{openings:?} openings in two hours");
+    assert!(openings[1] > 2 * openings[0], "{openings:?}");
+}
