@@ -143,11 +143,11 @@ pub(crate) fn small_config() -> Arc<EndpointConfig> {
     limits.outstanding_requests = 48;
     limits.queued_requests = 8;
     limits.availability_runs = 8;
-    limits.early_hashes = 32;
+    limits.early_hashes = 128;
     limits.pending_chunks = 8;
     limits.cached_groups = 2;
     limits.pending_reads = 2;
     limits.in_flight = 32;
-    limits.messages_per_datagram = 64;
+    limits.messages_per_datagram = 128;
     Arc::new(config)
 }

@@ -9,8 +9,9 @@ use crate::congestion::ControllerConfig;
 use crate::integrity::{Hash, HashFunction, Tree};
 use crate::policy::{Rates, Reciprocity, UnchokePolicy};
 
-/// Bounds on everything a peer or a slow application could make grow. The defaults suit a desktop machine.
-#[derive(Clone, Debug)]
+/// Bounds on everything a peer or a slow application could make grow. The defaults suit a desktop machine; an endpoint
+/// takes none for less than [`Limits::LEAST`] says.
+#[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Limits {
     /// Swarms in one endpoint. Default 1,024: each costs a few KiB plus its tree, and what `remembered_groups` says while it serves several.
@@ -49,7 +50,7 @@ pub struct Limits {
     pub pending_reads: usize,
     /// Chunks of one channel sent and not yet acknowledged. Default 65,536.
     pub in_flight: usize,
-    /// Peers of one swarm that are sent chunks at a time, at least one; others are choked until it is their turn.
+    /// Peers of one swarm that are sent chunks at a time; others are choked until it is their turn.
     /// Default 32: with more, the groups kept in memory no longer hold a full batch that leaves and one that is read
     /// ahead for each.
     pub upload_slots: usize,
@@ -89,6 +90,55 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The least of each bound with which a transfer comes to its end, however slowly. No swarm or no channel at all
+    /// may be allowed: then nothing can be joined, or no peer added.
+    pub const LEAST: Self = Self {
+        swarms: 0,
+        channels: 0,
+        half_open: 1,
+        queued_events: 1,
+        unconfirmed_bytes: 8 << 10,
+        open_groups: 1,
+        outstanding_requests: 1,
+        queued_requests: 1,
+        availability_runs: 1,
+        rarity_runs: 0,
+        // Both ways to the root of the largest tree.
+        early_hashes: 128,
+        pending_chunks: 0,
+        cached_groups: 0,
+        remembered_groups: 0,
+        pending_reads: 1,
+        in_flight: 1,
+        upload_slots: 1,
+        // More than fit into a datagram of the least MTU.
+        messages_per_datagram: 128,
+        candidates: 0,
+        shunned_hosts: 0,
+    };
+
+    /// These, with none below the least.
+    fn raised(&self) -> Self {
+        let least = Self::LEAST;
+        Self {
+            half_open: self.half_open.max(least.half_open),
+            queued_events: self.queued_events.max(least.queued_events),
+            unconfirmed_bytes: self.unconfirmed_bytes.max(least.unconfirmed_bytes),
+            open_groups: self.open_groups.max(least.open_groups),
+            outstanding_requests: self.outstanding_requests.max(least.outstanding_requests),
+            queued_requests: self.queued_requests.max(least.queued_requests),
+            availability_runs: self.availability_runs.max(least.availability_runs),
+            early_hashes: self.early_hashes.max(least.early_hashes),
+            pending_reads: self.pending_reads.max(least.pending_reads),
+            in_flight: self.in_flight.max(least.in_flight),
+            upload_slots: self.upload_slots.max(least.upload_slots),
+            messages_per_datagram: self.messages_per_datagram.max(least.messages_per_datagram),
+            ..self.clone()
+        }
+    }
+}
+
 /// How an endpoint behaves. The default is tuned for swarms over the Internet and serves a loopback as well.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -103,7 +153,8 @@ pub struct EndpointConfig {
     pub congestion: ControllerConfig,
     /// Idle time after which a keep-alive leaves. Default 25 s, one second to 55 (R12).
     pub keep_alive: Duration,
-    /// Silence after which a peer is dead, given three datagrams sent to it in that time. Default 3 min (§3.12).
+    /// Silence after which a peer is dead, given three datagrams sent to it in that time. Default 3 min (§3.12), at
+    /// least five seconds.
     pub dead_after: Duration,
     /// Largest UDP payload sent to an IPv4 peer unless a chunk needs more. Default 1,472 bytes (Ethernet), at
     /// least 548.
@@ -152,8 +203,19 @@ impl EndpointConfig {
     pub const MAX_KEEP_ALIVE: Duration = Duration::from_secs(55);
     /// Shortest keep-alive interval.
     pub const MIN_KEEP_ALIVE: Duration = Duration::from_secs(1);
+    /// Shortest silence after which a peer is dead: three keep-alives of the shortest interval fit into it.
+    pub const MIN_DEAD_AFTER: Duration = Duration::from_secs(5);
     /// Least UDP payload that paths are taken to carry: that of a datagram of 576 bytes (RFC 1122 §3.3.2).
     pub const MIN_MTU: u16 = 548;
+
+    /// This, with limits that an endpoint can work with.
+    pub(crate) fn usable(mut self: Arc<Self>) -> Arc<Self> {
+        let limits = self.limits.raised();
+        if limits != self.limits {
+            Arc::make_mut(&mut self).limits = limits;
+        }
+        self
+    }
 }
 
 /// Between whom peer addresses are exchanged (PEX; RFC 7574 §3.10, §8.13, R24).
@@ -289,4 +351,41 @@ pub struct PlayHead {
     pub bytes_per_second: u64,
     /// How far ahead of it order counts, in time at its speed; one chunk at least.
     pub window: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_raised_to_the_least_and_the_default_is_not() {
+        let nothing = Limits {
+            swarms: 0,
+            channels: 0,
+            half_open: 0,
+            queued_events: 0,
+            unconfirmed_bytes: 0,
+            open_groups: 0,
+            outstanding_requests: 0,
+            queued_requests: 0,
+            availability_runs: 0,
+            rarity_runs: 0,
+            early_hashes: 0,
+            pending_chunks: 0,
+            cached_groups: 0,
+            remembered_groups: 0,
+            pending_reads: 0,
+            in_flight: 0,
+            upload_slots: 0,
+            messages_per_datagram: 0,
+            candidates: 0,
+            shunned_hosts: 0,
+        };
+        assert_eq!(nothing.raised(), Limits::LEAST);
+        assert_eq!(Limits::default().raised(), Limits::default());
+        assert_eq!(
+            Arc::new(EndpointConfig { limits: nothing, ..EndpointConfig::default() }).usable().limits,
+            Limits::LEAST
+        );
+    }
 }

@@ -264,7 +264,7 @@ impl Channel {
 
     /// When the peer is dead if it stays silent and enough was sent to it; moves on until then.
     fn dead_at(&self, config: &EndpointConfig) -> Instant {
-        let at = self.last_received + config.dead_after;
+        let at = self.last_received + config.dead_after.max(EndpointConfig::MIN_DEAD_AFTER);
         if self.sent_in_vain < DEAD_AFTER_DATAGRAMS { at.max(self.keep_alive_at(config)) } else { at }
     }
 

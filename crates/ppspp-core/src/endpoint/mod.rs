@@ -111,6 +111,7 @@ impl Endpoint {
     /// An endpoint in no swarm. All randomness comes from `seed`: it must be unpredictable to others in production, as
     /// channel ids are drawn from it, and may be fixed in tests.
     pub fn new(config: Arc<EndpointConfig>, seed: [u8; 32], now: Instant) -> Self {
+        let config = config.usable();
         let events = EventQueue::new(config.limits.queued_events);
         let (up, down) = (Bucket::new(config.rates.up, now), Intake::new(config.rates.down, now));
         let reputation = Reputation::new(config.limits.shunned_hosts);

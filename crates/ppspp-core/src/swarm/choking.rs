@@ -38,7 +38,7 @@ impl Slots {
 
     /// How many there are.
     pub(super) fn count(&self, cx: &Cx<'_>) -> usize {
-        cx.config.limits.upload_slots.max(1).min(self.crowded.unwrap_or(usize::MAX))
+        cx.config.limits.upload_slots.min(self.crowded.unwrap_or(usize::MAX))
     }
 }
 

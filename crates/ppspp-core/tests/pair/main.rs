@@ -6,6 +6,7 @@ mod abuse;
 mod acks;
 mod admission;
 mod batches;
+mod bounds;
 mod changed;
 mod channels;
 mod choking;
