@@ -19,10 +19,17 @@ const MAX_FRESH: usize = 16;
 /// Bounds on the delay of an ACK, an eighth of the round-trip time.
 const MIN_DELAY: Duration = Duration::from_micros(500);
 const MAX_DELAY: Duration = Duration::from_millis(10);
-/// How long each ACK is sent twice once so many seem to have been lost, each within that time of the one before. A few come
-/// of timeouts that ran out early.
-const DOUBT: Duration = Duration::from_secs(60);
+/// How often an ACK is sent again with later ones: at a channel's start, when one that is lost ends the peer's slow start,
+/// and later on.
+const EAGER_COPIES: usize = 2;
+const COPIES: usize = 1;
+/// One copy more for so many ACKs that seem to have been lost, each within that time of the one before. A few come of
+/// timeouts that ran out early.
 const DOUBTED: u32 = 4;
+const DOUBT: Duration = Duration::from_secs(60);
+const MAX_COPIES: usize = 4;
+/// Most runs of chunks that a datagram of ACKs says again: a way back that is narrow must not be filled with copies.
+const MAX_COPIED_RUNS: usize = 32;
 
 /// A chunk that arrived.
 #[derive(Clone, Copy, Debug)]
@@ -74,8 +81,10 @@ pub(crate) struct Acks {
     /// How many ACKs seem to have been lost, and when that is forgotten.
     missed: u32,
     missed_until: Option<Instant>,
-    /// What the last datagram of ACKs said first, while that is in doubt.
-    told: RangeSet,
+    /// What the last datagrams of ACKs said first, the newest first.
+    told: ArrayVec<RangeSet, MAX_COPIES>,
+    /// When that is said again, if no DATA brings a reason to.
+    again_at: Option<Instant>,
 }
 
 impl Acks {
@@ -103,6 +112,7 @@ impl Acks {
             due |= !self.sample(timestamp, at) || self.waiting >= limit;
         }
         self.note(word);
+        self.again_at = None;
         if due {
             self.due = Some(now);
         } else if self.due.is_none() {
@@ -127,9 +137,9 @@ impl Acks {
         !reordered
     }
 
-    /// When an ACK is due.
-    pub(crate) const fn due(&self) -> Option<Instant> {
-        self.due
+    /// When an ACK is due, or one is to be sent again.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.due.or(self.again_at)
     }
 
     /// The delay sample for the ACKs of one datagram: that of the newest DATA, taken at its arrival (R13).
@@ -151,23 +161,46 @@ impl Acks {
 
     /// Notes that the peer sent DATA twice that was acknowledged: the ACK may have been lost, for which the peer takes DATA
     /// to be lost and the path to be congested.
-    ///
-    /// Chunks leave spread over a run, so that most ACKs name an interval that no later one covers: once this has happened
-    /// a few times, each is sent with the next ones too, for a while.
     pub(crate) fn on_repeat(&mut self, now: Instant) {
-        let goes_on = self.missed_until.is_some_and(|until| now < until);
-        self.missed = if goes_on { self.missed.saturating_add(1) } else { 1 };
+        self.missed = if self.is_doubtful(now) { self.missed.saturating_add(1) } else { 1 };
         self.missed_until = Some(now + DOUBT);
     }
 
-    /// Before a datagram of ACKs: lets what the last one said first wait again, if that is in doubt.
-    pub(crate) fn tell_again(&mut self, now: Instant) {
+    /// Whether an ACK seems to have been lost of late.
+    fn is_doubtful(&self, now: Instant) -> bool {
+        self.missed_until.is_some_and(|until| now < until)
+    }
+
+    /// How many later datagrams say again what one said.
+    fn copies(&self, now: Instant) -> usize {
+        let usual = if self.received <= EAGER_DATAGRAMS { EAGER_COPIES } else { COPIES };
+        let more = if self.is_doubtful(now) { self.missed / DOUBTED } else { 0 };
+        usual.saturating_add(more as usize).min(MAX_COPIES)
+    }
+
+    /// Before a datagram of ACKs: lets what the last ones said first wait again.
+    ///
+    /// Chunks leave spread over a run, so that most ACKs name an interval that no later one covers: of one that gets lost
+    /// the peer would conclude that DATA was. Where nothing more comes there is no later one, so that the last is sent
+    /// once more after a round trip of `rtt`: at a channel's start, and for as long as some seem to get lost.
+    /// At most `room` runs fit into the datagram.
+    pub(crate) fn tell_again(&mut self, now: Instant, rtt: Duration, room: usize) {
         self.put_in_order();
-        let told = core::mem::take(&mut self.told);
-        if self.missed >= DOUBTED && self.missed_until.is_some_and(|until| now < until) {
-            self.told = self.pending.clone();
-            self.pending.merge(told.as_slice());
+        let copies = self.copies(now);
+        self.told.truncate(copies);
+        let first = self.pending.clone();
+        let doubtful = self.is_doubtful(now) && self.missed >= DOUBTED;
+        let mut room = room.saturating_sub(first.run_count()).min(if doubtful { usize::MAX } else { MAX_COPIED_RUNS });
+        for told in &self.told {
+            let runs = told.as_slice();
+            self.pending.merge(&runs[..runs.len().min(room)]);
+            room = room.saturating_sub(runs.len());
         }
+        let tail = !first.is_empty() && self.received <= EAGER_DATAGRAMS;
+        self.told.truncate(copies - 1);
+        self.told.insert(0, first);
+        let any = self.told.iter().any(|told| !told.is_empty());
+        self.again_at = (any && (tail || doubtful)).then(|| now + rtt + rtt / 4 + MAX_DELAY);
     }
 
     /// Keeps the chunks of `word` to be put in order.
@@ -235,6 +268,32 @@ mod tests {
                     );
                     assert_eq!(acks.pending().run_count(), twin.iter().filter(|at| !twin.contains(&(*at + 1))).count());
                 }
+            }
+        }
+    }
+
+    /// A way back that is narrow is not filled with copies, nor is a datagram.
+    #[test]
+    fn what_is_said_again_is_bounded() {
+        let far_apart = |from: u64| {
+            (from..from + 40).map(|turn| Arrival {
+                chunk: ChunkIndex::new(2 * turn),
+                timestamp: turn,
+                at: Instant::ZERO,
+            })
+        };
+        for (repeats, room, most) in [(0, 100, 32), (0, 50, 10), (20, 500, 160), (20, 100, 60), (20, 20, 0)] {
+            let mut acks = Acks::default();
+            for _ in 0..repeats {
+                acks.on_repeat(Instant::ZERO);
+            }
+            for datagram in 0..9 {
+                acks.on_data(Instant::ZERO, far_apart(datagram * 100), Duration::ZERO, true);
+                acks.tell_again(Instant::ZERO, Duration::ZERO, room);
+                let said_again = acks.pending().run_count() - 40;
+                assert!(said_again <= most && (datagram < 8 || said_again == most), "{said_again} of {most}");
+                acks.on_sent(u64::MAX);
+                assert!(acks.told.len() <= MAX_COPIES);
             }
         }
     }

@@ -4,9 +4,10 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::channel::acks::{Acks, Arrival};
+use crate::channel::acks::Acks;
+use crate::channel::pending::{Pending, PendingChunk};
 use crate::channel::rate::RateMeter;
-use crate::chunk::{Bin, ChunkIndex, ChunkRange, ChunkSize, RangeSet};
+use crate::chunk::{ChunkIndex, ChunkRange, ChunkSize, RangeSet};
 use crate::integrity::{EarlyHashes, PeakClaim, Verifier};
 use crate::schedule::{BatchId, Shortlist};
 use crate::time::{Instant, micros};
@@ -54,31 +55,6 @@ impl Batch {
     }
 }
 
-/// A chunk that cannot be verified yet, for want of hashes (R17).
-#[derive(Debug)]
-pub(crate) struct PendingChunk {
-    pub(crate) arrival: Arrival,
-    pub(crate) payload: Vec<u8>,
-    /// A node without whose hash it cannot be judged; none while the content's size is unknown.
-    pub(crate) missing: Option<Bin>,
-}
-
-impl PendingChunk {
-    /// Whether it still cannot be judged. Looks at one node, most often: whoever has chunks wait must not make us climb the
-    /// tree for all of them with each hash.
-    fn waits(&mut self, verifier: &Verifier, early: &EarlyHashes) -> bool {
-        let chunk = self.arrival.chunk;
-        let fits = |hash| verifier.may_be_hash(hash);
-        let came = self.missing.is_none_or(|node| verifier.node(node).is_some() || early.get(node).is_some_and(fits));
-        if verifier.has(chunk) {
-            self.missing = None;
-        } else if came {
-            self.missing = verifier.missing_for(chunk, early);
-        }
-        self.missing.is_some()
-    }
-}
-
 /// What came of requests since the last arrival.
 #[derive(Clone, Copy, Debug, Default)]
 struct Silence {
@@ -103,10 +79,12 @@ pub(crate) struct Download {
     /// What the peer's peaks say of the content's size, while it is not known (R1).
     pub(crate) claim: Option<PeakClaim>,
     pub(crate) rate: RateMeter,
-    pending: VecDeque<PendingChunk>,
+    pending: Pending,
     batches: VecDeque<Batch>,
     /// Name of the oldest batch.
     oldest: u32,
+    /// How many of the oldest batches were asked for before another that something came of.
+    passed: usize,
     /// What was asked for in vain: it may come late, and is taken then.
     late: RangeSet,
     outstanding: u64,
@@ -148,9 +126,10 @@ impl Download {
             early: EarlyHashes::new(early_hashes),
             claim: None,
             rate: RateMeter::default(),
-            pending: VecDeque::new(),
+            pending: Pending::default(),
             batches: VecDeque::new(),
             oldest: 0,
+            passed: 0,
             late: RangeSet::new(),
             lapsed: None,
             round_trips: [Duration::MAX; ROUND_TRIPS],
@@ -179,8 +158,19 @@ impl Download {
     /// How many chunks to ask for now, zero while enough are outstanding. Hysteresis makes for long runs.
     pub(crate) fn allowance(&self, srtt: Duration, chunk_size: ChunkSize, limit: u32, amply: bool) -> u64 {
         let target = self.target(srtt, chunk_size, limit, amply);
-        let room = target.saturating_sub(self.outstanding);
-        if self.outstanding > 0 && room < (target / 4).min(REQUEST_QUANTUM) { 0 } else { room }
+        let most = self.chunks_in(MAX_SPAN.max(2 * srtt), chunk_size, limit).max(target);
+        let waited_for = self.outstanding.saturating_sub(self.passed());
+        let room = target.saturating_sub(waited_for).min(most.saturating_sub(self.outstanding));
+        if waited_for > 0 && room < (target / 4).min(REQUEST_QUANTUM) { 0 } else { room }
+    }
+
+    /// How many chunks are missing although others came that were asked for later: the REQUEST may have been lost. They are
+    /// asked for again in their time (R16), and the peer need not run dry until then.
+    fn passed(&self) -> u64 {
+        if self.is_probed() {
+            return 0;
+        }
+        self.batches.iter().take(self.passed).map(|batch| batch.left).sum()
     }
 
     /// How many chunks are to be outstanding.
@@ -199,6 +189,11 @@ impl Download {
         let ahead = (self.acks.queueing().min(most) + srtt.max(MARGIN)).min(self.most_ahead.max(srtt));
         let busy = (srtt + ahead).min(most);
         let span = if amply { most.min(self.most_choice).max(busy) } else { busy };
+        self.chunks_in(span, chunk_size, limit)
+    }
+
+    /// The chunks of `span` at the peer's rate, at least one and at most `limit`.
+    fn chunks_in(&self, span: Duration, chunk_size: ChunkSize, limit: u32) -> u64 {
         let bytes =
             self.rate.rate().map_or(FIRST_REQUEST, |rate| u128::from(rate) * u128::from(micros(span)) / 1_000_000);
         ((bytes / u128::from(chunk_size.bytes())) as u64).min(u64::from(limit)).max(1)
@@ -303,6 +298,7 @@ impl Download {
         let place = batch.map(|batch| batch.after(self.oldest) as usize);
         if from_peer {
             self.measure_answer(now, place);
+            self.passed = self.passed.max(place.filter(|&place| place < self.batches.len()).unwrap_or(0));
         }
         if place.is_none_or(|place| self.drop_from(now, place, count)) && from_peer {
             self.delivered_at = now;
@@ -357,12 +353,18 @@ impl Download {
         true
     }
 
+    fn pop_oldest(&mut self) -> Option<Batch> {
+        let batch = self.batches.pop_front()?;
+        self.oldest = self.oldest.wrapping_add(1);
+        self.passed = self.passed.saturating_sub(1);
+        Some(batch)
+    }
+
     /// Drops the oldest batches of which nothing is left; returns whether there were any.
     fn drop_settled(&mut self) -> bool {
         let before = self.batches.len();
         while self.batches.front().is_some_and(|batch| batch.left == 0) {
-            self.batches.pop_front();
-            self.oldest = self.oldest.wrapping_add(1);
+            self.pop_oldest();
         }
         self.batches.len() < before
     }
@@ -445,8 +447,7 @@ impl Download {
     /// Takes the oldest batch, whose request went unanswered. The next one's wait began when it was asked for, or with
     /// the last delivery: a peer that fell silent altogether holds nothing back.
     pub(crate) fn take_expired(&mut self) -> Option<ChunkRange> {
-        let batch = self.batches.pop_front()?;
-        self.oldest = self.oldest.wrapping_add(1);
+        let batch = self.pop_oldest()?;
         self.outstanding = self.outstanding.saturating_sub(batch.left);
         self.expect_late(batch.range);
         self.lapsed = Some((batch.range, batch.asked_at));
@@ -509,6 +510,7 @@ impl Download {
     pub(crate) fn clear_requests(&mut self, now: Instant) {
         self.oldest = self.oldest.wrapping_add(self.batches.len() as u32);
         self.batches.clear();
+        self.passed = 0;
         self.outstanding = 0;
         self.untold.clear();
         self.cancels.clear();
@@ -518,30 +520,12 @@ impl Download {
 
     /// Keeps a chunk until its hashes arrive; the oldest goes when `limit` are kept (R17).
     pub(crate) fn keep_pending(&mut self, chunk: PendingChunk, limit: usize) {
-        self.pending.retain(|kept| kept.arrival.chunk != chunk.arrival.chunk);
-        if limit == 0 {
-            return;
-        }
-        while self.pending.len() >= limit {
-            self.pending.pop_front();
-        }
-        self.pending.push_back(chunk);
+        self.pending.keep(chunk, limit);
     }
 
     /// Takes the kept chunks for which no hash is missing any more, in order of arrival.
     pub(crate) fn take_provable(&mut self, verifier: &Verifier) -> Vec<PendingChunk> {
-        let mut provable = 0;
-        for kept in &mut self.pending {
-            provable += usize::from(!kept.waits(verifier, &self.early));
-        }
-        if provable == 0 {
-            return Vec::new();
-        }
-        let mut ready = Vec::with_capacity(provable);
-        for chunk in core::mem::take(&mut self.pending) {
-            if chunk.missing.is_none() { ready.push(chunk) } else { self.pending.push_back(chunk) }
-        }
-        ready
+        self.pending.take_provable(verifier, &self.early)
     }
 
     /// Whether chunks are kept.
@@ -555,15 +539,13 @@ impl Download {
         if self.claim.is_some() {
             return;
         }
-        while self.pending.front().is_some_and(|chunk| chunk.arrival.at + life <= now) {
-            self.pending.pop_front();
-        }
+        self.pending.expire(now, life);
         self.early.expire(now - 4 * life);
     }
 
     /// When the oldest kept chunk goes, if it does.
     pub(crate) fn pending_deadline(&self, life: Duration) -> Option<Instant> {
-        self.pending.front().filter(|_| self.claim.is_none()).map(|chunk| chunk.arrival.at + life)
+        if self.claim.is_some() { None } else { self.pending.deadline(life) }
     }
 
     /// Whether nothing is asked for, kept or to be acknowledged.
@@ -579,8 +561,6 @@ impl Download {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::integrity::reference::Content;
-    use crate::integrity::{HashFunction, Verdict, uncles};
 
     #[test]
     fn what_lies_around_an_unwanted_chunk_is_cancelled() {
@@ -639,98 +619,26 @@ mod tests {
     }
 
     #[test]
-    fn kept_chunks_are_taken_once_nothing_that_proves_them_is_missing() {
-        let content = Content::new(HashFunction::Sha256, 1024, 37, 1000);
-        let peaks: Vec<_> = content.geometry.peaks().map(|bin| (bin, content.node(bin))).collect();
-        let mut verifier = Verifier::new(content.params, content.root(), Some(content.geometry), 8);
-        let mut download = Download::new(64, Instant::ZERO);
-        for (bin, hash) in &peaks {
-            download.early.insert(*bin, hash.as_slice(), Instant::ZERO);
-        }
-        assert_eq!(verifier.check(ChunkIndex::new(36), content.chunk(36), &download.early), Verdict::Verified);
-        let keep = |download: &mut Download, verifier: &Verifier, chunk: u64| {
-            let (chunk, at) = (ChunkIndex::new(chunk), Instant::ZERO);
-            let missing = verifier.missing_for(chunk, &download.early);
-            let arrival = Arrival { chunk, timestamp: 0, at };
-            download.keep_pending(PendingChunk { arrival, payload: Vec::new(), missing }, 8);
-        };
-        let taken = |download: &mut Download, verifier: &Verifier| -> Vec<u64> {
-            download.take_provable(verifier).iter().map(|kept| kept.arrival.chunk.value()).collect()
-        };
-        for chunk in [2, 20, 3, 9] {
-            keep(&mut download, &verifier, chunk);
-        }
-        let leaf = |chunk| Bin::leaf(ChunkIndex::new(chunk)).unwrap();
-        assert!(download.pending.iter().all(|kept| kept.missing == leaf(kept.arrival.chunk.value()).sibling()));
-        // One hash after the other, from below: nothing is taken before the last has come, and nothing else then.
-        let mut proof: Vec<Bin> = uncles(&content.geometry, ChunkIndex::new(2), |_| false).into_iter().collect();
-        while let Some(bin) = proof.pop() {
-            assert_eq!(taken(&mut download, &verifier), []);
-            let waits = download.pending.iter().find(|kept| kept.arrival.chunk.value() == 2).unwrap();
-            assert_eq!(waits.missing, Some(bin));
-            download.early.insert(bin, content.node(bin).as_slice(), Instant::ZERO);
-        }
-        assert_eq!(taken(&mut download, &verifier), [2]);
-        // What proves it proves the one beside, but for its leaf; and what is here needs nothing.
-        assert_eq!(verifier.check(ChunkIndex::new(2), content.chunk(2), &download.early), Verdict::Verified);
-        assert_eq!(taken(&mut download, &verifier), [3]);
-        for chunk in [16, 20] {
-            for bin in uncles(&content.geometry, ChunkIndex::new(chunk), |_| false) {
-                download.early.insert(bin, content.node(bin).as_slice(), Instant::ZERO);
-            }
-        }
-        assert_eq!(verifier.check(ChunkIndex::new(20), content.chunk(20), &download.early), Verdict::Verified);
-        download.early.clear();
-        assert_eq!(taken(&mut download, &verifier), [20]);
-        assert!(download.has_pending(), "9 still waits");
-    }
-
-    #[test]
-    fn kept_chunks_wait_for_peaks_and_for_hashes_that_can_be_some() {
-        let content = Content::new(HashFunction::Sha256, 1024, 37, 1000);
-        let mut verifier = Verifier::new(content.params, content.root(), Some(content.geometry), 8);
-        let mut download = Download::new(64, Instant::ZERO);
-        let put = |download: &mut Download, bin, hash: &[u8]| download.early.insert(bin, hash, Instant::ZERO);
-        let chunk = ChunkIndex::new(2);
-        let proof: Vec<Bin> = uncles(&content.geometry, chunk, |_| false).into_iter().collect();
-        for &bin in &proof {
-            put(&mut download, bin, content.node(bin).as_slice());
-        }
-        let arrival = Arrival { chunk, timestamp: 0, at: Instant::ZERO };
-        let missing = verifier.missing_for(chunk, &download.early);
-        let peaks: Vec<Bin> = content.geometry.peaks().collect();
-        assert_eq!(missing, Some(peaks[0]));
-        download.keep_pending(PendingChunk { arrival, payload: Vec::new(), missing }, 8);
-        // Peaks that came are learned with the chunk; they may be known before.
-        for learned in [false, true] {
-            let mut download = Download::new(64, Instant::ZERO);
-            for &bin in &proof {
-                put(&mut download, bin, content.node(bin).as_slice());
-            }
-            download.keep_pending(PendingChunk { arrival, payload: Vec::new(), missing }, 8);
-            for &peak in &peaks {
-                assert!(download.take_provable(&verifier).is_empty(), "{peak:?} is missing");
-                put(&mut download, peak, content.node(peak).as_slice());
-            }
-            if learned {
-                let last = verifier.check(ChunkIndex::new(36), content.chunk(36), &download.early);
-                assert_eq!(last, Verdict::Verified);
-            }
-            assert_eq!(download.take_provable(&verifier).len(), 1);
-        }
-        // With the peaks known: an all-zero hash, or a short one, is none and is not climbed for.
-        let mut download = Download::new(64, Instant::ZERO);
-        let missing = verifier.missing_for(chunk, &download.early);
-        assert_eq!(missing, proof.last().copied());
-        download.keep_pending(PendingChunk { arrival, payload: Vec::new(), missing }, 8);
-        for &bin in &proof {
-            put(&mut download, bin, content.node(bin).as_slice());
-        }
-        for wrong in [[0; 32].as_slice(), &[1; 20]] {
-            put(&mut download, proof[proof.len() - 1], wrong);
-            assert!(download.take_provable(&verifier).is_empty());
-            assert_eq!(download.pending[0].missing, missing);
-        }
+    fn what_others_overtook_does_not_hold_back_requests() {
+        let (now, srtt, size) = (Instant::from_micros(1), Duration::from_millis(20), ChunkSize::DEFAULT);
+        let mut download = Download::new(16, now);
+        let most = download.allowance(srtt, size, 1000, false);
+        let names =
+            [0, 100, 200].map(|start| download.on_requested(now, ChunkRange::new(start, start + most / 4))[0].1);
+        assert_eq!(download.allowance(srtt, size, 1000, false), most - 3 * (most / 4));
+        download.on_settled(now, Some(names[0]), 1, true);
+        let left = download.allowance(srtt, size, 1000, false);
+        download.on_settled(now, Some(names[2]), 1, false);
+        assert_eq!(download.allowance(srtt, size, 1000, false), left + 1, "another delivered it");
+        download.on_settled(now, Some(names[2]), 1, true);
+        assert_eq!(download.passed(), 2 * (most / 4) - 1, "the first two batches");
+        assert_eq!(download.allowance(srtt, size, 3 * (most / 4) as u32 - 2, false), 0, "of the limit nothing is left");
+        assert_eq!(download.take_expired(), Some(ChunkRange::new(0, most / 4)));
+        assert_eq!(download.passed(), most / 4);
+        assert_eq!(download.take_expired(), Some(ChunkRange::new(100, 100 + most / 4)));
+        assert_eq!(download.passed(), 0);
+        download.clear_requests(now);
+        assert_eq!((download.passed(), download.outstanding()), (0, 0));
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Controller for Ledbat {
         let before = self.sender.window();
         self.sender.collapse(now);
         // A second timeout in a row finds one segment: what is known of the path stands in the first one's threshold.
-        if self.sender.config.slow_start && before > self.sender.mss() {
+        if self.sender.config.slow_start && before > self.sender.mss() && !self.sender.is_unanswered() {
             self.slow_start_until = Some(self.sender.half(before));
         }
     }
@@ -356,6 +356,8 @@ mod tests {
     #[test]
     fn a_timeout_leaves_one_segment_and_half_the_window_to_regain_quickly() {
         let mut flow = Ledbat { slow_start_until: None, ..ledbat(true) };
+        let first = ack(&flow, later(0), MSS, 10);
+        flow.on_ack(later(0), &first);
         flow.sender.cwnd = Window::from_bytes(64 * MSS);
         flow.on_congestion_timeout(later(1000));
         assert_eq!((flow.window(), flow.in_slow_start()), (MSS, true));
@@ -372,8 +374,21 @@ mod tests {
     }
 
     #[test]
+    fn a_timeout_before_anything_was_acknowledged_leaves_slow_start_as_it_was() {
+        let mut flow = ledbat(true);
+        flow.on_congestion_timeout(later(1000));
+        assert_eq!((flow.window(), flow.slow_start_until), (MSS, Some(u64::MAX)));
+        let first = ack(&flow, later(2000), MSS, 10);
+        flow.on_ack(later(2000), &first);
+        flow.on_congestion_timeout(later(3000));
+        assert_eq!(flow.slow_start_until, Some(2 * MSS), "from now on it tells how much fits");
+    }
+
+    #[test]
     fn slow_start_after_a_timeout_stops_exactly_at_its_threshold() {
         let mut flow = Ledbat { slow_start_until: None, ..ledbat(true) };
+        let first = ack(&flow, later(0), MSS, 10);
+        flow.on_ack(later(0), &first);
         flow.sender.cwnd = Window::from_bytes(41 * MSS);
         flow.on_congestion_timeout(later(1000));
         for _ in 0..8 {

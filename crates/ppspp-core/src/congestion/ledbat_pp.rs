@@ -239,7 +239,7 @@ impl Controller for LedbatPlusPlus {
         };
         self.sender.collapse(now);
         // A second timeout in a row finds one segment: what is known of the path stands in the first one's threshold.
-        if before > self.sender.mss() {
+        if before > self.sender.mss() && !self.sender.is_unanswered() {
             if self.sender.config.slow_start {
                 self.phase = Phase::SlowStart { until: self.sender.half(before) };
             } else {
@@ -547,6 +547,17 @@ mod tests {
         flow.on_loss(later(1060), &loss(995));
         assert!(matches!(flow.phase, Phase::Slowdown { resume: left, .. } if left == resume / 2));
         assert_eq!(flow.window(), 2 * MSS);
+    }
+
+    #[test]
+    fn a_timeout_before_anything_was_acknowledged_leaves_slow_start_as_it_was() {
+        let mut flow = LedbatPlusPlus::new(&config(), START);
+        flow.on_congestion_timeout(later(1000));
+        assert_eq!((flow.window(), flow.phase), (MSS, Phase::SlowStart { until: u64::MAX }));
+        let first = ack(&flow, later(2000), MSS, 0);
+        flow.on_ack(later(2000), &first);
+        flow.on_congestion_timeout(later(3000));
+        assert_eq!(flow.phase, Phase::SlowStart { until: 2 * MSS }, "from now on it tells how much fits");
     }
 
     #[test]

@@ -153,6 +153,11 @@ impl Sender {
         self.reduced_at = Some(self.now);
     }
 
+    /// Whether nothing was ever acknowledged: a timeout tells then that something was lost, and not how much fits.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.round.flight() == 0
+    }
+
     /// One segment is left after a congestion timeout (RFC 6817 §2.4.2).
     pub(super) fn collapse(&mut self, now: Instant) {
         self.advance(now);

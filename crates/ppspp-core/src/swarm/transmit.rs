@@ -178,10 +178,12 @@ impl Swarm {
         let mtu = usize::from(channel.mtu);
         let State::Established(peer) = &mut channel.state else { return Written::default() };
         let mut datagram = DatagramBuilder::new(buf, mtu, peer.remote, self.format);
+        let room = datagram.remaining() / self.format.ack_len();
+        let again = (!peer.session.older).then(|| (peer.srtt(), room));
         if let Some(download) = &mut peer.download
             && download.acks.due().is_some_and(|due| due <= cx.now)
         {
-            write_acks(&mut datagram, download, &mut self.content.acknowledged, peer.session.older, cx.now);
+            write_acks(&mut datagram, download, &mut self.content.acknowledged, again, cx.now);
         }
         if peer.service.as_ref().is_some_and(|service| service.is_due(cx.now)) {
             write_service(&mut datagram, peer, cx.now);
@@ -344,21 +346,22 @@ fn write_service(datagram: &mut DatagramBuilder<'_>, peer: &mut Established, now
 
 /// Acknowledges what waits, each run as part of the biggest interval around it (RFC 7574 §4.3.2).
 ///
-/// `singly` for draft-10 peers: libswift takes an ACK for that of one transmission and opens its window by one chunk.
+/// What was said before is said `again`, with the round trip and the room for runs. Not to draft-10 peers: libswift takes an
+/// ACK for that of one transmission and opens its window by one chunk, so that each chunk has its own.
 fn write_acks(
     datagram: &mut DatagramBuilder<'_>,
     download: &mut crate::channel::Download,
     acknowledged: &mut RangeSet,
-    singly: bool,
+    again: Option<(Duration, usize)>,
     now: Instant,
 ) {
     let delay = download.acks.delay();
-    if !singly {
-        download.acks.tell_again(now);
+    if let Some((srtt, room)) = again {
+        download.acks.tell_again(now, srtt, room);
     }
     let pending = download.acks.pending();
     acknowledged.merge(pending.as_slice());
-    if singly {
+    if again.is_none() {
         let unfit = pending
             .runs()
             .flat_map(ChunkRange::iter)
