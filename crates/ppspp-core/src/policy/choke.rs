@@ -78,7 +78,13 @@ pub struct Reciprocity;
 impl UnchokePolicy for Reciprocity {
     fn allot(&self, round: Round, candidates: &mut [Candidate]) {
         let slots = round.slots.min(candidates.len());
-        let by_turns = (round.slots / if round.seeding { 3 } else { 5 }).clamp(1, slots.max(1));
+        if slots == 0 {
+            for candidate in candidates {
+                candidate.grant = Grant::Choked;
+            }
+            return;
+        }
+        let by_turns = (round.slots / if round.seeding { 3 } else { 5 }).clamp(1, slots);
         let is_at_turn = |one: &Candidate| one.grant == Grant::Optimistic && one.time < TURN;
         // Among equals it is luck who sends most, and who is served by few falls behind.
         let merit = |one: &Candidate| {
@@ -159,6 +165,12 @@ mod tests {
         let grants = allot(3, true, &mut candidates);
         assert!([3, 7].iter().all(|&at| grants[at] == Grant::Earned), "{grants:?}");
         assert_eq!(grants[5], Grant::Choked);
+    }
+
+    #[test]
+    fn without_slots_or_candidates_nobody_is_served() {
+        assert_eq!(allot(3, false, &mut []), []);
+        assert_eq!(allot(0, true, &mut [Candidate::new(Grant::Earned, SECOND)]), [Grant::Choked]);
     }
 
     #[test]
