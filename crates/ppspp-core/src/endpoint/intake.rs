@@ -76,7 +76,6 @@ impl Endpoint {
     fn take_any(&mut self, now: Instant, meta: DatagramMeta, payload: &[u8]) {
         self.stats.datagrams_received += 1;
         self.stats.bytes_received += payload.len() as u64;
-        self.down.on_received(now, payload.len() as u64);
         let Some((channel, body)) = split_channel(payload) else {
             self.stats.dropped.too_short += 1;
             return;
@@ -127,6 +126,7 @@ impl Endpoint {
         let swarm = &mut self.swarms[slot as usize];
         swarm.traffic.received.on_datagrams(1, len);
         swarm.down.on_received(now, len as u64);
+        self.down.on_received(now, len as u64);
         swarm.traffic.received.on_messages(MessageType::Handshake, 1, body.len() - rest.len());
         match swarm.on_opening(&mut cx!(self, now), local, remote, &handshake, rest, len) {
             Admission::Refused => self.stats.dropped.refused_handshake += 1,
@@ -180,7 +180,7 @@ fn on_channel(swarm: &mut Swarm, cx: &mut Cx<'_>, slot: PeerSlot, remote: Socket
     if body.first() == Some(&HANDSHAKE) {
         return on_handshake(swarm, cx, slot, body);
     }
-    count(channel, &mut swarm.traffic, &mut swarm.down, cx.now, body);
+    count(channel, &mut swarm.traffic, [&mut swarm.down, cx.down], cx.now, body);
     match &channel.state {
         State::Established(_) => swarm.on_messages(cx, slot, body),
         State::HalfOpen(_) => {
@@ -193,13 +193,16 @@ fn on_channel(swarm: &mut Swarm, cx: &mut Cx<'_>, slot: PeerSlot, remote: Socket
     }
 }
 
-/// Counts a datagram to `channel`.
+/// Counts a datagram to `channel`. What comes to none is no part of a transfer, and does not count for the limits: anybody
+/// could stop what is limited with it.
 #[inline]
-fn count(channel: &mut Channel, traffic: &mut TrafficStats, down: &mut Intake, now: Instant, body: &[u8]) {
+fn count(channel: &mut Channel, traffic: &mut TrafficStats, down: [&mut Intake; 2], now: Instant, body: &[u8]) {
     let len = CHANNEL_ID_LEN + body.len();
     channel.on_received(now);
     traffic.received.on_datagrams(1, len);
-    down.on_received(now, len as u64);
+    for limit in down {
+        limit.on_received(now, len as u64);
+    }
 }
 
 /// A datagram with our channel id that starts with a HANDSHAKE.
@@ -210,7 +213,7 @@ fn on_handshake(swarm: &mut Swarm, cx: &mut Cx<'_>, slot: PeerSlot, body: &[u8])
         return false;
     };
     let Some(channel) = swarm.peers.get_mut(slot as usize) else { return false };
-    count(channel, &mut swarm.traffic, &mut swarm.down, cx.now, body);
+    count(channel, &mut swarm.traffic, [&mut swarm.down, cx.down], cx.now, body);
     swarm.traffic.received.on_messages(MessageType::Handshake, 1, body.len() - rest.len());
     match &channel.state {
         State::Opening(_) => {

@@ -479,3 +479,77 @@ fn is_peer_address(address: SocketAddr) -> bool {
     let broadcast = matches!(ip, core::net::IpAddr::V4(v4) if v4.is_broadcast());
     address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
 }
+
+#[cfg(test)]
+mod tests {
+    use core::net::SocketAddr;
+    use core::num::NonZeroUsize;
+
+    use super::*;
+    use crate::chunk::{ChunkAddressing, ChunkSize, Geometry};
+    use crate::config::{Content, Metadata};
+    use crate::integrity::{HashFunction, TreeBuilder, TreeParams};
+    use crate::io::{BatchLimit, DatagramMeta};
+    use crate::wire::{ChannelId, Handshake, PROTOCOL_VERSION, read_handshake, split_channel};
+
+    const NOW: Instant = Instant::from_micros(1_000_000);
+
+    /// Opens a channel from `address` and closes it if it is to `end`; returns how many channels were to be looked at then.
+    fn visit(endpoint: &mut Endpoint, metadata: &Metadata, address: SocketAddr, source: u32, end: bool) -> usize {
+        let offer = Handshake {
+            source: ChannelId::new(source),
+            version: Some(PROTOCOL_VERSION),
+            min_version: Some(PROTOCOL_VERSION),
+            swarm_id: Some(metadata.root.as_slice()),
+            integrity_method: Some(1),
+            hash_function: Some(metadata.function.code()),
+            addressing: Some(metadata.addressing.code()),
+            chunk_size: Some(metadata.chunk_size.bytes()),
+            ..Handshake::default()
+        };
+        let mut opening = alloc::vec![0; 4];
+        offer.encode(&mut opening).unwrap();
+        let meta = DatagramMeta::from_remote(address);
+        endpoint.handle_datagram(NOW, meta, &opening);
+        let limit = BatchLimit { datagrams: NonZeroUsize::MIN, bytes: 1500 };
+        let mut reply = Vec::new();
+        while endpoint.poll_transmit(NOW, limit, &mut reply).is_some() {}
+        let (remote, body) = split_channel(&reply).unwrap();
+        assert_eq!(remote, ChannelId::new(source));
+        let local = read_handshake(body).unwrap().0.source.value().to_be_bytes();
+        endpoint.handle_datagram(NOW, meta, &local);
+        while endpoint.poll_transmit(NOW, limit, &mut reply).is_some() {}
+        if end {
+            let closing = [&local[..], &[0, 0, 0, 0, 0, 255]].concat();
+            endpoint.handle_datagram(NOW, meta, &closing);
+        }
+        endpoint.ready.len()
+    }
+
+    #[test]
+    fn a_channel_that_comes_and_goes_makes_no_other_be_looked_at() {
+        let (function, chunk_size) = (HashFunction::Sha256, ChunkSize::DEFAULT);
+        let params = TreeParams { function, chunk_size };
+        let geometry = Geometry::new(9, chunk_size).unwrap();
+        let mut builder = TreeBuilder::new(params, geometry);
+        let span = builder.spans().next().unwrap();
+        builder.add(TreeBuilder::hash_span(params, geometry, span, b"a content").unwrap()).unwrap();
+        let tree = builder.finish().unwrap();
+        let metadata = Metadata {
+            root: *tree.root(),
+            function,
+            addressing: ChunkAddressing::Chunk32,
+            chunk_size,
+            content_length: Some(9),
+        };
+        let mut endpoint = Endpoint::new(Arc::default(), [7; 32], NOW);
+        let config = SwarmConfig { metadata: metadata.clone(), content: Content::Seed { tree } };
+        endpoint.join(config, NOW).unwrap();
+        for peer in 0..200 {
+            let address = SocketAddr::from(([10, 0, 0, peer], 6778));
+            visit(&mut endpoint, &metadata, address, 1 + u32::from(peer), false);
+        }
+        let looked_at = visit(&mut endpoint, &metadata, SocketAddr::from(([10, 0, 1, 0], 6778)), 999, true);
+        assert!(looked_at <= 1, "{looked_at} channels");
+    }
+}

@@ -35,6 +35,11 @@ impl ReadyQueue {
     pub(crate) fn pop(&mut self) -> Option<(SwarmSlot, PeerSlot)> {
         self.queue.pop_front()
     }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
 }
 
 /// Deadlines in order.

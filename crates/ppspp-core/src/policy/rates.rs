@@ -42,6 +42,7 @@ impl fmt::Display for ByteRate {
 pub struct Rates {
     /// Limit of what is sent.
     pub up: Option<ByteRate>,
-    /// Limit of what is received. It holds by asking for no more; what others send unasked counts, but comes.
+    /// Limit of what is received. It holds by asking for no more; what peers send unasked counts, but comes. What is sent to
+    /// no channel does not count.
     pub down: Option<ByteRate>,
 }

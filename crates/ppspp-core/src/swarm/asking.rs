@@ -368,12 +368,15 @@ impl Swarm {
         freed
     }
 
-    /// Frees everything that was asked of `slot`: it will not answer.
+    /// Frees everything that was asked of `slot`: it will not answer. Others are woken if there was anything, so that
+    /// channels that come and go cost them nothing.
     pub(crate) fn release_peer(&mut self, slot: PeerSlot) {
-        if let Some(geometry) = self.content.geometry() {
-            self.requests.release_all(&geometry, slot);
+        let Some(geometry) = self.content.geometry() else { return };
+        let before = self.requests.version();
+        self.requests.release_all(&geometry, slot);
+        if self.requests.version() != before {
+            self.wake_all();
         }
-        self.wake_all();
     }
 
     /// Chooses what is to be fetched; what peers were asked for besides is taken back.

@@ -1,6 +1,7 @@
 //! Rate limits: within 5 % over any ten seconds after the first five, in both directions, at every scope.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ppspp_core::chunk::ChunkAddressing;
@@ -244,4 +245,26 @@ fn what_a_swarm_moves_within_its_endpoint() {
         set(&mut net, host, Scope::Swarm(swarms[0]), rates(64 * KIB));
         holds_by(&mut net, |net| moved(net, host, swarms[0]), 64 * KIB, Duration::from_secs(12));
     }
+}
+
+/// Whoever is no peer cannot stop a download by filling its limit.
+#[test]
+fn what_comes_to_no_channel_does_not_count() {
+    let (rate, sample) = (128 << 10, Sample::new(1 << 20));
+    let mut net = Net::new();
+    let mut config = EndpointConfig::default();
+    config.rates = down(rate);
+    let leecher = net.add_with(config, sample.metadata.clone(), Content::Fetch, Vec::new());
+    let seeder = net.seeder(&sample);
+    net.connect(leecher, seeder);
+    let began = net.now;
+    while !net.hosts[leecher].complete && net.now - began < Duration::from_secs(60) {
+        // Twice the limit.
+        for garbage in [&[0xa5; 1400][..], &[0; 1400], &[0xa5; 3], &[0xa5; 1400], &[0xa5; 1400]] {
+            net.inject(leecher, SocketAddr::from(([203, 0, 113, 9], 9)), garbage);
+        }
+        net.run_for(Duration::from_millis(20));
+    }
+    let took = net.now - began;
+    assert!(took > Duration::from_secs(7) && took < Duration::from_secs(10), "{took:?}");
 }
