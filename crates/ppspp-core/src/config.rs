@@ -171,10 +171,11 @@ pub struct EndpointConfig {
     /// Whether peers tell each other of peers. Default [`PexPolicy::Benign`].
     pub pex: PexPolicy,
     /// Established channels of one swarm that others and we may have, at most; `Limits::channels` holds beside it.
-    /// Default 10,000. Others open at most three quarters of them, or all but as many as are aimed at (§12.6.1).
+    /// Default 10,000. Others open at most three quarters of them, or all but as many as are aimed at (§12.6.1); of a few,
+    /// all but one, and a single one is for a trusted peer if any is known.
     pub max_peers: usize,
     /// Established channels of one swarm below which an incomplete peer asks for others and dials them, at most
-    /// `max_peers` of it. Default 32; a quarter of them is kept from peers that others named (§12.2.3).
+    /// `max_peers` of it. Default 32; a quarter of them, or one, is kept from peers that others named (§12.2.3).
     pub aimed_peers: usize,
 }
 

@@ -17,8 +17,10 @@ use crate::config::PexPolicy;
 pub(crate) enum Reach {
     /// Within one host.
     Loopback,
-    /// Within one network: private (RFC 1918), shared (RFC 6598), link-local or unique-local.
+    /// Within one network: private (RFC 1918), link-local or unique-local.
     Private,
+    /// Within the network of a provider, which several customers share (RFC 6598): outside of each one's own.
+    Shared,
     /// Anywhere.
     Public,
 }
@@ -46,7 +48,8 @@ impl Reach {
         let shared = first == 100 && second & 0xc0 == 64;
         Some(match ip {
             _ if ip.is_loopback() => Self::Loopback,
-            _ if ip.is_private() || ip.is_link_local() || shared => Self::Private,
+            _ if ip.is_private() || ip.is_link_local() => Self::Private,
+            _ if shared => Self::Shared,
             _ => Self::Public,
         })
     }
@@ -81,9 +84,8 @@ pub(crate) fn may_pass(policy: PexPolicy, partner: SocketAddr, named: SocketAddr
     let (Some(partner), Some(named)) = (Reach::of(partner), Reach::of(named)) else { return false };
     match (policy, partner, named) {
         (PexPolicy::Off, ..) => false,
-        (_, Reach::Loopback, Reach::Loopback) | (_, Reach::Private, Reach::Private) => true,
         (_, _, Reach::Public) => policy == PexPolicy::Open,
-        _ => false,
+        (_, partner, named) => partner == named,
     }
 }
 
@@ -98,11 +100,10 @@ mod tests {
         "172.31.255.255:6778",
         "192.168.1.1:6778",
         "169.254.1.1:6778",
-        "100.64.0.1:6778",
-        "100.127.255.255:6778",
         "[fc00::1]:6778",
         "[fd12:3456::1]:6778",
     ];
+    const SHARED: &[&str] = &["100.64.0.1:6778", "100.127.255.255:6778"];
     const PUBLIC: &[&str] =
         &["9.255.255.255:6778", "172.32.0.1:6778", "100.128.0.1:6778", "192.0.2.1:6778", "[2001:db8::1]:6778"];
     const NOWHERE: &[&str] = &[
@@ -132,6 +133,7 @@ mod tests {
         let kinds = [
             (LOOPBACK, Some(Reach::Loopback)),
             (PRIVATE, Some(Reach::Private)),
+            (SHARED, Some(Reach::Shared)),
             (PUBLIC, Some(Reach::Public)),
             (NOWHERE, None),
         ];
@@ -145,7 +147,7 @@ mod tests {
     // RFC 7574 §8.13, R24.
     #[test]
     fn addresses_stay_within_their_network() {
-        let all = || [LOOPBACK, PRIVATE, PUBLIC, NOWHERE].into_iter().flat_map(parsed);
+        let all = || [LOOPBACK, PRIVATE, SHARED, PUBLIC, NOWHERE].into_iter().flat_map(parsed);
         for partner in all() {
             for named in all() {
                 let (of, to) = (Reach::of(named), Reach::of(partner));

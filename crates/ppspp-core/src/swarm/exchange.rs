@@ -28,8 +28,8 @@ const MAX_ASKED: usize = 32;
 const ROUND_INTERVAL: Duration = Duration::from_secs(1);
 /// Addresses of our own that are remembered.
 const MAX_OURS: usize = 8;
-/// A quarter of the peers aimed at come from trusted sources if there are any, and a quarter of the slots is for
-/// channels that we open ourselves.
+/// A quarter of the peers aimed at, or one, comes from trusted sources if there are any, and a quarter of the slots, or one,
+/// is for channels that we open ourselves.
 const KEPT_SHARE: usize = 4;
 
 /// Established channels, by how they came about.
@@ -94,9 +94,14 @@ impl Exchange {
     }
 }
 
-/// Channels that others may open: all but a quarter, or as many as we aim at if that is less (RFC 7574 §12.6.1).
+/// How many of `places` are kept: a quarter, and one at least where that leaves another.
+fn kept_of(places: usize) -> usize {
+    (places / KEPT_SHARE).max(1).min(places.saturating_sub(1))
+}
+
+/// Channels that others may open: all but those that are kept, or as many as we aim at if that is less (RFC 7574 §12.6.1).
 fn incoming_slots(config: &EndpointConfig) -> usize {
-    config.max_peers - (config.max_peers / KEPT_SHARE).min(config.aimed_peers)
+    config.max_peers - kept_of(config.max_peers).min(config.aimed_peers)
 }
 
 impl Swarm {
@@ -108,7 +113,7 @@ impl Swarm {
         }
         let aim = config.aimed_peers.min(config.max_peers);
         let census = &self.exchange.census;
-        let incoming = census.incoming.min(aim - aim / KEPT_SHARE);
+        let incoming = census.incoming.min(aim - kept_of(aim));
         aim.saturating_sub(census.trusted + census.dialled + incoming)
     }
 
@@ -130,8 +135,16 @@ impl Swarm {
     pub(crate) fn has_incoming_slot(&self, config: &EndpointConfig, address: SocketAddr) -> bool {
         let census = &self.exchange.census;
         let free = census.incoming < incoming_slots(config) && census.total() < config.max_peers;
+        // Of a single place none can be kept: it is left to a trusted source, if one is known.
+        let free = free && !(config.max_peers == 1 && !self.content.complete && self.knows_trusted());
         let replaced = self.by_address.get(&address).and_then(|&slot| self.peers.get(slot as usize));
         free || replaced.is_some_and(|channel| channel.established().is_some())
+    }
+
+    /// Whether there is a peer from a trusted source, or one may return.
+    fn knows_trusted(&self) -> bool {
+        self.exchange.candidates.has_trusted()
+            || self.peers.iter().any(|(_, channel)| channel.source == PeerSource::Trusted)
     }
 
     /// Whether we may open another channel.
@@ -260,7 +273,10 @@ impl Swarm {
             return None;
         }
         self.exchange.dial_at = None;
-        let which = self.may_dial(cx.config)?;
+        let Some(which) = self.may_dial(cx.config, cx.now) else {
+            self.exchange.dial_at = self.exchange.candidates.awaited_until(cx.now);
+            return None;
+        };
         let Exchange { candidates, ours, .. } = &mut self.exchange;
         let (by_address, reputation, now) = (&self.by_address, &*cx.reputation, cx.now);
         let picked = candidates.dial(now, which, cx.rng, |address, source| {
@@ -268,20 +284,20 @@ impl Swarm {
                 && !ours.contains(&address)
                 && !reputation.is_shunned(address, source == PeerSource::Trusted, now)
         });
-        self.exchange.dial_at = candidates.next_dial(which);
+        self.exchange.dial_at = candidates.next_dial(now, which);
         picked
     }
 
     /// Which candidates may be dialled. The word of other peers fills no more than three quarters of the aim: there is
     /// room for a trusted source always (RFC 7574 §3.10.1, §12.2.3).
-    fn may_dial(&self, config: &EndpointConfig) -> Option<Dial> {
-        let pending = self.exchange.candidates.dialling();
+    fn may_dial(&self, config: &EndpointConfig, now: Instant) -> Option<Dial> {
+        let pending = self.exchange.candidates.awaited(now);
         if self.missing_peers(config) <= pending || !self.has_outgoing_slot(config) {
             return None;
         }
         let aim = config.aimed_peers.min(config.max_peers);
         let hearsay = self.exchange.census.dialled + pending;
-        let full = hearsay >= aim - aim / KEPT_SHARE;
+        let full = hearsay >= aim - kept_of(aim);
         Some(if full { Dial::Trusted } else { Dial::Any })
     }
 

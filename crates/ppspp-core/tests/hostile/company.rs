@@ -22,7 +22,7 @@ const FLOODING: CloseReason = CloseReason::Misbehaved(Misbehaviour::Flooding);
 const WRONG_HASH: CloseReason = CloseReason::Misbehaved(Misbehaviour::WrongHash);
 
 /// A leecher in a swarm with `policy`.
-fn leecher(sample: &Sample, policy: PexPolicy) -> (Net, usize) {
+pub(crate) fn leecher(sample: &Sample, policy: PexPolicy) -> (Net, usize) {
     let mut net = Net::new();
     let mut config = EndpointConfig::default();
     config.pex = policy;
@@ -31,7 +31,7 @@ fn leecher(sample: &Sample, policy: PexPolicy) -> (Net, usize) {
     (net, leecher)
 }
 
-fn standing(net: &Net, host: usize) -> Vec<SocketAddr> {
+pub(crate) fn standing(net: &Net, host: usize) -> Vec<SocketAddr> {
     let host = &net.hosts[host];
     let view = host.endpoint.swarm(host.swarm).unwrap();
     view.peers().filter(|peer| peer.established).map(|peer| peer.address).collect()
@@ -117,12 +117,13 @@ fn poisoned_answers_cost_little() {
             net.log.clear();
         }
         dialled.remove(&liar.address);
-        // An eighth of the table of 256, three HANDSHAKEs at a time, after 1, 4 and 16 minutes: thrice in ten minutes.
-        assert!(dialled.len() <= 32, "{policy:?}: {} addresses were dialled", dialled.len());
+        // An eighth of the table of 256, three HANDSHAKEs at a time, after 1, 4 and 16 minutes, or half of that where another
+        // takes the place: four times in ten minutes.
+        assert!(dialled.values().sum::<usize>() <= 32 * 4 * 3, "{policy:?}: {dialled:?}");
         assert!(dialled.values().all(|&times| times <= 9), "{policy:?}: {dialled:?}");
         let to_victim: usize =
             dialled.iter().filter(|(to, _)| to.ip() == *victim(1).ip()).map(|(_, &times)| times).sum();
-        assert!(to_victim <= 8 * 9, "{policy:?}: {to_victim} datagrams to the victim");
+        assert!(to_victim <= 8 * 4 * 3, "{policy:?}: {to_victim} datagrams to the victim");
         let bad = useless.iter().map(|&name| SocketAddr::V4(name));
         assert!(bad.chain([SocketAddr::V6(v6)]).all(|name| !dialled.contains_key(&name)), "{policy:?}: {dialled:?}");
         let public = dialled.keys().any(|to| to.ip().to_string().starts_with("8."));

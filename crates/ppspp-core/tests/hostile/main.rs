@@ -14,4 +14,5 @@ mod raw;
 #[expect(dead_code, reason = "shared with the pairs, which use all of it")]
 #[path = "../pair/script.rs"]
 mod script;
+mod searching;
 mod serving;
