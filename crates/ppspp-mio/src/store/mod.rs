@@ -20,6 +20,7 @@ pub use open::{Opened, StoreOpenError, StoreWarning};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use ppspp_core::Checkpoint;
@@ -149,7 +150,7 @@ impl FileStore {
     /// To be called when every chunk was verified in this run; waits for the disk. The sidecar goes.
     ///
     /// # Errors
-    /// [`FileProblem::Exists`] if another file got the name meanwhile and the store was not opened with force, others
+    /// [`FileProblem::Exists`] if a file of other content got the name meanwhile and the store was not opened with force, others
     /// as the operating system reports them. Everything is then still as it was.
     pub fn finish(&mut self) -> Result<PathBuf, FileError> {
         if !self.finished {
@@ -158,10 +159,19 @@ impl FileStore {
             }
             self.flush()?;
             self.syncer.sync()?;
-            self.paths.publish(self.force)?;
+            match self.paths.publish(self.force) {
+                Err(error) if error.problem == FileProblem::Exists && self.is_there() => self.paths.remove_partial(),
+                result => result?,
+            }
             self.finished = true;
         }
         Ok(self.paths.output.clone())
+    }
+
+    /// Whether the file that has the output's name is this content: another process may have fetched it meanwhile.
+    fn is_there(&self) -> bool {
+        let existing = open::existing(&self.paths, self.sidecar.metadata(), &|_, _| {}, &AtomicBool::new(false));
+        existing.is_ok_and(|tree| tree.is_some())
     }
 
     fn flush(&mut self) -> Result<(), FileError> {

@@ -48,6 +48,9 @@ pub enum StoreWarning {
     /// The sidecar is there, but the bytes are not.
     #[error("{} is missing, so what was fetched earlier is lost: starting afresh", .0.display())]
     MissingPart(PathBuf),
+    /// The bytes are a finished file's too, so that nothing may be written there.
+    #[error("{} is a finished file as well, which is left alone: starting afresh", .0.display())]
+    SharedPart(PathBuf),
     /// The file system has no locks.
     #[error("{} cannot be locked here; make sure that no other process fetches into it", .0.display())]
     NoLock(PathBuf),
@@ -118,17 +121,25 @@ impl FileStore {
             tidy(&paths, metadata);
             return Ok(Opened::AlreadyComplete { path: paths.output, tree });
         }
-        if !force && fs::symlink_metadata(&paths.output).is_ok() {
+        let is_there = || fs::symlink_metadata(&paths.output).is_ok();
+        let in_the_way = is_there();
+        if !force && in_the_way {
             return Err(FileError::new(FileAction::Create, &paths.output, FileProblem::Exists).into());
         }
         let locked = Locked::open(&paths)?;
+        if !in_the_way && is_there() {
+            // Another process finished it before we had the lock.
+            locked.abandon(&paths);
+            drop(locked);
+            return Self::open_watched(output, metadata, force, progress, cancel);
+        }
         let found = locked.take_stock(&paths, metadata, force).inspect_err(|_| locked.abandon(&paths))?;
         locked.into_store(paths, force, geometry, found)
     }
 }
 
 /// The tree of the file that has the output's name, if that is the content; `None` if there is none, or another.
-fn existing(
+pub(super) fn existing(
     paths: &Paths,
     metadata: &Metadata,
     progress: &dyn Fn(u64, u64),
@@ -172,6 +183,8 @@ struct Locked {
     sidecar: Arc<dyn Storage>,
     /// Bytes in the part file; `None` if there is none.
     part_len: Option<u64>,
+    /// Whether the part file has another name.
+    shared: bool,
     no_lock: Option<StoreWarning>,
 }
 
@@ -190,7 +203,8 @@ impl Locked {
         let sidecar = lock.try_clone().map_err(FileError::io(FileAction::Open, &paths.sidecar))?;
         // Only now: whoever had the lock may have removed it.
         let part_len = file_len(&paths.part)?;
-        Ok(Self { lock, sidecar: Arc::new(DiskFile::new(sidecar)), part_len, no_lock })
+        let shared = is_shared(&paths.part);
+        Ok(Self { lock, sidecar: Arc::new(DiskFile::new(sidecar)), part_len, shared, no_lock })
     }
 
     /// Removes the sidecar again if it is empty: it was just made, or is of no use to anybody.
@@ -210,6 +224,7 @@ impl Locked {
             Owner::Us(Some(_)) if self.part_len.is_none() => {
                 (None, Some(StoreWarning::MissingPart(paths.part.clone())))
             }
+            Owner::Us(Some(_)) if self.shared => (None, Some(StoreWarning::SharedPart(paths.part.clone()))),
             Owner::Us(Some(geometry)) => match sidecar.load(geometry) {
                 Some(saved) => (Some(saved), None),
                 None => (None, damaged()),
@@ -237,13 +252,13 @@ impl Locked {
         geometry: Option<Geometry>,
         found: Found,
     ) -> Result<Opened, StoreOpenError> {
-        let part = File::options().read(true).write(true).create(true).truncate(false).open(&paths.part);
+        let saved = found.saved.filter(|saved| !saved.stored.is_empty());
+        let part = open_part(&paths.part, saved.is_some());
         if part.is_err() {
             self.abandon(&paths);
         }
         let part = part.map_err(FileError::io(FileAction::Create, &paths.part))?;
         let part: Arc<dyn Storage> = Arc::new(DiskFile::new(part));
-        let saved = found.saved.filter(|saved| !saved.stored.is_empty());
         let files = [(Arc::clone(&part), paths.part.clone()), (self.sidecar, paths.sidecar.clone())];
         let mut store = FileStore {
             paths,
@@ -263,13 +278,39 @@ impl Locked {
             }
             return Ok(Opened::Resume { store, tree, stored, open_groups });
         }
-        store.part.set_len(0).map_err(FileError::io(FileAction::Write, &store.paths.part))?;
         store.sidecar.reset().map_err(FileError::io(FileAction::Write, &store.paths.sidecar))?;
         if let Some(geometry) = geometry {
             store.set_geometry(geometry)?;
         }
         Ok(Opened::Fresh { store })
     }
+}
+
+/// Opens the part file, a new one unless what is in it goes `on` to be used: the old one may be the finished file as well,
+/// where a process was killed between giving it that name and taking this one away.
+fn open_part(path: &Path, on: bool) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true);
+    if on {
+        return options.open(path);
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => options.create_new(true).open(path),
+    }
+}
+
+/// Whether the file at `path` has another name.
+#[cfg(unix)]
+fn is_shared(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::symlink_metadata(path).is_ok_and(|found| found.nlink() > 1)
+}
+
+/// Not known here: what is gone on with is written as verified, so that no byte of a finished file changes.
+#[cfg(not(unix))]
+fn is_shared(_path: &Path) -> bool {
+    false
 }
 
 /// Length of the file at `path`, if there is one; anything else there is an error.

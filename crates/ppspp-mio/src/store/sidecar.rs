@@ -89,7 +89,6 @@ impl Sidecar {
     }
 
     /// What the content is.
-    #[cfg(test)]
     pub(super) fn metadata(&self) -> &Metadata {
         &self.metadata
     }

@@ -229,3 +229,39 @@ fn a_content_larger_than_any_file_is_refused() {
     let opened = FileStore::open(&fetch.output(), &metadata, false);
     assert_eq!(opened.unwrap_err(), StoreOpenError::Geometry(GeometryError::Empty));
 }
+
+/// A copy that another process finished meanwhile is as good as this one.
+#[test]
+fn a_copy_that_appears_meanwhile_is_taken() {
+    let fetch = Fetch::small();
+    let mut store = fetch.fresh();
+    fetch.store(&mut store, &mut Leecher::new(&fetch.content), 0..98);
+    fs::write(fetch.output(), &fetch.content.data).unwrap();
+    assert_eq!(store.finish().unwrap(), fetch.output());
+    assert_eq!(fetch.files(), ["film.mp4".to_owned()].into());
+}
+
+/// A process may be killed after it gave the finished file its name and before it took the other away: whatever is
+/// fetched next, the finished file stays as it is.
+#[test]
+#[cfg(unix)]
+fn a_finished_file_is_not_written_to_by_its_other_name() {
+    let other = Fetch::new(Content::new(200_000, HashFunction::Sha256, 1024, 9));
+    for moved in [false, true] {
+        let fetch = Fetch::small().killed_after(0..98);
+        fs::hard_link(fetch.part(), fetch.output()).unwrap();
+        let finished = if moved { fetch.dir.path().join("kept") } else { fetch.output() };
+        if moved {
+            fs::rename(fetch.output(), &finished).unwrap();
+            let store = fetch.fresh();
+            assert_eq!(store.warning(), Some(&StoreWarning::SharedPart(fetch.part())));
+            drop(store);
+            fs::hard_link(&finished, fetch.part()).unwrap();
+            fs::write(fetch.sidecar(), "").unwrap();
+        }
+        let mut store = fresh(FileStore::open(&fetch.output(), &other.content.metadata, true));
+        other.store(&mut store, &mut Leecher::new(&other.content), 0..100);
+        drop(store);
+        assert_eq!(fs::read(&finished).unwrap(), fetch.content.data);
+    }
+}
