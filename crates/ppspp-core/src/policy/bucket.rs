@@ -8,7 +8,8 @@ use crate::time::{Instant, micros};
 /// The bucket holds this much time's worth: a late timer, or a wait for another limit, costs nothing, and a burst after
 /// a pause is a fiftieth of the ten seconds over which limits are to hold.
 const CAPACITY: Duration = Duration::from_millis(200);
-/// Debt beyond this much time's worth is forgiven: a flood of control messages must not stop DATA for longer.
+/// Debt beyond this much time's worth, and beyond two batches, is forgiven: a flood of control messages must not stop DATA
+/// for longer.
 const MAX_DEBT: Duration = Duration::from_secs(2);
 /// Debt of this much time's worth, and of more than a batch, is not what DATA leaves behind: control messages alone pass the
 /// limit.
@@ -62,7 +63,7 @@ impl Bucket {
     pub(crate) fn take(&mut self, now: Instant, bytes: u64, reserved: u64) {
         let Some(rate) = self.rate else { return };
         self.refill(now, reserved);
-        let most = earned(rate, MAX_DEBT).max(tokens(BATCH));
+        let most = earned(rate, MAX_DEBT).max(tokens(2 * BATCH));
         self.tokens = self.tokens.saturating_sub(tokens(bytes)).max(-most);
         self.open &= self.tokens > 0;
     }
@@ -162,8 +163,12 @@ mod tests {
         assert_eq!(bucket.overdrawn_until(at(100_000)), None);
         // Of a slow one, a batch.
         let mut slow = Bucket::new(ByteRate::new(KIB), at(0));
+        slow.take(at(0), 64 * KIB, 0);
+        assert_eq!(slow.overdrawn_until(at(0)), None);
+        slow.take(at(0), 10 * KIB, 0);
+        assert_eq!(slow.overdrawn_until(at(0)), Some(at(10_000_000)));
         slow.take(at(0), 100 * KIB, 0);
-        assert_eq!(slow.overdrawn_until(at(0)), None, "no more is remembered");
+        assert_eq!(slow.overdrawn_until(at(0)), Some(at(64_000_000)), "no more is remembered");
         assert_eq!(Bucket::new(ByteRate::new(0), at(0)).overdrawn_until(at(0)), None);
     }
 

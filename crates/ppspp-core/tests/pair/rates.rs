@@ -121,6 +121,24 @@ fn what_a_leecher_sends_that_only_acknowledges() {
     }
 }
 
+/// Below what limits are promised to hold within 5 %, they hold on average.
+#[test]
+fn what_a_leecher_sends_under_a_slow_limit() {
+    for limit in [KIB, 10 * KIB] {
+        let sample = sample(KIB * KIB, Duration::from_secs(300));
+        let mut net = Net::new();
+        let (seeder, leecher) = (seeder(&mut net, &sample), leecher(&mut net, &sample));
+        net.links.insert(seeder, Link::new(20 << 20, 1 << 20, Duration::from_millis(1)));
+        set(&mut net, leecher, Scope::Endpoint, up(limit));
+        net.connect(leecher, seeder);
+        net.run_for(Duration::from_secs(150));
+        let before = sent(&net, leecher);
+        net.run_for(Duration::from_secs(150));
+        let moved = sent(&net, leecher) - before;
+        assert!(!net.hosts[leecher].complete && moved < 150 * limit * 21 / 20, "{} B/s, {limit} allowed", moved / 150);
+    }
+}
+
 #[test]
 fn what_an_endpoint_receives_from_one_peer() {
     for limit in LIMITS {
