@@ -34,7 +34,7 @@ use core::time::Duration;
 
 use crate::config::{EndpointConfig, PeerSource};
 use crate::event::PeerId;
-use crate::policy::Place;
+use crate::policy::{Place, Reserved};
 use crate::stats::TransferStats;
 use crate::time::Instant;
 use crate::wire::ChannelId;
@@ -85,7 +85,7 @@ pub(crate) struct Ration {
     /// Whether it waits in line to ask for more.
     pub(crate) hungry: bool,
     /// Bytes counted for what it was asked for and has not brought yet.
-    pub(crate) reserved: u64,
+    pub(crate) reserved: Reserved,
 }
 
 /// What became due on a channel.

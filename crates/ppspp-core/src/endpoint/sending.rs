@@ -7,7 +7,7 @@ use crate::endpoint::ready::{SwarmSlot, Timer};
 use crate::endpoint::{Endpoint, cx};
 use crate::event::SwarmId;
 use crate::io::{BatchLimit, Transmit};
-use crate::policy::Rates;
+use crate::policy::{Rates, Reserved};
 use crate::schedule::PeerSlot;
 use crate::time::Instant;
 
@@ -27,7 +27,7 @@ impl Endpoint {
         let now = self.begin(now);
         match scope {
             Scope::Endpoint => {
-                self.up.set_rate(rates.up, 0, now);
+                self.up.set_rate(rates.up, Reserved::default(), now);
                 self.timers.disarm(Timer::Up, &mut self.held);
                 self.down.set_rate(rates.down, now);
                 self.timers.disarm(Timer::Down, &mut self.starved);
@@ -36,11 +36,11 @@ impl Endpoint {
             Scope::Swarm(id) => {
                 let Some(slot) = self.slot_of(id) else { return };
                 let swarm = &mut self.swarms[slot as usize];
-                swarm.up.set_rate(rates.up, 0, now);
+                swarm.up.set_rate(rates.up, Reserved::default(), now);
                 swarm.held_until = None;
                 swarm.down.set_rate(rates.down, now);
                 swarm.ask_at = None;
-                swarm.wake_hungry();
+                swarm.wake_hungry(&self.down);
                 self.settle(slot);
             }
         }
@@ -92,19 +92,19 @@ impl Endpoint {
             // turn here, or it would get less than that.
             let (place, slot, share) =
                 self.backlog.head(|slot| quantum * swarms[slot as usize].backlog.len() as u64)?;
-            let budget = self.up.budget(now, 0);
+            let budget = self.up.budget(now, Reserved::default());
             if budget == 0 {
-                let at = self.up.opens_at(0);
+                let at = self.up.opens_at(Reserved::default());
                 self.timers.arm(Timer::Up, &mut self.held, at);
                 return None;
             }
             let swarm = &mut self.swarms[slot as usize];
-            let own = swarm.up.budget(now, 0);
+            let own = swarm.up.budget(now, Reserved::default());
             let quantum = swarm.up.quantum().min(quantum);
             let turn = if own == 0 { None } else { swarm.backlog.head(|_| quantum) };
             let Some((turn, peer, credit)) = turn else {
                 if own == 0 {
-                    swarm.held_until = Some(swarm.up.opens_at(0));
+                    swarm.held_until = Some(swarm.up.opens_at(Reserved::default()));
                 }
                 swarm.turn = None;
                 self.backlog.remove(place);
@@ -140,7 +140,7 @@ impl Endpoint {
             self.hungry.pop_front();
             let swarm = &mut self.swarms[slot as usize];
             (swarm.listed, swarm.starved) = (false, false);
-            let woken = swarm.wake_hungry();
+            let woken = swarm.wake_hungry(&self.down);
             self.settle(slot);
             // Its channels may have gone: then it is the next one's turn.
             if woken {
@@ -155,8 +155,8 @@ impl Endpoint {
         let bytes = transmit.size as u64;
         self.stats.datagrams_sent += datagrams as u64;
         self.stats.bytes_sent += bytes;
-        self.up.take(now, bytes, 0);
-        self.swarms[slot as usize].up.take(now, bytes, 0);
+        self.up.take(now, bytes, Reserved::default());
+        self.swarms[slot as usize].up.take(now, bytes, Reserved::default());
     }
 
     /// Makes sure that the channel's next deadline is not missed.

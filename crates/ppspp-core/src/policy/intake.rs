@@ -1,6 +1,6 @@
 //! Holds what is received to a limit, by asking for no more than that.
 
-use crate::policy::{Bucket, ByteRate};
+use crate::policy::{Bucket, ByteRate, Reserved};
 use crate::time::Instant;
 
 /// A bucket from which received bytes are taken, and what was asked for and has not come yet.
@@ -10,12 +10,12 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Intake {
     bucket: Bucket,
-    reserved: u64,
+    reserved: Reserved,
 }
 
 impl Intake {
     pub(crate) const fn new(rate: Option<ByteRate>, now: Instant) -> Self {
-        Self { bucket: Bucket::new(rate, now), reserved: 0 }
+        Self { bucket: Bucket::new(rate, now), reserved: Reserved { bytes: 0, sure: 0 } }
     }
 
     pub(crate) fn set_rate(&mut self, rate: Option<ByteRate>, now: Instant) {
@@ -27,9 +27,23 @@ impl Intake {
         self.bucket.take(now, bytes, self.reserved);
     }
 
-    /// One source owed `before` bytes and owes `after` now.
-    pub(crate) const fn reserve(&mut self, before: u64, after: u64) {
-        self.reserved = self.reserved.saturating_sub(before).saturating_add(after);
+    /// One source owed what is `before` and owes `after` now.
+    pub(crate) const fn reserve(&mut self, before: Reserved, after: Reserved) {
+        let Reserved { bytes, sure } = self.reserved;
+        self.reserved = Reserved {
+            bytes: bytes.saturating_sub(before.bytes).saturating_add(after.bytes),
+            sure: sure.saturating_sub(before.sure).saturating_add(after.sure),
+        };
+    }
+
+    /// What is reserved and may never come.
+    pub(crate) const fn unsure(&self) -> u64 {
+        self.reserved.bytes.saturating_sub(self.reserved.sure)
+    }
+
+    /// Bytes that may come at once.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.bucket.capacity()
     }
 
     /// Bytes to ask for now: zero from when the limit is reached until a batch may be asked for.
@@ -47,6 +61,10 @@ impl Intake {
 mod tests {
     use super::*;
 
+    const fn owed(bytes: u64) -> Reserved {
+        Reserved { bytes, sure: bytes }
+    }
+
     fn at(millis: u64) -> Instant {
         Instant::from_micros(1000 * millis)
     }
@@ -55,11 +73,11 @@ mod tests {
     fn answers_take_what_was_reserved_for_them() {
         let mut intake = Intake::new(ByteRate::new(100_000), at(0));
         assert_eq!(intake.budget(at(100)), 10_000);
-        intake.reserve(0, 10_000);
+        intake.reserve(owed(0), owed(10_000));
         assert_eq!(intake.budget(at(100)), 0);
         // A tenth more came than was expected.
         intake.on_received(at(110), 11_000);
-        intake.reserve(10_000, 0);
+        intake.reserve(owed(10_000), owed(0));
         assert_eq!(intake.budget(at(110)), 0);
         assert_eq!(intake.opens_at(), at(160));
         assert_eq!(intake.budget(at(160)), 5000);
@@ -68,9 +86,9 @@ mod tests {
     #[test]
     fn what_is_given_up_is_free_again() {
         let mut intake = Intake::new(ByteRate::new(100_000), at(0));
-        intake.reserve(0, 10_000);
+        intake.reserve(owed(0), owed(10_000));
         assert_eq!(intake.budget(at(100)), 0);
-        intake.reserve(10_000, 0);
+        intake.reserve(owed(10_000), owed(0));
         assert_eq!(intake.budget(at(100)), 10_000);
         // Given up and late all the same.
         intake.on_received(at(100), 10_000);

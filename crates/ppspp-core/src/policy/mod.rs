@@ -10,7 +10,7 @@ mod intake;
 mod rates;
 mod reputation;
 
-pub(crate) use bucket::Bucket;
+pub(crate) use bucket::{Bucket, Reserved};
 pub use choke::{Candidate, Grant, Reciprocity, Round, UnchokePolicy};
 pub(crate) use conduct::Conduct;
 pub(crate) use fair::{FairQueue, Place};

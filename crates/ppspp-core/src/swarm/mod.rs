@@ -107,6 +107,8 @@ pub(crate) struct Swarm {
     pub(crate) ask_at: Option<Instant>,
     /// Channels that wait to ask, each once.
     hungry: VecDeque<PeerSlot>,
+    /// Those that wait and have not brought anything of what they were last asked for.
+    untried: VecDeque<PeerSlot>,
     /// Whether they wait for the endpoint's limit, and whether the endpoint knows.
     pub(crate) starved: bool,
     pub(crate) listed: bool,
@@ -156,6 +158,7 @@ impl Swarm {
             down: Intake::new(None, cx.now),
             ask_at: None,
             hungry: VecDeque::new(),
+            untried: VecDeque::new(),
             starved: false,
             listed: false,
         };
@@ -318,7 +321,7 @@ impl Swarm {
         self.share_slots(cx);
         if self.ask_at.is_some_and(|at| at <= cx.now) {
             self.ask_at = None;
-            self.wake_hungry();
+            self.wake_hungry(cx.down);
         }
         self.ask_around(cx);
         self.tell_news(cx.now);
@@ -371,7 +374,9 @@ impl Swarm {
             self.backlog.remove(place);
         }
         if core::mem::take(&mut channel.ration.hungry) {
-            self.hungry.retain(|&hungry| hungry != slot);
+            for line in [&mut self.hungry, &mut self.untried] {
+                line.retain(|&hungry| hungry != slot);
+            }
         }
         let (peer, address) = (channel.id, channel.address);
         if reported {

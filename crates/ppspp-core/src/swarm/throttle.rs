@@ -1,9 +1,18 @@
 //! Holds REQUESTs to the download limits, and to the upload limits that acknowledgements alone would pass. Channels that may
 //! not ask wait in line, for one timer.
+//!
+//! Who has brought nothing yet, or left something unanswered, may never bring what it is asked for: all of these together
+//! are asked for half of what may come at once, so that those who give are not kept waiting, and a limit that was not
+//! used for their sake is not made up for later.
 
+use crate::channel::Download;
 use crate::context::Cx;
+use crate::policy::{Intake, Reserved};
 use crate::schedule::PeerSlot;
 use crate::swarm::Swarm;
+
+/// Part of the room for those who have brought nothing that one of them gets, a chunk at least.
+const FIRST_SHARE: u64 = 8;
 
 impl Swarm {
     /// How many of `chunks` the limits let `slot` ask for now. If that is none, it is woken when there are some.
@@ -11,12 +20,21 @@ impl Swarm {
         if chunks == 0 {
             return 0;
         }
+        let cost = self.chunk_cost();
+        let mut chunks = chunks;
+        if !self.brings(slot) {
+            if !self.has_room_for_first(cx.down) {
+                self.wait_in_line(slot);
+                return 0;
+            }
+            chunks = chunks.min((self.room_for_first(cx.down) / (FIRST_SHARE * cost)).max(1));
+        }
         let (all, own) = (cx.down.budget(cx.now), self.down.budget(cx.now));
         let budget = all.min(own);
         // What comes is acknowledged: that alone can be more than may be sent.
         let overdrawn = [&mut *cx.up, &mut self.up].map(|up| up.overdrawn_until(cx.now)).into_iter().max().flatten();
         if budget > 0 && overdrawn.is_none() {
-            return chunks.min((budget / self.chunk_cost()).max(1));
+            return chunks.min((budget / cost).max(1));
         }
         if overdrawn.is_some() {
             self.ask_at = overdrawn;
@@ -25,39 +43,65 @@ impl Swarm {
         } else {
             self.starved = true;
         }
-        if let Some(channel) = self.peers.get_mut(slot as usize)
-            && !channel.ration.hungry
-        {
-            channel.ration.hungry = true;
-            self.hungry.push_back(slot);
-        }
+        self.wait_in_line(slot);
         0
+    }
+
+    /// Whether what `slot` is asked for is sure to come, as far as can be known.
+    fn brings(&self, slot: PeerSlot) -> bool {
+        let Some(channel) = self.peers.get(slot as usize) else { return false };
+        let download = channel.established().and_then(|peer| peer.download.as_deref());
+        channel.stats.chunks_received > 0 && download.is_some_and(Download::is_answering)
+    }
+
+    /// Bytes that all who have brought nothing may be asked for together, under the limit of `all` swarms too.
+    fn room_for_first(&self, all: &Intake) -> u64 {
+        all.capacity().min(self.down.capacity()) / 2
+    }
+
+    /// Whether one more of these may be asked.
+    fn has_room_for_first(&self, all: &Intake) -> bool {
+        let unsure = self.down.unsure();
+        unsure == 0 || unsure < self.room_for_first(all)
+    }
+
+    fn wait_in_line(&mut self, slot: PeerSlot) {
+        let brings = self.brings(slot);
+        let Some(channel) = self.peers.get_mut(slot as usize) else { return };
+        if !core::mem::replace(&mut channel.ration.hungry, true) {
+            if brings { &mut self.hungry } else { &mut self.untried }.push_back(slot);
+        }
     }
 
     /// Tells the limits what `slot` still owes us, and lets the next one ask if there is room.
     pub(crate) fn count_requests(&mut self, cx: &mut Cx<'_>, slot: PeerSlot) {
-        let cost = self.chunk_cost();
+        let (cost, brings) = (self.chunk_cost(), self.brings(slot));
         let Some(channel) = self.peers.get_mut(slot as usize) else { return };
         let download = channel.established().and_then(|peer| peer.download.as_deref());
-        let owed = download.map_or(0, |download| download.outstanding() * cost);
+        let bytes = download.map_or(0, |download| download.outstanding() * cost);
+        let owed = Reserved { bytes, sure: if brings { bytes } else { 0 } };
         let before = core::mem::replace(&mut channel.ration.reserved, owed);
         if before != owed {
             self.down.reserve(before, owed);
             cx.down.reserve(before, owed);
         }
         if self.ask_at.is_none() && !self.starved {
-            self.wake_hungry();
+            self.wake_hungry(cx.down);
         }
     }
 
-    /// Wakes the channel that has waited longest to ask; returns whether there is one.
-    pub(crate) fn wake_hungry(&mut self) -> bool {
-        let Some(slot) = self.hungry.pop_front() else { return false };
-        if let Some(channel) = self.peers.get_mut(slot as usize) {
-            channel.ration.hungry = false;
-            self.wake.push(slot);
+    /// Wakes the channel that has waited longest to ask, and one of those who have brought nothing if there is room for it;
+    /// returns whether there is any.
+    pub(crate) fn wake_hungry(&mut self, all: &Intake) -> bool {
+        let first = if self.has_room_for_first(all) { self.untried.pop_front() } else { None };
+        let next = self.hungry.pop_front();
+        for slot in first.into_iter().chain(next) {
+            if let Some(channel) = self.peers.get_mut(slot as usize) {
+                channel.ration.hungry = false;
+                self.wake.push(slot);
+            }
         }
-        true
+        first.or(next).is_some()
     }
 
     /// UDP payload that a chunk brings: the chunk with about one hash.

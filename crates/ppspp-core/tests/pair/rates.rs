@@ -9,6 +9,7 @@ use ppspp_core::integrity::HashFunction;
 use ppspp_core::{ByteRate, Content, EndpointConfig, PeerSource, Rates, Scope, SwarmConfig, SwarmId};
 
 use crate::net::{Link, Net, Sample};
+use crate::script::Script;
 
 const KIB: u64 = 1024;
 const LIMITS: [u64; 4] = [64 * KIB, 256 * KIB, KIB * KIB, 10 * KIB * KIB];
@@ -285,4 +286,41 @@ fn what_comes_to_no_channel_does_not_count() {
     }
     let took = net.now - began;
     assert!(took > Duration::from_secs(7) && took < Duration::from_secs(10), "{took:?}");
+}
+
+/// Peers that announce everything and give nothing neither use up a download limit nor let more of it pass afterwards.
+#[test]
+fn a_download_limit_holds_among_those_who_give_nothing() {
+    for (boasters, limit) in [(5, 64 * KIB), (60, 64 * KIB), (20, 256 * KIB), (60, 256 * KIB), (60, KIB * KIB)] {
+        let sample = Sample::new((limit * 70) as usize);
+        let mut net = Net::new();
+        let (seeder, leecher) = (net.seeder(&sample), leecher(&mut net, &sample));
+        set(&mut net, leecher, Scope::Endpoint, down(limit));
+        net.connect(leecher, seeder);
+        net.run_for(Duration::from_secs(15));
+        let scripts: Vec<Script> = (0..boasters)
+            .map(|number| Script::opens(&mut net, leecher, &sample.metadata, number, Duration::from_millis(1)))
+            .collect();
+        for script in &scripts {
+            script.has_all(&mut net, &sample);
+        }
+        // All that comes counts, the HAVEs of so many too.
+        let mut marks = vec![received(&net, leecher)];
+        for tenth in 0..400 {
+            if tenth % 30 == 0 {
+                for script in &scripts {
+                    script.say(&mut net, &[]);
+                }
+            }
+            net.run_for(STEP);
+            net.extra.clear();
+            marks.push(received(&net, leecher));
+        }
+        let wanted = limit * WINDOW.as_secs();
+        for (at, window) in marks.windows(101).enumerate() {
+            let moved = window[100] - window[0];
+            assert!(moved * 20 <= wanted * 21, "{moved} bytes in ten seconds after {at} tenths, {boasters}, {limit}");
+            assert!(moved * 100 >= wanted * 90, "{moved} bytes in ten seconds after {at} tenths, {boasters}, {limit}");
+        }
+    }
 }
