@@ -197,7 +197,10 @@ impl Swarm {
         let mut calling = false;
         let can_request = may_request(peer);
         if peer.announce_at.is_some_and(|at| at <= cx.now) {
-            write_haves(&mut datagram, peer, &self.content.stored);
+            write_haves(&mut datagram, &mut peer.announce, &self.content.stored);
+            if peer.announce.is_empty() {
+                peer.announce_at = None;
+            }
         }
         if can_request {
             if cx.events.is_full() || self.is_backed_up(cx.config) || self.asking.paused_until.is_some() {
@@ -344,7 +347,8 @@ fn write_service(datagram: &mut DatagramBuilder<'_>, peer: &mut Established, now
     }
 }
 
-/// Acknowledges what waits, each run as part of the biggest interval around it (RFC 7574 §4.3.2).
+/// Acknowledges what waits, each run as part of the biggest interval around it (RFC 7574 §4.3.2), if a datagram holds so many
+/// bins.
 ///
 /// What was said before is said `again`, with the round trip and the room for runs. Not to draft-10 peers: libswift takes an
 /// ACK for that of one transmission and opens its window by one chunk, so that each chunk has its own.
@@ -369,24 +373,33 @@ fn write_acks(
         download.acks.on_sent(unfit.map_or(u64::MAX, ChunkIndex::value));
         return;
     }
-    let unfit = acknowledged
-        .runs_around(pending)
-        .find(|&interval| !datagram.push_range(RangeMessage::Ack { delay }, interval).is_empty());
-    download.acks.on_sent(unfit.map_or(u64::MAX, ChunkRange::start));
+    let ack = RangeMessage::Ack { delay };
+    let unfit = acknowledged.runs_around(pending).find_map(|interval| {
+        if datagram.holds(ack, interval) {
+            return (!datagram.push_range(ack, interval).is_empty()).then(|| interval.start());
+        }
+        let mut parts = pending.intersection_in(interval);
+        parts.find(|&part| !datagram.push_range(ack, part).is_empty()).map(ChunkRange::start)
+    });
+    download.acks.on_sent(unfit.unwrap_or(u64::MAX));
 }
 
-/// Announces what is stored, each run as part of the biggest interval around it (RFC 7574 §4.3.1).
-fn write_haves(datagram: &mut DatagramBuilder<'_>, peer: &mut Established, stored: &RangeSet) {
-    loop {
-        let Some(run) = peer.announce.runs().next() else { break };
+/// Announces what is stored, each run as part of the biggest interval around it (RFC 7574 §4.3.1), if a datagram holds so
+/// many bins.
+fn write_haves(datagram: &mut DatagramBuilder<'_>, announce: &mut RangeSet, stored: &RangeSet) {
+    while let Some(&run) = announce.as_slice().first() {
         let interval = stored.run_at(ChunkIndex::new(run.start())).unwrap_or(ChunkRange::EMPTY);
-        let rest = datagram.push_range(RangeMessage::Have, interval);
+        let whole = datagram.holds(RangeMessage::Have, interval);
+        let told = if whole { interval } else { run.intersection(interval) };
+        let rest = datagram.push_range(RangeMessage::Have, told);
         if !rest.is_empty() {
+            if !whole {
+                announce.remove(ChunkRange::new(0, rest.start()));
+            }
             return;
         }
-        peer.announce.remove(ChunkRange::new(0, interval.end().max(run.end())));
+        announce.remove(ChunkRange::new(0, told.end().max(run.end())));
     }
-    peer.announce_at = None;
 }
 
 impl Batch {
@@ -407,8 +420,54 @@ mod tests {
     use core::net::{Ipv6Addr, SocketAddrV6};
 
     use super::*;
+    use crate::channel::{Arrival, Download};
     use crate::chunk::{ChunkAddressing, ChunkSize};
-    use crate::wire::Format;
+    use crate::wire::{ChannelId, Format, Messages, split_channel};
+
+    /// With bins a run may take more messages than a datagram holds: it is told in part then, and not for ever.
+    #[test]
+    fn what_fits_into_no_datagram_is_told_in_part() {
+        let format = Format::new(ChunkAddressing::Bin32, ChunkSize::DEFAULT, 20, 0);
+        let here: RangeSet = ChunkRange::new(1, 100_001).into();
+        let told = |buf: &[u8]| -> RangeSet {
+            let messages = Messages::new(split_channel(buf).unwrap().1, &format);
+            let ranges = messages.map(|message| match message.unwrap() {
+                Message::Have(range) | Message::Ack { range, .. } => range,
+                other => panic!("{other:?}"),
+            });
+            ranges.collect()
+        };
+        for budget in [30, 100, 1000] {
+            let mut download = Download::new(8, Instant::ZERO);
+            let arrivals = (5000..5009).chain(7000..7002);
+            let arrivals =
+                arrivals.map(|chunk| Arrival { chunk: ChunkIndex::new(chunk), timestamp: chunk, at: Instant::ZERO });
+            download.acks.on_data(Instant::ZERO, arrivals, Duration::ZERO, true);
+            let (mut acknowledged, mut acked) = (here.clone(), RangeSet::new());
+            let mut datagrams = 0;
+            while download.acks.due().is_some_and(|at| at == Instant::ZERO) {
+                let mut buf = Vec::new();
+                let mut datagram = DatagramBuilder::new(&mut buf, budget, ChannelId::new(7), format);
+                write_acks(&mut datagram, &mut download, &mut acknowledged, Some((Duration::ZERO, 0)), Instant::ZERO);
+                datagram.finish();
+                acked.merge(told(&buf).as_slice());
+                datagrams += 1;
+                assert!(datagrams < 20, "for ever with {budget} bytes");
+            }
+            assert!(acked.covers(ChunkRange::new(5000, 5009)) && acked.covers(ChunkRange::new(7000, 7002)));
+            let (mut announce, mut announced) = (here.clone(), RangeSet::new());
+            while !announce.is_empty() {
+                let mut buf = Vec::new();
+                let mut datagram = DatagramBuilder::new(&mut buf, budget, ChannelId::new(7), format);
+                write_haves(&mut datagram, &mut announce, &here);
+                datagram.finish();
+                announced.merge(told(&buf).as_slice());
+                datagrams += 1;
+                assert!(datagrams < 40, "for ever with {budget} bytes");
+            }
+            assert_eq!(announced, here);
+        }
+    }
 
     #[test]
     fn no_control_message_is_longer_than_the_longest() {

@@ -9,7 +9,7 @@ use super::chunk_spec::{read_range, write_range};
 use super::cursor::Cursor;
 use super::error::WireError;
 use super::message::{DataMessage, IntegrityMessage, Message, MessageType};
-use super::{CODE_LEN, ChannelId, Format};
+use super::{CHANNEL_ID_LEN, CODE_LEN, ChannelId, Format};
 use crate::chunk::{Bin, ChunkAddressing, ChunkIndex, ChunkRange};
 
 /// The messages of a datagram, in order.
@@ -216,6 +216,23 @@ impl<'b> DatagramBuilder<'b> {
         ChunkRange::EMPTY
     }
 
+    /// Whether a datagram of its own would hold all of `range`.
+    pub(crate) fn holds(&self, message: RangeMessage, range: ChunkRange) -> bool {
+        if !matches!(self.format.addressing(), ChunkAddressing::Bin32 | ChunkAddressing::Bin64) {
+            return true;
+        }
+        let most = self.budget.saturating_sub(CHANNEL_ID_LEN).checked_div(message.len(&self.format)).unwrap_or(0);
+        let mut rest = range;
+        // A run has two bins of each size at most.
+        let sizes = u64::BITS.saturating_sub(range.count().leading_zeros()) as usize;
+        sizes.saturating_mul(2) <= most
+            || (0..most).any(|_| {
+                let bin = Bin::largest_prefix(rest).map_or(ChunkRange::EMPTY, Bin::base_range);
+                rest = ChunkRange::new(bin.end(), rest.end());
+                rest.is_empty() || bin.is_empty()
+            })
+    }
+
     /// Adds a message over `run`, which is one chunk specification.
     #[inline]
     fn push_run(&mut self, message: RangeMessage, run: ChunkRange) -> Result<(), PushError> {
@@ -325,7 +342,6 @@ mod tests {
 
     use super::*;
     use crate::chunk::ChunkSize;
-    use crate::wire::CHANNEL_ID_LEN;
 
     fn format(addressing: ChunkAddressing) -> Format {
         Format::new(addressing, ChunkSize::DEFAULT, 20, 64)
