@@ -45,8 +45,15 @@ impl Default for DiskSpec {
 /// An operation that takes time.
 #[derive(Debug)]
 pub(crate) enum Operation {
-    Read { token: ReadToken, range: ChunkRange },
-    Write { swarm: SwarmId, range: ChunkRange },
+    Read {
+        token: ReadToken,
+        range: ChunkRange,
+    },
+    /// `None` once nobody waits for it.
+    Write {
+        swarm: Option<SwarmId>,
+        range: ChunkRange,
+    },
 }
 
 /// A disk at work.
@@ -138,7 +145,18 @@ impl Disk {
         self.serial
     }
 
-    /// The operation that is done; `None` if a crash ended it.
+    /// The process goes: what it handed over is written all the same, and nothing comes back to another one.
+    pub(crate) fn release(&mut self) {
+        self.pending.retain(|_, operation| match operation {
+            Operation::Read { .. } => false,
+            Operation::Write { swarm, .. } => {
+                *swarm = None;
+                true
+            }
+        });
+    }
+
+    /// The operation that is done; `None` if it ended with who asked for it.
     pub(crate) fn end(&mut self, number: u64) -> Option<Operation> {
         self.pending.remove(&number)
     }

@@ -246,6 +246,9 @@ impl PeerHost {
         if let Some(life) = self.life.take() {
             self.bury(&life);
         }
+        // Names of swarms and reads begin anew in the next life, and its socket is another.
+        self.disk.release();
+        self.paused = None;
         self.armed = SimTime::NEVER;
     }
 
@@ -374,6 +377,7 @@ impl PeerHost {
             }
             Operation::Write { swarm, range } => {
                 let good = self.disk.write(net.now, range);
+                let Some(swarm) = swarm else { return };
                 self.tell(net, watch, &Fact::Stored { range, good });
                 let Some(life) = &mut self.life else { return };
                 let stored = if good { Ok(()) } else { Err(StoreError) };
@@ -453,7 +457,7 @@ impl PeerHost {
                 if let Some(life) = &mut self.life {
                     life.act(|_, _| drop(data));
                 }
-                self.begin(Operation::Write { swarm, range }, range, net, watch);
+                self.begin(Operation::Write { swarm: Some(swarm), range }, range, net, watch);
             }
             Event::PeerConnected { address, .. } => {
                 net.tape.note(net.now, self.id, format_args!("connected {address}"));

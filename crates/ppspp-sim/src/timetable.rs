@@ -73,7 +73,7 @@ impl<'a> At<'a> {
         self.plan(Action::Join(host))
     }
 
-    /// The host leaves the swarm and says goodbye.
+    /// The host leaves the swarm and says goodbye; what it handed to its disk is written all the same. A pause ends.
     pub fn leave(&mut self, host: HostId) -> &mut Self {
         self.plan(Action::Leave(host))
     }

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use ppspp_sim::adversary::{Liar, Lie};
+use ppspp_sim::check::{Checker, Fact, Scene};
 use ppspp_sim::{Clock, DiskSpec, Failure, HostId, HostResult, LinkSpec, Loss, Peer, QueueSpec, Scenario};
 
 const LENGTH: u64 = 4 << 20;
@@ -71,6 +72,68 @@ fn a_paused_host_goes_on_where_it_was() {
         },
     );
     assert!(took(&paused) > LATER && paused.delivered == LENGTH);
+}
+
+/// No octet changes on a disk, so that nobody may find one changed.
+#[derive(Debug)]
+struct NothingChanges;
+
+impl Checker for NothingChanges {
+    fn name(&self) -> &'static str {
+        "what is read is what was stored"
+    }
+
+    fn observe(&mut self, _scene: &Scene<'_>, fact: &Fact<'_>) -> Result<(), String> {
+        if let Fact::Changed(range) = fact { Err(format!("{range:?} are said to have changed")) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn who_joins_again_is_not_handed_what_was_read_before() {
+    for seed in 0..3 {
+        let mut scenario = Scenario::new("read-before", seed);
+        let content = scenario.content(2 * LENGTH);
+        let slow = DiskSpec { latency: Duration::from_secs(1), ..DiskSpec::default() };
+        let seeder = scenario.add(Peer::seeder(content).disk(slow));
+        let leechers = [0, 30, 60]
+            .map(|millis| scenario.add(Peer::leecher(content).knows([seeder]).joins(Duration::from_millis(millis))));
+        scenario.introduce(seeder, leechers);
+        scenario.at(Duration::from_millis(500)).leave(seeder);
+        scenario.at(Duration::from_millis(550)).join(seeder);
+        scenario.check(NothingChanges);
+        scenario.until_complete(&leechers, Duration::from_secs(120));
+        scenario.run().unwrap();
+    }
+}
+
+#[test]
+fn what_was_handed_to_the_disk_is_written_after_leaving() {
+    let stored = [MIDDLE, MIDDLE + Duration::from_secs(2)].map(|end| {
+        let late = DiskSpec { latency: Duration::from_secs(1), ..DiskSpec::default() };
+        let mut scenario = Scenario::new("written-after", 1);
+        let content = scenario.content(LENGTH);
+        let link = LinkSpec::symmetric(10_000_000, Duration::from_millis(10));
+        let seeder = scenario.add(Peer::seeder(content).on(link.clone()));
+        let leecher = scenario.add(Peer::leecher(content).on(link).knows([seeder]).disk(late));
+        scenario.at(MIDDLE).leave(leecher);
+        scenario.for_time(end);
+        scenario.run().unwrap().results[1].stored
+    });
+    assert!(stored[1] > stored[0] + LENGTH / 8, "{stored:?}");
+}
+
+#[test]
+fn who_leaves_while_it_is_paused_joins_again_at_work() {
+    let result = leecher(
+        |peer| peer,
+        |scenario, host| {
+            scenario.at(MIDDLE).pause(host);
+            scenario.at(MIDDLE * 2).leave(host);
+            scenario.at(LATER).join(host);
+            scenario.at(LATER * 3).resume(host);
+        },
+    );
+    assert!(took(&result) < LATER * 2, "{:?}", took(&result));
 }
 
 #[test]
