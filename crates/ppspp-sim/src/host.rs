@@ -9,8 +9,8 @@ use std::time::Duration;
 use ppspp_core::chunk::{Bin, RangeSet};
 use ppspp_core::integrity::{Hash, SavedGroup, Tree, TreeParams};
 use ppspp_core::{
-    BatchLimit, Content as Holding, DatagramMeta, Endpoint, EndpointConfig, EndpointStats, Event, PeerSource,
-    StoreError, SwarmConfig, SwarmId, TransferStats, Transmit,
+    BatchLimit, Content as Holding, DatagramMeta, Endpoint, EndpointConfig, Event, PeerSource, StoreError, SwarmConfig,
+    SwarmId, TransferStats, Transmit,
 };
 
 use crate::check::{Fact, Scene, Watch};
@@ -98,8 +98,8 @@ pub(crate) struct PeerHost {
     armed: SimTime,
     /// Datagrams that wait while the host is paused.
     paused: Option<Vec<Packet>>,
+    /// What earlier lives moved.
     past: TransferStats,
-    past_endpoint: EndpointStats,
 }
 
 /// What a host is made from.
@@ -157,7 +157,6 @@ impl PeerHost {
             armed: SimTime::NEVER,
             paused: None,
             past: TransferStats::default(),
-            past_endpoint: EndpointStats::default(),
         }
     }
 
@@ -218,8 +217,11 @@ impl PeerHost {
 
     /// Ends the endpoint without a word; `keep` tells whether the disk is there afterwards.
     pub(crate) fn crash(&mut self, net: &mut Network, keep: bool) {
-        let Some(life) = self.life.take() else { return };
-        self.bury(&life);
+        if self.life.is_none() {
+            return;
+        }
+        self.past = self.transfer();
+        self.life = None;
         net.tape.note(net.now, self.id, format_args!("crashes"));
         self.disk.crash(net.now);
         self.paused = None;
@@ -239,29 +241,17 @@ impl PeerHost {
         let now = self.clock.read(net.now);
         self.save(net.now);
         self.save_at = SimTime::NEVER;
+        // A swarm that was left tells nothing any more.
+        self.past = self.transfer();
         let Some(life) = &mut self.life else { return };
         life.act(|endpoint, _| endpoint.close(now));
         net.tape.note(net.now, self.id, format_args!("leaves"));
         self.drain(net, watch);
-        if let Some(life) = self.life.take() {
-            self.bury(&life);
-        }
+        self.life = None;
         // Names of swarms and reads begin anew in the next life, and its socket is another.
         self.disk.release();
         self.paused = None;
         self.armed = SimTime::NEVER;
-    }
-
-    /// Remembers what a life counted.
-    fn bury(&mut self, life: &Life) {
-        if let Some(view) = life.endpoint.swarm(life.swarm) {
-            self.past.add(&view.stats());
-        }
-        let stats = life.endpoint.stats();
-        self.past_endpoint.datagrams_sent += stats.datagrams_sent;
-        self.past_endpoint.bytes_sent += stats.bytes_sent;
-        self.past_endpoint.datagrams_received += stats.datagrams_received;
-        self.past_endpoint.bytes_received += stats.bytes_received;
     }
 
     /// The process stops; its socket goes on.

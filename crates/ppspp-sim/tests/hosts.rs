@@ -123,6 +123,18 @@ fn what_was_handed_to_the_disk_is_written_after_leaving() {
 }
 
 #[test]
+fn what_was_moved_before_leaving_counts() {
+    let result = leecher(
+        |peer| peer,
+        |scenario, host| {
+            scenario.at(MIDDLE).leave(host);
+            scenario.at(LATER).join(host);
+        },
+    );
+    assert!(result.delivered >= LENGTH, "{}", result.delivered);
+}
+
+#[test]
 fn who_leaves_while_it_is_paused_joins_again_at_work() {
     let result = leecher(
         |peer| peer,
