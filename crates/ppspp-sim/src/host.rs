@@ -215,11 +215,8 @@ impl PeerHost {
         self.redial_at = if fetches && !self.knows.is_empty() { net.now + REDIAL } else { SimTime::NEVER };
     }
 
-    /// Ends the endpoint without a word; `keep` tells whether the disk is there afterwards.
+    /// Ends the endpoint without a word, if there is one; `keep` tells whether the disk is there afterwards.
     pub(crate) fn crash(&mut self, net: &mut Network, keep: bool) {
-        if self.life.is_none() {
-            return;
-        }
         self.past = self.transfer();
         self.life = None;
         net.tape.note(net.now, self.id, format_args!("crashes"));

@@ -52,6 +52,19 @@ fn a_crash_keeps_the_disk_or_loses_it() {
 }
 
 #[test]
+fn a_host_that_is_down_may_lose_its_disk() {
+    let mut scenario = Scenario::new("down", 1);
+    let content = scenario.content(LENGTH);
+    let seeder = scenario.add(Peer::seeder(content));
+    let leecher = scenario.add(Peer::leecher(content).knows([seeder]));
+    scenario.at(MIDDLE).leave(leecher);
+    scenario.at(LATER).crash_and_lose(leecher);
+    scenario.for_time(LATER * 2);
+    let result = scenario.run().unwrap().results.swap_remove(1);
+    assert_eq!((result.stored, result.completed_after), (0, None));
+}
+
+#[test]
 fn a_crash_loses_what_was_not_written_through() {
     let disk = DiskSpec { sync_after: Duration::from_secs(5), ..DiskSpec::default() };
     let crash = |scenario: &mut Scenario, host| {
