@@ -178,8 +178,8 @@ impl Network {
         let streams = self.streams;
         let line = &mut self.lines[link.0 as usize];
         let (up, down) = (format!("{}/up", line.name), format!("{}/down", line.name));
-        line.up.change(spec.up.clone(), || streams.stream(&up));
-        line.down.change(spec.down.clone(), || streams.stream(&down));
+        line.up.change(self.now, spec.up.clone(), || streams.stream(&up));
+        line.down.change(self.now, spec.down.clone(), || streams.stream(&down));
     }
 
     /// Puts `host` behind `link` and says at which address it is.

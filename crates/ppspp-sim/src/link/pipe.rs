@@ -50,11 +50,13 @@ pub struct PipeStats {
     pub longest_wait_nanos: u64,
 }
 
-/// One direction of a link. The queue is first in, first out and its rate constant, so when a packet leaves is known
-/// when it enters: a pipe needs no events of its own.
+/// One direction of a link. The queue is first in, first out, and what is in it leaves at the rate it found, so when a
+/// packet leaves is known when it enters: a pipe needs no events of its own.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     spec: PipeSpec,
+    /// Rates it had before, and until when: a queue empties at the rate that its packets found.
+    before: Vec<(SimTime, u64)>,
     rng: Option<Box<Stream>>,
     /// When the last packet in the queue will have left.
     busy_until: SimTime,
@@ -72,6 +74,7 @@ impl Pipe {
         let rng = spec.is_random().then(|| Box::new(rng()));
         Self {
             spec,
+            before: Vec::new(),
             rng,
             busy_until: SimTime::ZERO,
             last_arrival: SimTime::ZERO,
@@ -97,11 +100,28 @@ impl Pipe {
     }
 
     /// Another pipe from now on; packets on their way are not touched.
-    pub(crate) fn change(&mut self, spec: PipeSpec, rng: impl FnOnce() -> Stream) {
+    pub(crate) fn change(&mut self, now: SimTime, spec: PipeSpec, rng: impl FnOnce() -> Stream) {
         if spec.is_random() && self.rng.is_none() {
             self.rng = Some(Box::new(rng()));
         }
+        if spec.rate != self.spec.rate {
+            self.before.retain(|(until, _)| *until > now);
+            if self.busy_until > now {
+                self.before.push((self.busy_until, self.spec.rate.unwrap_or(0)));
+            }
+        }
         self.spec = spec;
+    }
+
+    /// Wire bytes in the queue.
+    fn waiting(&self, now: SimTime) -> u128 {
+        let current = (self.busy_until, self.spec.rate.unwrap_or(0));
+        let (mut from, mut bits) = (now, 0);
+        for &(until, rate) in self.before.iter().chain([&current]) {
+            bits += until.since(from).as_nanos() * u128::from(rate);
+            from = from.max(until);
+        }
+        bits / 8_000_000_000
     }
 
     /// Takes a packet.
@@ -139,11 +159,11 @@ impl Pipe {
 
     /// When the packet will have left the queue; `None` if it is dropped.
     fn enqueue(&mut self, now: SimTime, wire: u32) -> Option<SimTime> {
-        let Some(rate) = self.spec.rate else { return Some(now) };
         let start = self.busy_until.max(now);
+        // What waited when the link lost its rate is not overtaken.
+        let Some(rate) = self.spec.rate else { return Some(start) };
         let waits = start.since(now);
-        // Bytes before the packet, from the time they will take.
-        let backlog = waits.as_nanos() * u128::from(rate) / 8_000_000_000;
+        let backlog = self.waiting(now);
         let room = match self.spec.queue {
             QueueSpec::DropTail { bytes } => bytes,
             QueueSpec::CoDel(spec) => {
@@ -201,6 +221,37 @@ mod tests {
         assert_eq!(arrival(pipe.carry(later, Size::whole(1000))), 58_000);
         assert_eq!(pipe.stats().overflows, 1);
         assert_eq!(pipe.stats().longest_wait_nanos, 32_000_000);
+    }
+
+    #[test]
+    fn a_queue_holds_as_many_bytes_when_the_rate_changes() {
+        // Five packets fit, and each takes 8 ms at first.
+        let spec =
+            |rate| PipeSpec { queue: QueueSpec::DropTail { bytes: 5000 }, ..PipeSpec::new(rate, Duration::ZERO) };
+        let packet = Size::whole(1000);
+        let at = |millis| SimTime::ZERO + Duration::from_millis(millis);
+        for (rate, fifth) in [(100_000_000, 32_080), (100_000, 112_000)] {
+            let mut pipe = pipe(spec(1_000_000));
+            let last = (0..4).map(|_| arrival(pipe.carry(SimTime::ZERO, packet))).last();
+            assert_eq!(last, Some(32_000));
+            pipe.change(SimTime::ZERO, spec(rate), || unreachable!("nothing is drawn"));
+            assert_eq!(arrival(pipe.carry(SimTime::ZERO, packet)), fifth);
+            assert_eq!(pipe.carry(SimTime::ZERO, packet), Carried::Overflow);
+            // Two have left after 16 ms. It may change once more.
+            pipe.change(at(16), spec(500_000), || unreachable!("nothing is drawn"));
+            let taken = (0..5).filter(|_| pipe.carry(at(16), packet) != Carried::Overflow).count();
+            assert_eq!((taken, pipe.waiting(at(16))), (2, 5000));
+        }
+    }
+
+    #[test]
+    fn nothing_is_overtaken_when_a_link_loses_its_rate() {
+        let mut pipe = pipe(PipeSpec::new(1_000_000, Duration::ZERO));
+        assert_eq!(arrival(pipe.carry(SimTime::ZERO, Size::whole(1000))), 8000);
+        pipe.change(SimTime::ZERO, PipeSpec::free(Duration::ZERO), || unreachable!("nothing is drawn"));
+        assert_eq!(arrival(pipe.carry(SimTime::ZERO, Size::whole(1000))), 8000);
+        let later = SimTime::from_nanos(9_000_000);
+        assert_eq!(arrival(pipe.carry(later, Size::whole(1000))), 9000);
     }
 
     #[test]
