@@ -125,7 +125,7 @@ fn stored(hosts: &[HostResult], progress: &Progress) -> Vec<Series> {
 
 #[expect(clippy::cast_precision_loss, reason = "pixels")]
 fn share(uses: &Use) -> f64 {
-    if uses.capacity == 0 { 0.0 } else { (uses.carried as f64 * 100.0 / uses.capacity as f64).min(100.0) }
+    if uses.capacity == 0 { 0.0 } else { uses.carried as f64 * 100.0 / uses.capacity as f64 }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "pixels")]

@@ -49,12 +49,12 @@ impl Progress {
 
     /// Takes a column; returns when the next is due.
     pub(crate) fn add(&mut self, now: SimTime, stored: impl Iterator<Item = u64>, lines: &[Line]) -> SimTime {
-        let passed = now.since(self.times.last().copied().unwrap_or_default());
+        let last = self.times.last().copied().unwrap_or_default();
         self.times.push(now);
         self.stored.iter_mut().zip(stored).for_each(|(column, bytes)| column.push(bytes));
         let [up, down] = &mut self.before;
-        self.up.push(used(now, passed, lines, |line| &line.up, up));
-        self.down.push(used(now, passed, lines, |line| &line.down, down));
+        self.up.push(used(last, now, lines, |line| &line.up, up));
+        self.down.push(used(last, now, lines, |line| &line.down, down));
         if self.times.len() >= MOST {
             self.thin_out();
         }
@@ -110,20 +110,17 @@ fn every_second<T: Copy>(column: &mut Vec<T>) {
     *column = kept;
 }
 
-fn used(now: SimTime, passed: Duration, lines: &[Line], way: fn(&Line) -> &Pipe, before: &mut [u64; 3]) -> Use {
+fn used(last: SimTime, now: SimTime, lines: &[Line], way: fn(&Line) -> &Pipe, before: &mut [u64; 3]) -> Use {
     let (mut sum, mut capacity, mut longest) = ([0; 3], 0, Duration::ZERO);
     for pipe in lines.iter().map(way) {
-        let Some(rate) = pipe.rate() else { continue };
-        let stats = pipe.stats();
-        let so_far = [stats.bytes, stats.packets, stats.waited_nanos];
+        let stats = pipe.stats(now);
+        let so_far = [stats.bytes, stats.queued, stats.waited_nanos];
         sum.iter_mut().zip(so_far).for_each(|(sum, part)| *sum += part);
-        capacity += u128::from(rate) * passed.as_nanos() / 8_000_000_000;
+        capacity += pipe.capacity(last, now);
         longest = longest.max(pipe.backlog(now));
     }
-    // A link that lost its rate takes what it counted with it.
-    let [carried, packets, waited_nanos] = [0, 1, 2].map(|index| sum[index].saturating_sub(before[index]));
+    let [carried, packets, waited_nanos] = [0, 1, 2].map(|index| sum[index] - before[index]);
     *before = sum;
-    let capacity = u64::try_from(capacity).unwrap_or(u64::MAX);
     Use { carried, capacity, packets, waited_nanos, longest }
 }
 

@@ -105,7 +105,7 @@ pub struct Report {
     pub duplicates_percent: f64,
     /// Wire bytes sent beyond the content bytes that were new to their receiver, per cent of those sent.
     pub overhead_percent: f64,
-    /// Mean wait in the queues of all links, in milliseconds.
+    /// Mean wait of what the queues of all links took in, in milliseconds.
     pub queue_mean_ms: f64,
     /// The longest wait.
     pub queue_max_ms: f64,
@@ -138,7 +138,7 @@ impl Report {
         let useful = sum(|host| host.delivered);
         let pipes = summary.pipes.iter().flatten();
         let (packets, waited, longest) = pipes.fold((0, 0, 0), |(packets, waited, longest): (u64, u64, u64), pipe| {
-            (packets + pipe.packets, waited + pipe.waited_nanos, longest.max(pipe.longest_wait_nanos))
+            (packets + pipe.queued, waited + pipe.waited_nanos, longest.max(pipe.longest_wait_nanos))
         });
         let last = (completion.complete == completion.leechers).then_some(completion.max);
         let raw_ratio = summary.bound.zip(last).map(|(bound, last)| ratio(last, bound));

@@ -488,7 +488,12 @@ impl World {
             ledger: self.net.ledger(),
             trace_hash: self.net.tape.hash(),
             bound: self.bound,
-            pipes: self.net.lines.iter().map(|line| [line.up.stats(), line.down.stats()]).collect(),
+            pipes: self
+                .net
+                .lines
+                .iter()
+                .map(|line| [&line.up, &line.down].map(|pipe| pipe.stats(self.net.now)))
+                .collect(),
             hosts,
             progress: self.progress,
         })

@@ -193,6 +193,33 @@ fn up_and_down_have_their_own_rates() {
 }
 
 #[test]
+fn bytes_are_carried_when_they_leave_the_queue() {
+    // 50,000 bytes come at once and leave within 400 ms. What comes after 250 ms would leave at twice the rate.
+    let slow = LinkSpec { down: PipeSpec::new(MBIT, Duration::ZERO).queue_of(millis(1000)), ..free() };
+    let fast = LinkSpec { down: PipeSpec::new(2 * MBIT, Duration::ZERO).queue_of(millis(1000)), ..free() };
+    let mut scenario = Scenario::new("burst", 1);
+    let (listener, _) = ear(&mut scenario, slow);
+    scenario.add_node(Metronome::new(Duration::ZERO, 972, 50), free(), &[listener]);
+    scenario.at(millis(250)).change_link(listener, fast);
+    scenario.keep_progress();
+    scenario.for_time(millis(700));
+    let progress = scenario.run().unwrap().progress.unwrap();
+    let carried: Vec<u64> = progress.down().iter().map(|uses| uses.carried).collect();
+    let capacity: Vec<u64> = progress.down().iter().map(|uses| uses.capacity).collect();
+    assert_eq!(carried[..7], [0, 12_500, 12_500, 12_500, 12_500, 0, 0]);
+    assert_eq!(capacity[..7], [0, 12_500, 12_500, 12_500, 12_500, 25_000, 25_000]);
+}
+
+#[test]
+fn what_is_dropped_did_not_wait() {
+    // The queue holds 40 ms and an eighth of what comes.
+    let (report, _) =
+        train(up(|pipe| (pipe.rate, pipe.queue) = (Some(MBIT), QueueSpec::DropTail { bytes: 5000 })), 972);
+    assert!(report.packets.overflowed > 300, "{}", report.packets.overflowed);
+    assert!(report.queue_mean_ms > 30.0 && report.queue_max_ms <= 40.0, "{}", report.queue_mean_ms);
+}
+
+#[test]
 fn codel_keeps_a_queue_short_that_drop_tail_lets_stand() {
     // A twentieth more than the link carries, for four seconds.
     let link = |queue| up(|pipe| (pipe.rate, pipe.queue) = (Some(7_600_000), queue));

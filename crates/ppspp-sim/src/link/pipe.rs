@@ -34,6 +34,8 @@ pub(crate) enum Carried {
 pub struct PipeStats {
     /// Packets offered.
     pub packets: u64,
+    /// Packets that the queue took in; without a rate there is none.
+    pub queued: u64,
     /// Wire bytes that left the queue.
     pub bytes: u64,
     /// Packets dropped by the queue.
@@ -55,7 +57,7 @@ pub struct PipeStats {
 #[derive(Debug)]
 pub(crate) struct Pipe {
     spec: PipeSpec,
-    /// Rates it had before, and until when: a queue empties at the rate that its packets found.
+    /// Rates it had before, none as zero, and until when: a queue empties at the rate that its packets found.
     before: Vec<(SimTime, u64)>,
     rng: Option<Box<Stream>>,
     /// When the last packet in the queue will have left.
@@ -65,6 +67,7 @@ pub(crate) struct Pipe {
     /// Whether a burst of loss lasts.
     bad: bool,
     codel: CoDel,
+    /// Its bytes are those that the queue took in.
     stats: PipeStats,
 }
 
@@ -85,13 +88,8 @@ impl Pipe {
     }
 
     /// What it carried.
-    pub(crate) const fn stats(&self) -> PipeStats {
-        self.stats
-    }
-
-    /// Its wire bits per second, if it has a rate.
-    pub(crate) const fn rate(&self) -> Option<u64> {
-        self.spec.rate
+    pub(crate) fn stats(&self, now: SimTime) -> PipeStats {
+        PipeStats { bytes: self.stats.bytes.saturating_sub(self.waiting(now)), ..self.stats }
     }
 
     /// How long a packet that came now would wait.
@@ -105,23 +103,26 @@ impl Pipe {
             self.rng = Some(Box::new(rng()));
         }
         if spec.rate != self.spec.rate {
-            self.before.retain(|(until, _)| *until > now);
-            if self.busy_until > now {
-                self.before.push((self.busy_until, self.spec.rate.unwrap_or(0)));
-            }
+            self.before.push((self.busy_until.max(now), self.spec.rate.unwrap_or(0)));
         }
         self.spec = spec;
     }
 
-    /// Wire bytes in the queue.
-    fn waiting(&self, now: SimTime) -> u128 {
-        let current = (self.busy_until, self.spec.rate.unwrap_or(0));
-        let (mut from, mut bits) = (now, 0);
-        for &(until, rate) in self.before.iter().chain([&current]) {
-            bits += until.since(from).as_nanos() * u128::from(rate);
+    /// Wire bytes that leave the queue between two times, if it is never empty.
+    pub(crate) fn capacity(&self, mut from: SimTime, to: SimTime) -> u64 {
+        let over = self.before.partition_point(|(until, _)| *until <= from);
+        let current = (SimTime::NEVER, self.spec.rate.unwrap_or(0));
+        let mut bits = 0;
+        for &(until, rate) in self.before[over..].iter().chain([&current]) {
+            bits += until.min(to).since(from).as_nanos() * u128::from(rate);
             from = from.max(until);
         }
-        bits / 8_000_000_000
+        u64::try_from(bits / 8_000_000_000).unwrap_or(u64::MAX)
+    }
+
+    /// Wire bytes in the queue.
+    fn waiting(&self, now: SimTime) -> u64 {
+        self.capacity(now, self.busy_until)
     }
 
     /// Takes a packet.
@@ -135,7 +136,6 @@ impl Pipe {
             self.stats.overflows += 1;
             return Carried::Overflow;
         };
-        self.stats.bytes += u64::from(wire);
         let Some(rng) = &mut self.rng else {
             return Carried::Arrives { at: left + self.spec.delay, again: None, flipped: None };
         };
@@ -173,9 +173,11 @@ impl Pipe {
                 spec.bytes
             }
         };
-        if backlog > 0 && backlog + u128::from(wire) > u128::from(room) {
+        if backlog > 0 && backlog + u64::from(wire) > room {
             return None;
         }
+        self.stats.queued += 1;
+        self.stats.bytes += u64::from(wire);
         let nanos = waits.as_nanos() as u64;
         self.stats.waited_nanos += nanos;
         self.stats.longest_wait_nanos = self.stats.longest_wait_nanos.max(nanos);
@@ -219,8 +221,8 @@ mod tests {
         // One packet leaves, one fits.
         let later = SimTime::ZERO + Duration::from_millis(8);
         assert_eq!(arrival(pipe.carry(later, Size::whole(1000))), 58_000);
-        assert_eq!(pipe.stats().overflows, 1);
-        assert_eq!(pipe.stats().longest_wait_nanos, 32_000_000);
+        assert_eq!(pipe.stats(SimTime::ZERO).overflows, 1);
+        assert_eq!(pipe.stats(SimTime::ZERO).longest_wait_nanos, 32_000_000);
     }
 
     #[test]
@@ -288,7 +290,7 @@ mod tests {
                 arrived += 1 + u64::from(again.is_some());
             }
         }
-        let stats = pipe.stats();
+        let stats = pipe.stats(SimTime::NEVER);
         assert_eq!(stats.packets + stats.duplicated, arrived + stats.overflows + stats.lost + stats.too_large);
         assert!(stats.overflows > 0 && stats.lost > 0 && stats.duplicated > 0);
     }
