@@ -230,6 +230,21 @@ fn codel_keeps_a_queue_short_that_drop_tail_lets_stand() {
 }
 
 #[test]
+fn codel_drops_no_packet_behind_a_lone_one() {
+    // As much as the link carries, and 6 ms for once: from then on each packet waits for so long behind the one before.
+    let queue = QueueSpec::CoDel(CoDelSpec::default());
+    let mut scenario = Scenario::new("lone", 1);
+    let link = LinkSpec { down: PipeSpec { queue, ..PipeSpec::new(MBIT, Duration::ZERO) }, ..free() };
+    let (listener, heard) = ear(&mut scenario, link);
+    scenario.add_node(Metronome::new(millis(8), 972, 500), free(), &[listener]);
+    scenario.add_node(Metronome::new(millis(1), 722, 1), free(), &[listener]);
+    scenario.for_time(Duration::from_secs(5));
+    let report = scenario.run().unwrap();
+    assert_eq!((heard.lock().unwrap().len(), report.packets.overflowed), (501, 0));
+    assert!(report.queue_mean_ms > 5.0, "{}", report.queue_mean_ms);
+}
+
+#[test]
 fn a_partition_may_be_one_way_and_heals() {
     let mut scenario = Scenario::new("cut", 1);
     let (here, one) = ear(&mut scenario, free());

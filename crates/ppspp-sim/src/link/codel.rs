@@ -32,9 +32,10 @@ pub(super) struct CoDel {
 }
 
 impl CoDel {
-    /// Whether the packet that leaves the queue at `now` after waiting for `sojourn` is dropped (§5.6).
-    pub(super) fn drops(&mut self, spec: &CoDelSpec, now: SimTime, sojourn: Duration) -> bool {
-        let standing = self.is_standing(spec, now, sojourn);
+    /// Whether the packet that leaves the queue at `now` after waiting for `sojourn` is dropped (§5.6); `alone` if the
+    /// queue held at most one packet besides.
+    pub(super) fn drops(&mut self, spec: &CoDelSpec, now: SimTime, sojourn: Duration, alone: bool) -> bool {
+        let standing = self.is_standing(spec, now, sojourn, alone);
         if self.dropping {
             if !standing {
                 self.dropping = false;
@@ -60,8 +61,8 @@ impl CoDel {
         true
     }
 
-    fn is_standing(&mut self, spec: &CoDelSpec, now: SimTime, sojourn: Duration) -> bool {
-        if sojourn < spec.target {
+    fn is_standing(&mut self, spec: &CoDelSpec, now: SimTime, sojourn: Duration, alone: bool) -> bool {
+        if alone || sojourn < spec.target {
             self.first_above = None;
             return false;
         }
@@ -94,12 +95,14 @@ mod tests {
         let at = |millis| SimTime::ZERO + Duration::from_millis(millis);
         let (long, short) = (Duration::from_millis(20), Duration::from_millis(4));
         // A burst shorter than the interval passes.
-        assert!((0..100).all(|now| !codel.drops(&spec, at(now), long)));
-        assert!(codel.drops(&spec, at(100), long));
+        assert!((0..100).all(|now| !codel.drops(&spec, at(now), long, false)));
+        assert!(codel.drops(&spec, at(100), long, false));
         // The next drops come sooner and sooner.
-        let drops: Vec<u64> = (101..500).filter(|&now| codel.drops(&spec, at(now), long)).collect();
+        let drops: Vec<u64> = (101..500).filter(|&now| codel.drops(&spec, at(now), long, false)).collect();
         assert_eq!(drops[..3], [200, 271, 329]);
-        assert!(!codel.drops(&spec, at(500), short));
-        assert!(!codel.drops(&spec, at(501), long));
+        assert!(!codel.drops(&spec, at(500), short, false));
+        assert!(!codel.drops(&spec, at(501), long, false));
+        // A queue of one packet cannot be shorter, however long it waits.
+        assert!((502..1000).all(|now| !codel.drops(&spec, at(now), long, true)));
     }
 }

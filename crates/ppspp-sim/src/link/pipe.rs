@@ -167,7 +167,10 @@ impl Pipe {
         let room = match self.spec.queue {
             QueueSpec::DropTail { bytes } => bytes,
             QueueSpec::CoDel(spec) => {
-                if self.codel.drops(&spec, start, waits) {
+                // What will be behind the packet when it leaves is not known yet: in a queue that stands, as much as
+                // is before it now.
+                let alone = backlog <= u64::from(self.spec.mtu);
+                if self.codel.drops(&spec, start, waits, alone) {
                     return None;
                 }
                 spec.bytes
