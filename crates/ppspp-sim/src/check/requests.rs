@@ -42,7 +42,8 @@ struct Asked {
     kept: RangeSet,
     /// Chunks that are not free and were not handed out.
     busy: u64,
-    /// Chunks that were asked of another peer as well, until it is clear that no CANCEL follows.
+    /// Chunks that were asked of another peer as well, until the instant is over: a CANCEL may follow, and
+    /// what was freed may be asked for again.
     twice: Vec<Twice>,
 }
 
@@ -83,6 +84,11 @@ impl Asked {
         }
     }
 
+    /// How many chunks nobody was asked for.
+    fn free(&self, total: u64) -> u64 {
+        total.saturating_sub(self.verified.count() + self.kept.count() + self.busy)
+    }
+
     fn ask(&mut self, scene: &Scene<'_>, of: SocketAddr, range: ChunkRange) -> Result<(), String> {
         if !scene.content.spec().length_known && self.verified.is_empty() && range.count() == 1 {
             // Every peer is asked for the chunks that tell the size, one at a time: each one's claim is its own (R1).
@@ -94,7 +100,7 @@ impl Asked {
         let now = millis(scene.now);
         let range = clip(scene.content.geometry(), range);
         self.kept.remove(range);
-        let free = total.saturating_sub(self.verified.count() + self.kept.count() + self.busy);
+        let free = self.free(total);
         for chunk in range.iter() {
             if self.verified.contains(chunk) {
                 return Err(format!("chunk {} was asked of {of} and is verified already", chunk.value()));
@@ -119,12 +125,17 @@ impl Asked {
         self.twice.retain(|twice| twice.first != peer || !range.contains(ChunkIndex::new(twice.chunk)));
     }
 
-    /// What was asked twice and not cancelled when time went on.
-    fn judge(&self, now: SimTime) -> Result<(), String> {
-        let Some(Twice { chunk, first, second, apart, .. }) = self.twice.first().filter(|twice| twice.at < now) else {
+    /// What was asked twice, not cancelled, and not in the end game when time went on.
+    fn judge(&mut self, scene: &Scene<'_>) -> Result<(), String> {
+        if self.twice.first().is_none_or(|twice| twice.at == scene.now) {
             return Ok(());
-        };
-        let [first, second] = [first, second].map(|peer| self.peers[*peer as usize]);
+        }
+        let Twice { chunk, first, second, apart, .. } = self.twice[0];
+        self.twice.clear();
+        if self.free(scene.content.geometry().chunk_count()) == 0 {
+            return Ok(());
+        }
+        let [first, second] = [first, second].map(|peer| self.peers[peer as usize]);
         Err(format!("chunk {chunk} was asked of {second} and, {apart} ms before, of {first}"))
     }
 
@@ -155,7 +166,7 @@ impl Checker for NothingIsAskedTwice {
 
     fn observe(&mut self, scene: &Scene<'_>, fact: &Fact<'_>) -> Result<(), String> {
         let asked = slot(&mut self.hosts, scene.host);
-        asked.judge(scene.now)?;
+        asked.judge(scene)?;
         let all = scene.content.geometry().all();
         match fact {
             Fact::Started => {
@@ -180,5 +191,62 @@ impl Checker for NothingIsAskedTwice {
             _ => {}
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use ppspp_core::EndpointConfig;
+
+    use super::*;
+    use crate::content::{Content, ContentSpec};
+    use crate::disk::{Disk, DiskSpec};
+    use crate::id::HostId;
+    use crate::rng::Streams;
+
+    /// CHOKE on a channel of any id.
+    const CHOKE: [u8; 5] = [0, 0, 0, 1, 10];
+
+    /// What comes of messages to peers, and of CHOKE from them, at so many milliseconds each.
+    fn judge(content: &Content, said: &[(u64, u8, Message<'_>)]) -> Result<(), String> {
+        let disk = Disk::new(DiskSpec::default(), content.clone(), Streams::new(1).stream("disk"));
+        let config = EndpointConfig::default();
+        let mut checker = NothingIsAskedTwice::default();
+        said.iter().try_for_each(|(millis, peer, message)| {
+            let now = SimTime::from_nanos(millis * 1_000_000);
+            let scene = Scene { now, host: HostId(0), content, disk: &disk, config: &config, memory: None };
+            let peer = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, *peer), 6778);
+            let fact = match message {
+                Message::Choke => Fact::Received { from: peer, payload: &CHOKE },
+                message => Fact::Said { to: peer.into(), message },
+            };
+            checker.observe(&scene, &fact)
+        })
+    }
+
+    const fn request(from: u64, to: u64) -> Message<'static> {
+        Message::Request(ChunkRange::new(from, to))
+    }
+
+    #[test]
+    fn what_is_asked_twice_is_judged_when_the_instant_is_over() {
+        let content = Content::new(ContentSpec::new(4096), 1).unwrap();
+        let judge = |said: &[_]| judge(&content, said);
+        let later = (20, 4, Message::Choke);
+        // All four chunks are asked for. Two go from one peer to another; in between a third is asked of a second peer.
+        let end_game = [
+            (0, 1, request(0, 2)),
+            (0, 2, request(2, 4)),
+            (10, 1, Message::Choke),
+            (10, 3, request(0, 1)),
+            (10, 3, request(2, 3)),
+            (10, 3, request(1, 2)),
+        ];
+        assert_eq!(judge(&[&end_game[..], &[later]].concat()), Ok(()));
+        // Without the last one a chunk is left that nobody was asked for.
+        assert!(judge(&end_game[..5]).is_ok());
+        assert!(judge(&[&end_game[..5], &[later]].concat()).unwrap_err().starts_with("chunk 2 was asked of 10.0.0.3"));
     }
 }
