@@ -13,6 +13,9 @@ use crate::time::SimTime;
 /// stalls may be given up a quarter of a second after it last gave something, and was asked for the latest only then. In
 /// milliseconds.
 const EXPIRES: u32 = 150;
+/// What a peer sent before it heard a CANCEL may still come, and is nobody else's until then, for a second at most
+/// (R21). In milliseconds.
+const MAY_COME: u32 = 1000;
 
 /// A chunk is asked of one peer at a time until none is left that nobody was asked for, and never once it is verified.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +31,8 @@ enum Place {
     Free,
     /// It was asked of one peer, so many milliseconds after the beginning.
     Asked { of: u32, at: u32 },
+    /// It was taken back by a CANCEL then, from whom it may still come.
+    TakenBack { at: u32 },
     /// It came, and may wait for the rest of its group.
     Came,
 }
@@ -40,8 +45,6 @@ struct Asked {
     verified: RangeSet,
     /// Chunks that were handed out before a restart: the disk may have kept them.
     kept: RangeSet,
-    /// Chunks that are not free and were not handed out.
-    busy: u64,
     /// Chunks that were asked of another peer as well, until the instant is over: a CANCEL may follow, and
     /// what was freed may be asked for again.
     twice: Vec<Twice>,
@@ -68,25 +71,31 @@ impl Asked {
 
     fn put(&mut self, chunk: ChunkIndex, place: Place) {
         if let Some(known) = self.chunks.get_mut(chunk.value() as usize) {
-            self.busy += u64::from(*known == Place::Free && place != Place::Free);
-            self.busy -= u64::from(*known != Place::Free && place == Place::Free);
             *known = place;
         }
     }
 
-    /// What was asked of this peer, of `range` only, will not come.
-    fn forget(&mut self, address: SocketAddr, range: ChunkRange) {
+    /// What was asked of this peer, of `range` only, is at `place` now.
+    fn forget(&mut self, address: SocketAddr, range: ChunkRange, place: Place) {
         let peer = self.peer(address);
         for chunk in range.iter() {
             if matches!(self.chunks.get(chunk.value() as usize), Some(Place::Asked { of, .. }) if *of == peer) {
-                self.put(chunk, Place::Free);
+                self.put(chunk, place);
             }
         }
     }
 
-    /// How many chunks nobody was asked for.
-    fn free(&self, total: u64) -> u64 {
-        total.saturating_sub(self.verified.count() + self.kept.count() + self.busy)
+    /// Whether a chunk is left that nobody was asked for.
+    fn is_any_free(&self, now: u32) -> bool {
+        self.chunks.iter().zip(0..).any(|(place, chunk)| {
+            let free = match place {
+                Place::Free => true,
+                Place::TakenBack { at } => now - at >= MAY_COME,
+                Place::Asked { .. } | Place::Came => false,
+            };
+            let chunk = ChunkIndex::new(chunk);
+            free && !self.verified.contains(chunk) && !self.kept.contains(chunk)
+        })
     }
 
     fn ask(&mut self, scene: &Scene<'_>, of: SocketAddr, range: ChunkRange) -> Result<(), String> {
@@ -100,15 +109,14 @@ impl Asked {
         let now = millis(scene.now);
         let range = clip(scene.content.geometry(), range);
         self.kept.remove(range);
-        let free = self.free(total);
         for chunk in range.iter() {
             if self.verified.contains(chunk) {
                 return Err(format!("chunk {} was asked of {of} and is verified already", chunk.value()));
             }
             if let Place::Asked { of: other, at } = self.chunks[chunk.value() as usize]
                 && other != peer
-                && free > 0
                 && now - at < EXPIRES
+                && self.is_any_free(now)
             {
                 let chunk = chunk.value();
                 self.twice.push(Twice { chunk, first: other, second: peer, at: scene.now, apart: now - at });
@@ -119,8 +127,8 @@ impl Asked {
     }
 
     /// A request is moved to another peer by a CANCEL to the first at the same instant.
-    fn cancel(&mut self, address: SocketAddr, range: ChunkRange) {
-        self.forget(address, range);
+    fn cancel(&mut self, now: SimTime, address: SocketAddr, range: ChunkRange) {
+        self.forget(address, range, Place::TakenBack { at: millis(now) });
         let peer = self.peer(address);
         self.twice.retain(|twice| twice.first != peer || !range.contains(ChunkIndex::new(twice.chunk)));
     }
@@ -130,9 +138,9 @@ impl Asked {
         if self.twice.first().is_none_or(|twice| twice.at == scene.now) {
             return Ok(());
         }
-        let Twice { chunk, first, second, apart, .. } = self.twice[0];
+        let Twice { chunk, first, second, at, apart } = self.twice[0];
         self.twice.clear();
-        if self.free(scene.content.geometry().chunk_count()) == 0 {
+        if !self.is_any_free(millis(at)) {
             return Ok(());
         }
         let [first, second] = [first, second].map(|peer| self.peers[peer as usize]);
@@ -148,7 +156,7 @@ impl Asked {
                 Message::Data { chunk, .. } if all.contains(chunk) && !self.verified.contains(chunk) => {
                     self.put(chunk, Place::Came);
                 }
-                Message::Choke => self.forget(SocketAddr::V4(from), all),
+                Message::Choke => self.forget(SocketAddr::V4(from), all, Place::Free),
                 _ => {}
             }
         }
@@ -175,7 +183,9 @@ impl Checker for NothingIsAskedTwice {
                 *asked = Asked { kept, ..Asked::default() };
             }
             Fact::Said { to, message: Message::Request(range) } => return asked.ask(scene, *to, *range),
-            Fact::Said { to, message: Message::Cancel(range) } => asked.cancel(*to, all.intersection(*range)),
+            Fact::Said { to, message: Message::Cancel(range) } => {
+                asked.cancel(scene.now, *to, all.intersection(*range));
+            }
             Fact::Received { from, payload } => asked.receive(scene, *from, payload),
             Fact::Verified { range, .. } => {
                 asked.verified.insert(*range);
@@ -187,7 +197,7 @@ impl Checker for NothingIsAskedTwice {
             Fact::Stored { range, good: false } | Fact::Changed(range) => {
                 asked.verified.remove(*range);
             }
-            Fact::Closed(address, _) => asked.forget(*address, all),
+            Fact::Closed(address, _) => asked.forget(*address, all, Place::Free),
             _ => {}
         }
         Ok(())
@@ -248,5 +258,17 @@ mod tests {
         // Without the last one a chunk is left that nobody was asked for.
         assert!(judge(&end_game[..5]).is_ok());
         assert!(judge(&[&end_game[..5], &[later]].concat()).unwrap_err().starts_with("chunk 2 was asked of 10.0.0.3"));
+    }
+
+    #[test]
+    fn what_is_taken_back_may_still_come() {
+        let content = Content::new(ContentSpec::new(4096), 1).unwrap();
+        let judge = |millis: u64| {
+            let taken_back = [(0, 1, request(0, 2)), (0, 1, Message::Cancel(ChunkRange::new(0, 1)))];
+            let twice = [2, 3].map(|peer| (millis, peer, request(2, 4)));
+            judge(&content, &[&taken_back[..], &twice, &[(millis + 1, 4, Message::Choke)]].concat())
+        };
+        assert_eq!(judge(999), Ok(()));
+        assert!(judge(1000).unwrap_err().starts_with("chunk 2 was asked of 10.0.0.3"));
     }
 }
