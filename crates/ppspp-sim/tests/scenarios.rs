@@ -101,8 +101,9 @@ fn every_scenario_holds_its_rules_and_figures() {
 fn seeds_that_failed_pass() {
     // 30, 69, 81: reads without end with a cache of few groups. 203: a rule overlooked early requests. 4459, 6708: an
     // announcement lost in part. 6992: a mangled ACK. 1849: what the disk kept passed for free after a restart. 700917,
-    // 703494: a content whose length must be known was fetched without.
-    for seed in [30, 69, 81, 203, 1849, 4459, 6708, 6992, 700_917, 703_494] {
+    // 703494: a content whose length must be known was fetched without. 2006604: what was taken back passed for free.
+    // 2009920: so did the chunk that tells the size.
+    for seed in [30, 69, 81, 203, 1849, 4459, 6708, 6992, 700_917, 703_494, 2_006_604, 2_009_920] {
         if let Err(failure) = ppspp_sim::fuzz::draw(seed).run() {
             panic!("{failure}");
         }

@@ -151,6 +151,8 @@ impl Asked {
     fn receive(&mut self, scene: &Scene<'_>, from: SocketAddrV4, payload: &[u8]) {
         let Some((_, body)) = split_channel(payload) else { return };
         let all = scene.content.geometry().all();
+        // What tells the size may come before anything else is asked for.
+        self.chunks.resize(all.count() as usize, Place::Free);
         for message in Messages::new(body, scene.content.format()).map_while(Result::ok) {
             match message {
                 Message::Data { chunk, .. } if all.contains(chunk) && !self.verified.contains(chunk) => {
