@@ -136,6 +136,7 @@ fn watch(leechers: &mut [Leecher], length: u64, console: Console, interrupt: &In
     let total = length.saturating_mul(leechers.len() as u64);
     let (bar, started) = (console.bar("fetching"), Instant::now());
     let mut patience = Patience::new(TIMEOUT);
+    let mut finishing = 0_u64;
     while leechers.iter().any(|leecher| leecher.done.is_none()) {
         if interrupt.is_set() {
             return Err(Stop::new(Exit::Interrupted, "interrupted"));
@@ -149,7 +150,9 @@ fn watch(leechers: &mut [Leecher], length: u64, console: Console, interrupt: &In
             connected |= progress.peers > 0;
         }
         bar.show(stored, total);
-        match patience.judge(started.elapsed(), connected, stored) {
+        // Once all is stored only the disk is waited for.
+        finishing += u64::from(stored == total);
+        match patience.judge(started.elapsed(), connected, (stored, finishing)) {
             Verdict::Wait => {}
             Verdict::NoAnswer(time) | Verdict::Stalled(time) => {
                 let seconds = time.as_secs();

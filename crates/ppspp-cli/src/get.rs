@@ -166,6 +166,11 @@ fn figures(now: &TransferProgress, rates: Rates) -> String {
     format!(", {who}, {down} down, {up} up, {} twice", now.stats.duplicate_chunks)
 }
 
+/// Whether nothing is left to be fetched: what remains is to make the file durable and give it its name.
+fn is_all_stored(now: &TransferProgress) -> bool {
+    now.content_length == Some(now.bytes_stored)
+}
+
 struct Getter<'a> {
     args: &'a GetArgs,
     console: Console,
@@ -225,8 +230,9 @@ impl Getter<'_> {
             if visits.are_due(self.started.elapsed(), now.peers > 0) {
                 self.peers.iter().for_each(|peer| self.transfer.add_peer(*peer));
             }
-            // The time that a slow reader takes is not held against the network.
-            held_up += u64::from(self.pipe.as_ref().is_some_and(Pipe::is_held_up));
+            // The time that a slow reader takes, or a slow disk in the end, is not held against the network.
+            let by_reader = self.pipe.as_ref().is_some_and(Pipe::is_held_up);
+            held_up += u64::from(by_reader || is_all_stored(&now));
             let mark = (now.bytes_down, now.bytes_stored, now.bytes_to_check, held_up);
             match patience.judge(self.started.elapsed(), self.answered || now.peers > 0, mark) {
                 Verdict::Wait => {}
@@ -427,12 +433,31 @@ impl Getter<'_> {
         Ok(())
     }
 
+    /// What came of it once everything is closed: a file that was being finished got its name meanwhile.
+    fn judge(&mut self, outcome: Outcome) -> Outcome {
+        if !matches!(outcome, Err(Stop::Failure(..))) || self.completed.is_some() || self.pipe.is_some() {
+            return outcome;
+        }
+        while let Ok(event) = self.transfer.events().try_recv() {
+            if matches!(event, TransferEvent::SizeKnown(_) | TransferEvent::Complete { .. }) {
+                self.on_event(event)?;
+            }
+        }
+        if self.completed.is_none() && self.transfer.progress().complete {
+            // With many goodbyes before it the event found no room.
+            self.complete(None)?;
+        }
+        if self.completed.is_some() { Ok(()) } else { outcome }
+    }
+
     /// Says goodbye to the peers, saves what is there, and sums up.
     fn end(mut self, node: Node, outcome: Outcome) -> Outcome<Exit> {
-        let time = self.completed.unwrap_or_else(|| self.started.elapsed());
+        let gave_up = self.started.elapsed();
         self.changed.tell(&self.path, &self.bar);
         self.transfer.stop();
         node.shutdown(GRACE);
+        let outcome = self.judge(outcome);
+        let time = self.completed.unwrap_or(gave_up);
         let progress = self.transfer.progress();
         let error = match &outcome {
             Err(Stop::Failure(_, error)) => Some(format!("{error:#}")),

@@ -156,6 +156,8 @@ impl Swarm {
             }
             return;
         }
+        // What comes now may wait for the disk.
+        self.refresh(endpoint);
         // Should it not get its name, nothing is fetched again.
         self.save(endpoint);
         match self.content.finish(self.id, mailbox) {

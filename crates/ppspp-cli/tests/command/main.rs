@@ -5,6 +5,8 @@
 mod bad_input;
 mod capture;
 mod json;
+#[cfg(target_os = "linux")]
+mod slow_disk;
 mod stream;
 mod support;
 mod swarm;
