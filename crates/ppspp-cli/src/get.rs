@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::DecimalBytes;
 use ppspp_mio::file::FileProblem;
-use ppspp_mio::link::{HostPort, Link};
+use ppspp_mio::link::Link;
 use ppspp_mio::store::StoreOpenError;
 use ppspp_mio::{
-    FetchError, FetchRequest, Node, PeerError, StreamRequest, Transfer, TransferError, TransferEvent, TransferProgress,
+    FetchError, FetchRequest, Node, StreamRequest, Transfer, TransferError, TransferEvent, TransferProgress,
 };
 
 use crate::args::{FetchOrder, GetArgs};
@@ -19,6 +19,7 @@ use crate::changed::Changed;
 use crate::console::{Bar, Console, peers, rate, swarm};
 use crate::content::{file_failure, hash_failure, temporary};
 use crate::exit::{Exit, OrExit as _, Outcome, Stop};
+use crate::given;
 use crate::hex::Hex;
 use crate::meter::{Meter, Rates};
 use crate::node::{self, GRACE, TURN};
@@ -58,7 +59,7 @@ pub(crate) fn run(args: &GetArgs, logging: bool) -> Outcome<Exit> {
     let started = Instant::now();
     let output = output(args);
     let node = node::start(node::config(args.socket.listen, &args.exchange), console)?;
-    let peers = addresses(&hosts, &node, console)?;
+    let peers = given::addresses(&hosts, node.local_address(), console)?;
     let metadata = args.link.metadata.clone();
     let (transfer, pipe) = if to_stdout {
         let spool = tempfile::tempfile().map_err(temporary)?;
@@ -123,32 +124,6 @@ fn output(args: &GetArgs) -> PathBuf {
         Some(name) => name.as_str().into(),
         None => Hex(metadata.root.as_slice()).to_string().into(),
     })
-}
-
-/// The addresses of `hosts` that the node can talk to.
-fn addresses(hosts: &[&HostPort], node: &Node, console: Console) -> Outcome<Vec<SocketAddr>> {
-    let local = node.local_address();
-    let mut found = Vec::new();
-    for host in hosts {
-        match host.resolve() {
-            Ok(addresses) => found.extend(addresses),
-            Err(error) => console.warn(format_args!("{host} has no address: {error}")),
-        }
-    }
-    if found.is_empty() {
-        return Err(Stop::new(Exit::NoPeer, "no peer has an address; check the link and the name service"));
-    }
-    found.sort();
-    found.dedup();
-    let family = |peer: &SocketAddr| {
-        let wildcard = local.ip().is_unspecified() && local.is_ipv6();
-        wildcard || peer.is_ipv6() == local.is_ipv6()
-    };
-    let reachable: Vec<_> = found.iter().copied().filter(family).collect();
-    match found.first() {
-        Some(peer) if reachable.is_empty() => Err(PeerError::Unreachable { peer: *peer, local }).or_exit(Exit::Usage),
-        _ => Ok(reachable),
-    }
 }
 
 fn refused(error: FetchError) -> Stop {

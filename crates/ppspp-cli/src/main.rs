@@ -9,6 +9,7 @@ mod decode;
 mod demo;
 mod exit;
 mod get;
+mod given;
 mod hash;
 mod hex;
 mod meter;

@@ -57,7 +57,7 @@ pub enum FetchError {
     /// The output is complete already, but cannot be read to be shared.
     #[error(transparent)]
     File(FileError),
-    /// A peer's address cannot be used.
+    /// None of the peers can be talked to: what is wrong with the first.
     #[error(transparent)]
     Peer(#[from] PeerError),
     /// The endpoint does not take the swarm.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Duration;
@@ -478,12 +479,10 @@ impl EventLoop {
         let Join { config, content, complete, peers, reporter, reply } = join;
         let joined = self.endpoint.join(config, now).map_err(JoinRefused::Swarm).and_then(|swarm| {
             self.swarms.insert(swarm, Swarm::new(swarm, content, reporter, complete));
-            for address in peers {
-                if let Err(error) = self.add_peer(swarm, address, now) {
-                    self.swarms.remove(&swarm);
-                    self.endpoint.leave(swarm, now);
-                    return Err(JoinRefused::Peer(error));
-                }
+            if let Err(error) = self.add_peers(swarm, peers, now) {
+                self.swarms.remove(&swarm);
+                self.endpoint.leave(swarm, now);
+                return Err(JoinRefused::Peer(error));
             }
             if let Some(state) = self.swarms.get_mut(&swarm) {
                 state.refresh(&self.endpoint);
@@ -494,7 +493,22 @@ impl EventLoop {
         let _ = reply.try_send(joined);
     }
 
-    fn add_peer(&mut self, swarm: SwarmId, address: std::net::SocketAddr, now: Instant) -> Result<(), PeerError> {
+    /// Adds those of `peers` that can be talked to; fails if none of them can.
+    fn add_peers(&mut self, swarm: SwarmId, peers: Vec<SocketAddr>, now: Instant) -> Result<(), PeerError> {
+        let (mut added, mut refused) = (false, None);
+        for address in peers {
+            match self.add_peer(swarm, address, now) {
+                Ok(()) => added = true,
+                Err(error) => {
+                    tracing::warn!(%error, "peer not added");
+                    refused.get_or_insert(error);
+                }
+            }
+        }
+        refused.filter(|_| !added).map_or(Ok(()), Err)
+    }
+
+    fn add_peer(&mut self, swarm: SwarmId, address: SocketAddr, now: Instant) -> Result<(), PeerError> {
         use ppspp_core::AddPeerError;
 
         let peer = crate::socket::to_core(address);

@@ -70,7 +70,8 @@ pub struct ShareSource {
 pub struct FetchRequest {
     /// The swarm's metadata, from a link or another trusted source.
     pub metadata: Metadata,
-    /// Peers to ask; more can be added with [`Transfer::add_peer`].
+    /// Peers to ask; those that cannot be talked to are logged and left out. More can be added with
+    /// [`Transfer::add_peer`].
     pub peers: Vec<SocketAddr>,
     /// Where the finished file goes. Until then it is a partial file beside it.
     pub output: PathBuf,
@@ -179,7 +180,8 @@ impl Node {
     /// the start. Verifying reads the whole file.
     ///
     /// # Errors
-    /// [`FetchError`] if the output cannot be opened, a peer's address cannot be used, or the swarm cannot be joined.
+    /// [`FetchError`] if the output cannot be opened, none of the peers can be talked to, or the swarm cannot be
+    /// joined.
     pub fn fetch(&self, request: FetchRequest) -> Result<Transfer, FetchError> {
         self.fetch_watched(request, &|_, _| {}, &AtomicBool::new(false))
     }
@@ -220,7 +222,7 @@ impl Node {
     /// transfer lasts.
     ///
     /// # Errors
-    /// [`FetchError`] if a peer's address cannot be used or the swarm cannot be joined.
+    /// [`FetchError`] if none of the peers can be talked to or the swarm cannot be joined.
     pub fn stream(&self, request: StreamRequest) -> Result<(Transfer, ByteStream), FetchError> {
         let StreamRequest { metadata, peers, spool, ahead } = request;
         let (spool, reading) = stream(spool, ahead);

@@ -24,7 +24,8 @@ const STEPS: u64 = 8;
 pub struct StreamRequest {
     /// The swarm's metadata, from a link or another trusted source.
     pub metadata: Metadata,
-    /// Peers to ask; more can be added with [`Transfer::add_peer`](crate::Transfer::add_peer).
+    /// Peers to ask; those that cannot be talked to are logged and left out. More can be added with
+    /// [`Transfer::add_peer`](crate::Transfer::add_peer).
     pub peers: Vec<SocketAddr>,
     /// An empty file, readable and writable, for what was fetched; it grows to the length of the content. One without a
     /// name leaves nothing behind.

@@ -573,6 +573,20 @@ fn a_peer_added_later_is_used() {
 }
 
 #[test]
+fn peers_that_cannot_be_talked_to_are_left_out() {
+    let bench = Bench::new();
+    let sample = bench.sample(100);
+    let (seeder, leecher) = (node("127.0.0.1:0"), node("127.0.0.1:0"));
+    let _shared = seeder.share(sample.source()).unwrap();
+    let nobody = ["0.0.0.0:5", "127.0.0.1:0", "224.0.0.1:5", "[::1]:9"].map(|peer| peer.parse().unwrap());
+    let error = leecher.fetch(sample.request(bench.path("copy"), &nobody)).unwrap_err();
+    assert!(matches!(error, FetchError::Peer(PeerError::Refused(_))), "{error}");
+    let peers = [&nobody[..], &[seeder.local_address()]].concat();
+    let fetched = leecher.fetch(sample.request(bench.path("copy"), &peers)).unwrap();
+    wait_for(&fetched, |event| matches!(event, TransferEvent::Complete { .. }).then_some(()));
+}
+
+#[test]
 fn a_port_in_use_and_a_peer_out_of_reach_are_said() {
     let bench = Bench::new();
     let sample = bench.sample(100);

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 
-use crate::support::{Place, Running, finish};
+use crate::support::{Place, Running, finish, same};
 
 const ID: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
@@ -200,6 +200,23 @@ fn a_peer_that_is_not_there() {
     assert!(!place.path("copy").exists());
     let ended = place.get(&format!("ppsp://no-such-host.invalid:5/{ID}?cl=5"), "copy", &["--quiet"]);
     ended.refused(3, "no peer has an address; check the link and the name service");
+}
+
+/// Resolvers read such names as numbers, here 0.0.0.0 and 224.0.0.1.
+#[test]
+fn names_that_lead_to_no_host() {
+    let place = Place::new();
+    let original = place.file("f", 10_000);
+    let mut seeder = place.seed(&original, &[]);
+    let link = seeder.line().replace("ppsp://", "ppsp://0x0:6778,0xe0000001:6778,");
+    let ended = place.get(&link, "copy", &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let says = "ppspp: 0x0:6778 is no peer: 0.0.0.0 is not the address of one host\n\
+                ppspp: 0xe0000001:6778 is no peer: 224.0.0.1 is not the address of one host\n";
+    assert!(ended.stderr.starts_with(says), "{ended:?}");
+    same(&original, &place.path("copy"));
+    let says = "no peer has an address that can be used; check the link and the name service";
+    place.get(&format!("ppsp://0x0:5/{ID}?cl=5"), "other", &["--quiet"]).refused(2, says);
 }
 
 #[test]
