@@ -52,22 +52,18 @@ pub(crate) fn run(args: &GetArgs, logging: bool) -> Outcome<Exit> {
             console = Console::silent();
         }
     }
-    let hosts: Vec<_> = args.link.hosts.iter().chain(&args.peers).collect();
-    if hosts.is_empty() {
-        return Err(Stop::new(Exit::Usage, "the link names no peers; add one with --peer ADDR:PORT"));
-    }
     let started = Instant::now();
     let output = output(args);
     let node = node::start(node::config(args.socket.listen, &args.exchange), console)?;
-    let peers = given::addresses(&hosts, node.local_address(), console)?;
-    let metadata = args.link.metadata.clone();
+    // Peers are looked up afterwards: what is complete needs none.
+    let (metadata, peers) = (args.link.metadata.clone(), Vec::new());
     let (transfer, pipe) = if to_stdout {
         let spool = tempfile::tempfile().map_err(temporary)?;
-        let request = StreamRequest { metadata, peers: peers.clone(), spool, ahead: StreamRequest::AHEAD };
+        let request = StreamRequest { metadata, peers, spool, ahead: StreamRequest::AHEAD };
         let (transfer, stream) = node.stream(request).map_err(refused)?;
         (transfer, Some(Pipe::start(stream)?))
     } else {
-        let request = FetchRequest { metadata, peers: peers.clone(), output: output.clone(), force: args.force };
+        let request = FetchRequest { metadata, peers, output: output.clone(), force: args.force };
         let checking = console.bar("verifying");
         let show = |done, total| checking.show(done, total);
         let transfer = node.fetch_watched(request, &show, interrupt.flag()).map_err(refused)?;
@@ -80,6 +76,7 @@ pub(crate) fn run(args: &GetArgs, logging: bool) -> Outcome<Exit> {
     if let Some(warning) = transfer.warning() {
         console.warn(warning);
     }
+    let peers = ask(args, &node, &transfer, console)?;
     let mut getter = Getter {
         args,
         console,
@@ -124,6 +121,25 @@ fn output(args: &GetArgs) -> PathBuf {
         Some(name) => name.as_str().into(),
         None => Hex(metadata.root.as_slice()).to_string().into(),
     })
+}
+
+/// Asks the peers that were given. A file that is complete already does without, and asks none unless it is shared.
+fn ask(args: &GetArgs, node: &Node, transfer: &Transfer, console: Console) -> Outcome<Vec<SocketAddr>> {
+    let complete = transfer.progress().complete;
+    if complete && !args.keep_seeding && args.seed_for.is_none() {
+        return Ok(Vec::new());
+    }
+    let hosts: Vec<_> = args.link.hosts.iter().chain(&args.peers).collect();
+    let peers = if hosts.is_empty() {
+        Err(Stop::new(Exit::Usage, "the link names no peers; add one with --peer ADDR:PORT"))
+    } else {
+        given::addresses(&hosts, node.local_address(), console)
+    };
+    let peers = if complete { peers.unwrap_or_default() } else { peers? };
+    for peer in &peers {
+        transfer.add_peer(*peer);
+    }
+    Ok(peers)
 }
 
 fn refused(error: FetchError) -> Stop {

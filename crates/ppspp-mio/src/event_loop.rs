@@ -477,9 +477,12 @@ impl EventLoop {
 
     fn join(&mut self, join: Join, now: Instant) {
         let Join { config, content, complete, peers, reporter, reply } = join;
+        let needs_peers = complete.is_none();
         let joined = self.endpoint.join(config, now).map_err(JoinRefused::Swarm).and_then(|swarm| {
             self.swarms.insert(swarm, Swarm::new(swarm, content, reporter, complete));
-            if let Err(error) = self.add_peers(swarm, peers, now) {
+            if let Err(error) = self.add_peers(swarm, peers, now)
+                && needs_peers
+            {
                 self.swarms.remove(&swarm);
                 self.endpoint.leave(swarm, now);
                 return Err(JoinRefused::Peer(error));

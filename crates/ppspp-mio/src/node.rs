@@ -177,11 +177,11 @@ impl Node {
     /// Fetches a content into a file, resuming an earlier attempt if its partial file is there.
     ///
     /// If the output is complete already, it is verified here and shared at once: the transfer is then complete from
-    /// the start. Verifying reads the whole file.
+    /// the start, and needs no peer. Verifying reads the whole file.
     ///
     /// # Errors
-    /// [`FetchError`] if the output cannot be opened, none of the peers can be talked to, or the swarm cannot be
-    /// joined.
+    /// [`FetchError`] if the output cannot be opened, is not complete and none of the peers can be talked to, or the
+    /// swarm cannot be joined.
     pub fn fetch(&self, request: FetchRequest) -> Result<Transfer, FetchError> {
         self.fetch_watched(request, &|_, _| {}, &AtomicBool::new(false))
     }

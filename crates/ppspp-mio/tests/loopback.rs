@@ -584,6 +584,10 @@ fn peers_that_cannot_be_talked_to_are_left_out() {
     let peers = [&nobody[..], &[seeder.local_address()]].concat();
     let fetched = leecher.fetch(sample.request(bench.path("copy"), &peers)).unwrap();
     wait_for(&fetched, |event| matches!(event, TransferEvent::Complete { .. }).then_some(()));
+    // What is complete needs none of them.
+    drop((fetched, leecher));
+    let another = node("127.0.0.1:0");
+    assert!(another.fetch(sample.request(bench.path("copy"), &nobody)).unwrap().progress().complete);
 }
 
 #[test]

@@ -116,6 +116,16 @@ fn a_complete_file_is_verified_and_needs_no_peer() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let summary = ended.summary();
     assert_eq!((&summary["bytes_fetched"], &summary["bytes_already_there"]), (&0.into(), &100_000.into()));
+    // Nor a name service, nor a link that names peers.
+    let (hosts, _) = link.split_once("//").unwrap().1.split_once('/').unwrap();
+    for link in ["", "nobody.invalid:1", "[::1]:9"].map(|other| link.replace(hosts, other)) {
+        let ended = place.get(&link, "copy", &["--quiet"]);
+        assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (Some(0), "copy\n", ""), "{ended:?}");
+        let ended = place.get(&link, "copy", &["--quiet", "--seed-for", "1s"]);
+        assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (Some(0), "copy\n", ""), "{ended:?}");
+        assert_ne!(place.get(&link, "other", &["--quiet"]).code, Some(0));
+        assert!(!place.path("other.part").exists() && !place.path("other.ppspp").exists());
+    }
 }
 
 #[test]
