@@ -68,14 +68,14 @@ pub(crate) fn run(args: &DemoArgs, logging: bool) -> Outcome<Exit> {
     for leecher in &leechers {
         leecher.compare(&path)?;
     }
-    print(args, &leechers, length, time)?;
+    print(args, &leechers, length, time, &interrupt)?;
     for Leecher { node, transfer, .. } in leechers {
         transfer.stop();
         node.shutdown(GRACE);
     }
     shared.stop();
     seeder.shutdown(GRACE);
-    Ok(Exit::Done)
+    Ok(Exit::done_unless(&interrupt))
 }
 
 /// One peer that fetches the file.
@@ -163,8 +163,8 @@ fn watch(leechers: &mut [Leecher], length: u64, console: Console, interrupt: &In
     Ok(())
 }
 
-fn print(args: &DemoArgs, leechers: &[Leecher], length: u64, time: Duration) -> Outcome {
-    let mut out = Output::stdout();
+fn print(args: &DemoArgs, leechers: &[Leecher], length: u64, time: Duration, interrupt: &Interrupt) -> Outcome {
+    let mut out = Output::stdout(interrupt)?;
     if !args.output.json {
         out.queue("leecher       bytes   seconds        MB/s  overhead  peers  chunks twice     bytes sent")?;
     }

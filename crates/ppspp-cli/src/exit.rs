@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::signals::Interrupt;
+
 /// The exit codes, documented in `--help`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Exit {
@@ -37,6 +39,11 @@ impl Exit {
             Self::NoPeer => 3,
             Self::Interrupted => 130,
         }
+    }
+
+    /// How a command ends whose last lines a signal may have cut off.
+    pub(crate) fn done_unless(interrupt: &Interrupt) -> Self {
+        if interrupt.is_set() { Self::Interrupted } else { Self::Done }
     }
 }
 

@@ -44,10 +44,10 @@ pub(crate) fn run(args: &GetArgs, logging: bool) -> Outcome<Exit> {
     let interrupt = Interrupt::install()?;
     let to_stdout = args.output.as_deref() == Some(Path::new(STDOUT));
     let mut console = Console::new(&args.messages, logging);
-    let mut out = Output::stdout();
+    let mut out = Output::stdout(&interrupt)?;
     if to_stdout {
         check_stdout(args)?;
-        out = Output::stderr();
+        out = Output::stderr(&interrupt)?;
         if args.messages.json {
             console = Console::silent();
         }

@@ -48,7 +48,7 @@ pub(crate) fn run(args: &HashArgs, logging: bool) -> Outcome<Exit> {
     let prepared = content::prepare(&args.path, &args.metadata, cache.as_ref(), console, &interrupt)?;
     let link = Link { hosts: Vec::new(), metadata: prepared.metadata.clone(), name: prepared.name.clone() };
     let about = Description::new(&prepared, &link);
-    let mut out = Output::stdout();
+    let mut out = Output::stdout(&interrupt)?;
     if args.output.json {
         out.object(&about)?;
     } else {
@@ -60,5 +60,5 @@ pub(crate) fn run(args: &HashArgs, logging: bool) -> Outcome<Exit> {
         out.queue(format_args!("chunks      {}", about.chunks))?;
         out.line(format_args!("link        {}", about.link))?;
     }
-    Ok(Exit::Done)
+    Ok(Exit::done_unless(&interrupt))
 }

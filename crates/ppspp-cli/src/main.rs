@@ -22,6 +22,7 @@ mod seed;
 mod signals;
 mod stats;
 mod units;
+mod writer;
 
 use std::env;
 use std::io::{self, IsTerminal as _};
@@ -43,10 +44,13 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(exit) => exit.into(),
         Err(stop) => {
-            if let Stop::Failure(_, error) = &stop {
-                output::complain(format_args!("{error:#}"));
+            let exit = stop.exit();
+            match stop {
+                Stop::Failure(Exit::Interrupted, error) => writer::complain_briefly(format!("{error:#}")),
+                Stop::Failure(_, error) => output::complain(format_args!("{error:#}")),
+                Stop::Unread => {}
             }
-            stop.exit().into()
+            exit.into()
         }
     }
 }

@@ -7,21 +7,28 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::exit::{Exit, OrExit as _, Outcome, Stop};
+use crate::signals::Interrupt;
+use crate::writer::Writer;
 
 /// What goes to standard output. A closed pipe ends the command quietly.
-pub(crate) struct Output<W: Write = Box<dyn Write>> {
+pub(crate) struct Output<W: Write = Writer> {
     to: BufWriter<W>,
 }
 
 impl Output {
-    /// The process's standard output.
-    pub(crate) fn stdout() -> Self {
-        Self::new(Box::new(io::stdout()))
+    /// The process's standard output. A reader who has paused is waited for until `interrupt`.
+    pub(crate) fn stdout(interrupt: &Interrupt) -> Outcome<Self> {
+        Self::start(io::stdout(), interrupt)
     }
 
     /// Standard error, where standard output carries content.
-    pub(crate) fn stderr() -> Self {
-        Self::new(Box::new(io::stderr()))
+    pub(crate) fn stderr(interrupt: &Interrupt) -> Outcome<Self> {
+        Self::start(io::stderr(), interrupt)
+    }
+
+    fn start(to: impl Write + Send + 'static, interrupt: &Interrupt) -> Outcome<Self> {
+        let writer = Writer::start(to, interrupt.clone()).context("cannot start a thread to write in");
+        Ok(Self::new(writer.or_exit(Exit::Failed)?))
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn run(args: &SeedArgs, logging: bool) -> Outcome<Exit> {
     for (path, prepared) in prepared {
         shares.push(Share::start(args, &node, path, prepared)?);
     }
-    let mut out = Output::stdout();
+    let mut out = Output::stdout(&interrupt)?;
     announce(args, &node, &shares, console, &mut out)?;
     let started = Instant::now();
     let mut seeder = Seeder { args, console, out, status: console.status("seeding"), shares, started };

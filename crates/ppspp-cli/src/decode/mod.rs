@@ -32,7 +32,7 @@ pub(crate) fn run(args: &DecodeArgs) -> Outcome<Exit> {
         addressing: args.metadata.addressing,
         chunk_size: args.metadata.chunk_size,
     };
-    let mut decoder = Decoder::new(Output::stdout(), assumed, args.port);
+    let mut decoder = Decoder::new(Output::new(io::stdout()), assumed, args.port);
     let path = Path::new(&args.input);
     if args.input == "-" {
         decoder.stream("standard input", io::stdin().lock())?;

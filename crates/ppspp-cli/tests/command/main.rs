@@ -6,6 +6,8 @@ mod bad_input;
 mod capture;
 mod json;
 #[cfg(target_os = "linux")]
+mod paused;
+#[cfg(target_os = "linux")]
 mod slow_disk;
 mod stream;
 mod support;

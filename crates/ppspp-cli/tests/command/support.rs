@@ -122,14 +122,20 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::start_with(command.stdout(Stdio::piped()).stderr(Stdio::piped()))
+    }
+
+    /// Starts a command whose output goes where it was told to.
+    pub(crate) fn start_with(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let stdout = child.stdout.take().map(BufReader::new);
-        let mut errors = child.stderr.take().unwrap();
-        let stderr = Some(thread::spawn(move || {
-            let mut text = String::new();
-            errors.read_to_string(&mut text).unwrap();
-            text
-        }));
+        let stderr = child.stderr.take().map(|mut errors| {
+            thread::spawn(move || {
+                let mut text = String::new();
+                errors.read_to_string(&mut text).unwrap();
+                text
+            })
+        });
         Self { child, stdout, stderr, taken: String::new() }
     }
 
