@@ -162,6 +162,12 @@ fn is_all_stored(now: &TransferProgress) -> bool {
     now.content_length == Some(now.bytes_stored)
 }
 
+/// What the next run can go on with. What an earlier one stored stays, whether it was read back yet or not.
+fn kept(now: &TransferProgress) -> String {
+    let bytes = now.bytes_stored.saturating_add(now.bytes_to_check);
+    format!("{} are kept, run the same command again to go on", DecimalBytes(bytes))
+}
+
 struct Getter<'a> {
     args: &'a GetArgs,
     console: Console,
@@ -395,8 +401,7 @@ impl Getter<'_> {
         if let Some(pipe) = &self.pipe {
             return format!("{} were written to standard output", DecimalBytes(pipe.written()));
         }
-        let TransferProgress { bytes_stored, .. } = self.transfer.progress();
-        format!("{} are kept, run the same command again to go on", DecimalBytes(bytes_stored))
+        kept(&self.transfer.progress())
     }
 
     /// Shares the finished file for as long as asked.
@@ -483,6 +488,13 @@ impl Getter<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_still_to_be_verified_is_kept_as_well() {
+        let mut now = TransferProgress::default();
+        (now.bytes_stored, now.bytes_to_check) = (1_000_000, 99_000_000);
+        assert_eq!(kept(&now), "100.00 MB are kept, run the same command again to go on");
+    }
 
     /// What does not fit is cut off.
     #[test]
