@@ -24,21 +24,19 @@ pub(crate) struct Swarm {
     stored: ChunkRange,
     /// Whether something changed since the last checkpoint.
     unsaved: bool,
+    /// The finished file of a fetch that had nothing left to fetch, until that is told.
+    there: Option<PathBuf>,
     complete: bool,
     /// Whether the core is done with it, so that only its file is still being finished.
     left: bool,
 }
 
 impl Swarm {
-    /// The swarm `id`; `complete` is the finished file if there is nothing left to fetch.
-    pub(crate) fn new(id: SwarmId, content: Content, mut reporter: Reporter, complete: Option<PathBuf>) -> Self {
-        let finished = complete.is_some();
-        if finished {
-            reporter.publish_with(TransferEvent::Complete { path: complete }, |progress| progress.complete = true);
-        }
-        let complete = finished || matches!(content, Content::Complete(_));
+    /// The swarm `id`; `there` is the finished file if there is nothing left to fetch.
+    pub(crate) fn new(id: SwarmId, content: Content, reporter: Reporter, there: Option<PathBuf>) -> Self {
+        let complete = matches!(content, Content::Complete(_));
         let stored = ChunkRange::EMPTY;
-        Self { id, content, reporter, bytes_written: 0, stored, unsaved: false, complete, left: false }
+        Self { id, content, reporter, bytes_written: 0, stored, unsaved: false, there, complete, left: false }
     }
 
     /// Whether a thread is finishing its file.
@@ -100,6 +98,9 @@ impl Swarm {
         if let Some(length) = length {
             self.reporter
                 .publish_with(TransferEvent::SizeKnown(length), |progress| progress.content_length = Some(length));
+        }
+        if let Some(path) = self.there.take() {
+            self.reporter.send(TransferEvent::Complete { path: Some(path) });
         }
         if let Err(error) = self.content.set_geometry(geometry) {
             self.fail(endpoint, error, now);

@@ -116,6 +116,9 @@ fn a_complete_file_is_verified_and_needs_no_peer() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let summary = ended.summary();
     assert_eq!((&summary["bytes_fetched"], &summary["bytes_already_there"]), (&0.into(), &100_000.into()));
+    let events =
+        ["fetching", "size_known", "complete", "summary"].map(|event| ended.stdout.find(&format!("\"{event}\"")));
+    assert!(events.is_sorted() && events[0].is_some(), "{ended:?}");
     // Nor a name service, nor a link that names peers.
     let (hosts, _) = link.split_once("//").unwrap().1.split_once('/').unwrap();
     for link in ["", "nobody.invalid:1", "[::1]:9"].map(|other| link.replace(hosts, other)) {
