@@ -27,7 +27,7 @@ Exit codes:
     1  the transfer failed, or content is not what it should be
     2  the command cannot be done as given: a flag, link, file, output or address that cannot be used
     3  no peer answered in time
-  130  interrupted by Ctrl-C or SIGTERM; what was fetched is kept";
+  130  interrupted by Ctrl-C or SIGTERM; what was fetched is kept, what was decoded is printed";
 
 impl Exit {
     /// The number the shell sees.

@@ -2,6 +2,7 @@
 
 mod capture;
 mod channels;
+mod input;
 mod packet;
 mod print;
 
@@ -17,8 +18,10 @@ use crate::args::DecodeArgs;
 use crate::exit::{Exit, OrExit as _, Outcome, Stop};
 use crate::hex::{Hex, unhex};
 use crate::output::{Output, say};
+use crate::signals::Interrupt;
 use capture::{Capture, CaptureError, Packet};
 use channels::{Assumed, Channels, Direction, segment_end};
+use input::Input;
 use packet::{Skipped, Udp};
 use print::Line;
 
@@ -32,18 +35,21 @@ pub(crate) fn run(args: &DecodeArgs) -> Outcome<Exit> {
         addressing: args.metadata.addressing,
         chunk_size: args.metadata.chunk_size,
     };
-    let mut decoder = Decoder::new(Output::new(io::stdout()), assumed, args.port);
+    let interrupt = Interrupt::install()?;
+    let mut decoder = Decoder::new(Output::stdout(&interrupt)?, interrupt.clone(), assumed, args.port);
     let path = Path::new(&args.input);
-    if args.input == "-" {
-        decoder.stream("standard input", io::stdin().lock())?;
-    } else if path.exists() {
-        let shown = path.display().to_string();
-        let unusable = |error| Stop::new(Exit::Usage, format!("cannot read {shown}: {error}"));
-        if path.is_dir() {
-            return Err(unusable(io::ErrorKind::IsADirectory.into()));
+    if args.input == "-" || path.exists() {
+        let (shown, input) = match args.input.as_str() {
+            "-" => ("standard input".to_owned(), Input::stdin(&interrupt)),
+            _ => (path.display().to_string(), open(path, &interrupt)),
+        };
+        let input = input.map_err(|error| Stop::new(Exit::Usage, format!("cannot read {shown}: {error}")))?;
+        let at_hand = input.at_hand();
+        let outcome = decoder.stream(&shown, input, at_hand);
+        // A signal ends the input where it is.
+        if !interrupt.is_set() {
+            outcome?;
         }
-        let file = File::open(path).map_err(unusable)?;
-        decoder.stream(&shown, io::BufReader::with_capacity(1 << 20, file))?;
     } else {
         let datagram = unhex(&args.input).ok_or_else(|| {
             let input = &args.input;
@@ -52,6 +58,13 @@ pub(crate) fn run(args: &DecodeArgs) -> Outcome<Exit> {
         decoder.bare(&datagram)?;
     }
     decoder.finish()
+}
+
+fn open(path: &Path, interrupt: &Interrupt) -> io::Result<Input> {
+    if path.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    Input::of(File::open(path)?, interrupt)
 }
 
 /// What was left out, for the closing remark.
@@ -65,6 +78,7 @@ struct LeftOut {
 
 struct Decoder<W: io::Write> {
     out: Output<W>,
+    interrupt: Interrupt,
     channels: Channels,
     assumed: Assumed,
     port: Option<u16>,
@@ -75,9 +89,10 @@ struct Decoder<W: io::Write> {
 }
 
 impl<W: io::Write> Decoder<W> {
-    fn new(out: Output<W>, assumed: Assumed, port: Option<u16>) -> Self {
+    fn new(out: Output<W>, interrupt: Interrupt, assumed: Assumed, port: Option<u16>) -> Self {
         Self {
             out,
+            interrupt,
             channels: Channels::new(assumed),
             assumed,
             port,
@@ -88,8 +103,9 @@ impl<W: io::Write> Decoder<W> {
         }
     }
 
-    /// Decodes a capture, or lines of hexadecimal digits.
-    fn stream(&mut self, name: &str, mut from: impl Read) -> Outcome {
+    /// Decodes a capture, or lines of hexadecimal digits, up to a signal. What is decoded of a capture is printed
+    /// before more is waited for, as it is unless it is `at_hand`.
+    fn stream(&mut self, name: &str, mut from: impl Read, at_hand: impl Fn() -> bool) -> Outcome {
         let mut start = Vec::new();
         from.by_ref().take(4).read_to_end(&mut start).map_err(CaptureError::from).or_exit(Exit::Usage)?;
         let mut whole = start.as_slice().chain(from);
@@ -104,16 +120,20 @@ impl<W: io::Write> Decoder<W> {
             return datagrams.iter().try_for_each(|datagram| self.bare(datagram));
         }
         let mut capture = Capture::open(&mut whole).map_err(|error| unusable(name, &error))?;
-        loop {
+        while !self.interrupt.is_set() {
             match capture.next_packet() {
                 Ok(Some(packet)) => self.packet(&packet)?,
-                Ok(None) => return Ok(()),
+                Ok(None) => break,
                 Err(error) => {
                     self.out.flush()?;
                     return Err(Stop::new(Exit::Failed, format!("{name}: {error}")));
                 }
             }
+            if !at_hand() {
+                self.out.flush()?;
+            }
         }
+        Ok(())
     }
 
     fn packet(&mut self, packet: &Packet) -> Outcome {
@@ -222,9 +242,13 @@ impl<W: io::Write> Decoder<W> {
                 say(format_args!("{count} {what}"));
             }
         }
+        let (invalid, datagrams) = (self.invalid, self.datagrams);
+        if self.interrupt.is_set() {
+            let sentence = format!("interrupted after {datagrams} datagrams, {invalid} of them invalid");
+            return Err(Stop::new(Exit::Interrupted, sentence));
+        }
         match self.first_invalid {
             Some(first) => {
-                let (invalid, datagrams) = (self.invalid, self.datagrams);
                 Err(Stop::new(Exit::Failed, format!("{invalid} of {datagrams} datagrams are invalid, first {first}")))
             }
             None => Ok(Exit::Done),
@@ -271,8 +295,8 @@ mod tests {
     /// What decoding prints, and what it ends with.
     fn decode(file: &[u8], assumed: Assumed, port: Option<u16>) -> (String, Outcome<Exit>) {
         let mut text = Vec::new();
-        let mut decoder = Decoder::new(Output::new(&mut text), assumed, port);
-        let outcome = decoder.stream("capture", file).and_then(|()| decoder.finish());
+        let mut decoder = Decoder::new(Output::new(&mut text), Interrupt::default(), assumed, port);
+        let outcome = decoder.stream("capture", file, || true).and_then(|()| decoder.finish());
         (String::from_utf8(text).unwrap(), outcome)
     }
 
