@@ -175,7 +175,8 @@ pub(crate) struct DemoArgs {
 #[derive(Args, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct DecodeArgs {
-    /// A capture (pcap or pcapng), - for standard input, decoded as it arrives, or one datagram in hexadecimal digits
+    /// A capture (pcap or pcapng), or lines of hexadecimal digits, a datagram each; - for standard input, decoded as it
+    /// arrives; or one datagram in hexadecimal digits
     #[arg(value_name = "FILE.pcap | - | HEX")]
     pub(crate) input: String,
     /// Take every UDP datagram from or to this port for PPSPP; default: those of conversations that look like it

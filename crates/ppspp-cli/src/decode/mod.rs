@@ -8,7 +8,7 @@ mod print;
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -25,8 +25,8 @@ use input::Input;
 use packet::{Skipped, Udp};
 use print::Line;
 
-/// Most text that is read as hexadecimal digits, in bytes: some hundred datagrams.
-const MAX_HEX: u64 = 4 << 20;
+/// Longest line that is read as hexadecimal digits, in bytes: the longest datagram, written generously.
+const MAX_LINE: u64 = 1 << 20;
 
 /// Decodes what the arguments name.
 pub(crate) fn run(args: &DecodeArgs) -> Outcome<Exit> {
@@ -103,21 +103,14 @@ impl<W: io::Write> Decoder<W> {
         }
     }
 
-    /// Decodes a capture, or lines of hexadecimal digits, up to a signal. What is decoded of a capture is printed
-    /// before more is waited for, as it is unless it is `at_hand`.
+    /// Decodes a capture, or lines of hexadecimal digits, up to a signal. What is decoded is printed before more is
+    /// waited for, as it is unless it is `at_hand`.
     fn stream(&mut self, name: &str, mut from: impl Read, at_hand: impl Fn() -> bool) -> Outcome {
         let mut start = Vec::new();
         from.by_ref().take(4).read_to_end(&mut start).map_err(CaptureError::from).or_exit(Exit::Usage)?;
         let mut whole = start.as_slice().chain(from);
         if !Capture::<&[u8]>::recognises(&start) {
-            let mut text = Vec::new();
-            whole.take(MAX_HEX).read_to_end(&mut text).map_err(CaptureError::from).or_exit(Exit::Usage)?;
-            let lines = String::from_utf8(text).ok();
-            let datagrams: Option<Vec<_>> =
-                lines.and_then(|text| text.lines().filter(|line| !line.trim().is_empty()).map(unhex).collect());
-            let datagrams = datagrams.filter(|datagrams| !datagrams.is_empty());
-            let datagrams = datagrams.ok_or_else(|| unusable(name, &CaptureError::NotACapture))?;
-            return datagrams.iter().try_for_each(|datagram| self.bare(datagram));
+            return self.lines(name, io::BufReader::new(whole), at_hand);
         }
         let mut capture = Capture::open(&mut whole).map_err(|error| unusable(name, &error))?;
         while !self.interrupt.is_set() {
@@ -134,6 +127,36 @@ impl<W: io::Write> Decoder<W> {
             }
         }
         Ok(())
+    }
+
+    /// Decodes lines of hexadecimal digits, a datagram each.
+    fn lines(&mut self, name: &str, mut from: impl BufRead, at_hand: impl Fn() -> bool) -> Outcome {
+        let (mut line, mut number) = (Vec::new(), 0_u64);
+        while !self.interrupt.is_set() {
+            line.clear();
+            let read = from.by_ref().take(MAX_LINE).read_until(b'\n', &mut line);
+            if read.map_err(CaptureError::from).or_exit(Exit::Usage)? == 0 {
+                break;
+            }
+            number += 1;
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let whole = line.len() as u64 != MAX_LINE;
+            match str::from_utf8(&line).ok().filter(|_| whole).and_then(unhex) {
+                Some(datagram) => self.bare(&datagram)?,
+                None if self.datagrams == 0 => break,
+                None => {
+                    self.out.flush()?;
+                    let sentence = format!("{name}: line {number} is no datagram in hexadecimal digits");
+                    return Err(Stop::new(Exit::Failed, sentence));
+                }
+            }
+            if !at_hand() {
+                self.out.flush()?;
+            }
+        }
+        if self.datagrams == 0 { Err(unusable(name, &CaptureError::NotACapture)) } else { Ok(()) }
     }
 
     fn packet(&mut self, packet: &Packet) -> Outcome {
@@ -428,6 +451,26 @@ mod tests {
         let (text, outcome) = decode(b"00 00 00 01 0a\n\n00:00:00:02\n", defaults(), None);
         assert_eq!(outcome.unwrap(), Exit::Done);
         assert_eq!(text, "#1 channel 00000001, 5 bytes\n    CHOKE\n#2 channel 00000002, 4 bytes\n    keep-alive\n");
+    }
+
+    /// However many there are: none is dropped or cut.
+    #[test]
+    fn every_hexadecimal_line_is_decoded() {
+        let line = "00 00 00 01 0a\n";
+        let lines = (5 << 20) / line.len();
+        let (text, outcome) = decode(line.repeat(lines).as_bytes(), defaults(), None);
+        assert_eq!(outcome.unwrap(), Exit::Done);
+        assert_eq!(count(&text, "CHOKE"), lines);
+        let longest = format!("00000001{}", "0a".repeat(65_503));
+        let (text, outcome) = decode(format!("{longest}\n{longest}").as_bytes(), defaults(), None);
+        assert_eq!(outcome.unwrap(), Exit::Done);
+        assert_eq!(count(&text, "CHOKE"), 2 * 65_503);
+        let endless = "0".repeat(2 << 20);
+        for (rest, number) in [("hello", 3), ("00 00 0", 3), ("\nzz\n00 00 00 01 0a", 4), (endless.as_str(), 3)] {
+            let (text, outcome) = decode(format!("{line}{line}{rest}").as_bytes(), defaults(), None);
+            let says = format!("capture: line {number} is no datagram in hexadecimal digits");
+            assert_eq!((count(&text, "CHOKE"), reason(outcome)), (2, (Exit::Failed, says)));
+        }
     }
 
     #[test]
