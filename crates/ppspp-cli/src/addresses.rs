@@ -2,10 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use ppspp_mio::link::{HostError, HostPort};
+
 /// An address at which a socket listening on `listen` is reached from this machine, and from others where possible.
 ///
 /// A wildcard becomes the address this machine has towards the rest of the world, or its loopback address.
-pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
+fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip().to_canonical() {
         IpAddr::V4(ip) if ip.is_unspecified() => outbound(ip.into()).unwrap_or(Ipv4Addr::LOCALHOST.into()),
         // A wildcard IPv6 socket takes IPv4 as well, as a rule; IPv4 works in more places.
@@ -16,6 +18,15 @@ pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, listen.port())
+}
+
+/// Where a socket listening on `listen` is found, for links. A link-local IPv6 address is of no use in them: each
+/// machine gets there by another interface.
+pub(crate) fn for_links(listen: SocketAddr) -> Result<Option<HostPort>, HostError> {
+    match reachable(listen) {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => Ok(None),
+        address => HostPort::try_from(address).map(Some),
+    }
 }
 
 /// The address that datagrams to the rest of the world leave from. Nothing is sent: connecting only picks a route.
@@ -47,6 +58,14 @@ mod tests {
             assert_eq!(reachable(address), address);
         }
         assert_eq!(reachable("[::ffff:10.0.0.1]:5".parse().unwrap()), "10.0.0.1:5".parse().unwrap());
+    }
+
+    #[test]
+    fn addresses_of_one_network_are_in_no_link() {
+        assert_eq!(for_links("[fe80::1%4]:5".parse().unwrap()), Ok(None));
+        for address in ["[fd00::1]:5", "169.254.0.1:5"] {
+            assert_eq!(for_links(address.parse().unwrap()), Ok(Some(address.parse().unwrap())));
+        }
     }
 
     #[test]

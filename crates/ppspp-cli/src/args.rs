@@ -12,6 +12,7 @@ use ppspp_core::{ByteRate, Order, Rates};
 use ppspp_mio::link::{HostPort, Link};
 
 use crate::exit::HELP as EXIT_CODES;
+use crate::given::Peer;
 use crate::units;
 
 /// Share files and fetch them, verified, peer to peer: PPSPP, RFC 7574
@@ -71,9 +72,10 @@ pub(crate) struct GetArgs {
     /// as it arrives, for a player; it passes through a temporary file (see TMPDIR) and is kept nowhere
     #[arg(short, long, value_name = "PATH", env = "PPSPP_OUTPUT")]
     pub(crate) output: Option<PathBuf>,
-    /// Another peer to ask, besides those in the link; may be repeated
+    /// Another peer to ask, besides those in the link; may be repeated. A link-local IPv6 address needs the interface,
+    /// as in `[fe80::1%eth0]:6778`
     #[arg(long = "peer", value_name = "ADDR:PORT", env = "PPSPP_PEER", value_delimiter = ',')]
-    pub(crate) peers: Vec<HostPort>,
+    pub(crate) peers: Vec<Peer>,
     #[command(flatten)]
     pub(crate) socket: SocketArgs,
     /// Replace an existing file of other content; without it such a file is left alone and the command fails

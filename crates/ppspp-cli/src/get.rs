@@ -19,7 +19,7 @@ use crate::changed::Changed;
 use crate::console::{Bar, Console, peers, rate, swarm};
 use crate::content::{file_failure, hash_failure, temporary};
 use crate::exit::{Exit, OrExit as _, Outcome, Stop};
-use crate::given;
+use crate::given::{self, Peer};
 use crate::hex::Hex;
 use crate::meter::{Meter, Rates};
 use crate::node::{self, GRACE, TURN};
@@ -129,11 +129,12 @@ fn ask(args: &GetArgs, node: &Node, transfer: &Transfer, console: Console) -> Ou
     if complete && !args.keep_seeding && args.seed_for.is_none() {
         return Ok(Vec::new());
     }
-    let hosts: Vec<_> = args.link.hosts.iter().chain(&args.peers).collect();
-    let peers = if hosts.is_empty() {
+    let hosts = args.link.hosts.iter().cloned().map(Peer::Host);
+    let given: Vec<_> = hosts.chain(args.peers.iter().cloned()).collect();
+    let peers = if given.is_empty() {
         Err(Stop::new(Exit::Usage, "the link names no peers; add one with --peer ADDR:PORT"))
     } else {
-        given::addresses(&hosts, node.local_address(), console)
+        given::addresses(&given, node.local_address(), console)
     };
     let peers = if complete { peers.unwrap_or_default() } else { peers? };
     for peer in &peers {

@@ -1,32 +1,103 @@
-//! The addresses of the peers that `get` was given.
+//! The peers that `get` was given.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs as _};
+use std::str::FromStr;
 
 use ppspp_mio::PeerError;
-use ppspp_mio::link::HostPort;
+use ppspp_mio::link::{HostError, HostPort};
+use thiserror::Error;
 
 use crate::console::Console;
 use crate::exit::{Exit, OrExit as _, Outcome, Stop};
 
-/// The addresses of `hosts` that a node on `local` can talk to. What is wrong with the others is said, unless they are
-/// merely of the other family; it fails if there are no others.
-pub(crate) fn addresses(hosts: &[&HostPort], local: SocketAddr, console: Console) -> Outcome<Vec<SocketAddr>> {
+/// A peer as the user names it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Peer {
+    /// As in a link.
+    Host(HostPort),
+    /// By an address of a network that this machine is in, and the interface that leads there: `[fe80::1%eth0]:6778`.
+    Near {
+        /// The address.
+        ip: Ipv6Addr,
+        /// The interface's name or number.
+        zone: String,
+        /// The UDP port.
+        port: u16,
+    },
+}
+
+/// Text that names no peer.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub(crate) enum NoPeer {
+    /// It is no host and port.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// Only addresses of one network need an interface.
+    #[error("{0} is no link-local address and takes no zone: leave out the % and what follows it")]
+    Zone(IpAddr),
+}
+
+impl Peer {
+    fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        match self {
+            Self::Host(host) => host.resolve(),
+            Self::Near { ip, zone, port } => match zone.parse() {
+                Ok(number) => Ok(vec![SocketAddrV6::new(*ip, *port, 0, number).into()]),
+                // The system's resolver knows the names of interfaces.
+                Err(_) => Ok((format!("{ip}%{zone}").as_str(), *port).to_socket_addrs()?.collect()),
+            },
+        }
+    }
+}
+
+impl FromStr for Peer {
+    type Err = NoPeer;
+
+    fn from_str(text: &str) -> Result<Self, NoPeer> {
+        let zoned = text.rsplit_once("]:").and_then(|(host, port)| Some((host.split_once('%')?, port)));
+        let Some(((address, zone), port)) = zoned.filter(|((_, zone), _)| !zone.is_empty()) else {
+            return Ok(Self::Host(text.parse()?));
+        };
+        match format!("{address}]:{port}").parse()? {
+            HostPort::Address(IpAddr::V6(ip), port) if ip.is_unicast_link_local() => {
+                Ok(Self::Near { ip, zone: zone.to_owned(), port: port.get() })
+            }
+            HostPort::Address(ip, _) => Err(NoPeer::Zone(ip)),
+            HostPort::Name(..) => Err(HostError::Form(text.to_owned()).into()),
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(host) => host.fmt(f),
+            Self::Near { ip, zone, port } => write!(f, "[{ip}%{zone}]:{port}"),
+        }
+    }
+}
+
+/// The addresses of `given` peers that a node on `local` can talk to. What is wrong with the others is said, unless
+/// they are merely of the other family; it fails if there are no others.
+pub(crate) fn addresses(given: &[Peer], local: SocketAddr, console: Console) -> Outcome<Vec<SocketAddr>> {
     let (mut found, mut unusable) = (Vec::new(), false);
-    for host in hosts {
-        match host.resolve() {
+    for peer in given {
+        match peer.resolve() {
             Ok(addresses) => {
                 for address in addresses {
                     // A name may lead anywhere: blocked ones lead to 0.0.0.0.
-                    match HostPort::try_from(address) {
-                        Ok(_) => found.push(address),
-                        Err(error) => {
+                    match check(address) {
+                        Ok(()) => found.push(address),
+                        Err(reason) => {
                             unusable = true;
-                            console.warn(format_args!("{host} is no peer: {error}"));
+                            console.warn(format_args!("{peer} is no peer: {reason}"));
                         }
                     }
                 }
             }
-            Err(error) => console.warn(format_args!("{host} has no address: {error}")),
+            Err(error) => console.warn(format_args!("{peer} has no address: {error}")),
         }
     }
     found.sort();
@@ -42,8 +113,54 @@ pub(crate) fn addresses(hosts: &[&HostPort], local: SocketAddr, console: Console
     }
 }
 
+/// Whether a peer can be there.
+fn check(address: SocketAddr) -> Result<(), String> {
+    HostPort::try_from(address).map_err(|error| error.to_string())?;
+    match address {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
+            let (ip, port) = (v6.ip(), v6.port());
+            Err(format!(
+                "{ip} does not say which network it is in; add the interface, as in --peer '[{ip}%eth0]:{port}'"
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether a socket on `local` reaches addresses of the family of `peer`.
 fn is_reachable(peer: SocketAddr, local: SocketAddr) -> bool {
     let wildcard = local.ip().is_unspecified() && local.is_ipv6();
     wildcard || peer.is_ipv6() == local.is_ipv6()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_peers_have_a_zone() {
+        for text in ["[fe80::1%4]:7000", "[fe80::1%eth0.1]:7000", "[fe80::1]:7000", "localhost:1", "[::1]:2"] {
+            assert_eq!(text.parse::<Peer>().unwrap().to_string(), text);
+        }
+        let near: Peer = "[fe80::1%4]:7000".parse().unwrap();
+        assert_eq!(near.resolve().unwrap(), [SocketAddrV6::new("fe80::1".parse().unwrap(), 7000, 0, 4).into()]);
+        for (text, says) in [
+            ("[2001:db8::1%4]:1", "2001:db8::1 is no link-local address and takes no zone: leave out the %"),
+            ("[fe80::1%4]:0", "\"[fe80::1]:0\" has no port from 1 to 65535"),
+            ("[fe80::x%4]:1", "\"[fe80::x]:1\" is not of the form HOST:PORT"),
+            ("[fe80::1%]:1", "\"[fe80::1%]:1\" has a zone"),
+        ] {
+            let error = text.parse::<Peer>().unwrap_err().to_string();
+            assert!(error.starts_with(says), "{error}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn interfaces_have_names() {
+        let near: Peer = "[fe80::1%lo]:7000".parse().unwrap();
+        let found = near.resolve().unwrap();
+        assert!(matches!(found[..], [SocketAddr::V6(v6)] if v6.scope_id() != 0), "{found:?}");
+        assert!("[fe80::1%nonsense]:7000".parse::<Peer>().unwrap().resolve().is_err());
+    }
 }

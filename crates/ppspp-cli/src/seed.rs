@@ -11,7 +11,7 @@ use ppspp_core::CloseReason;
 use ppspp_mio::link::{HostPort, Link};
 use ppspp_mio::{Node, ShareError, ShareSource, Transfer, TransferEvent, TransferProgress};
 
-use crate::addresses::reachable;
+use crate::addresses;
 use crate::args::SeedArgs;
 use crate::changed::Changed;
 use crate::console::{Bar, Console, counted, rate, swarm};
@@ -34,9 +34,9 @@ pub(crate) fn run(args: &SeedArgs, logging: bool) -> Outcome<Exit> {
     let console = Console::new(&args.output, logging);
     let prepared = prepare(args, console, &interrupt)?;
     let node = node::start(node::config(args.socket.listen, &args.exchange), console)?;
-    let mut shares = Vec::new();
+    let (hosts, mut shares) = (hosts(args, &node, console)?, Vec::new());
     for (path, prepared) in prepared {
-        shares.push(Share::start(args, &node, path, prepared)?);
+        shares.push(Share::start(&hosts, &node, path, prepared)?);
     }
     let mut out = Output::stdout(&interrupt)?;
     announce(args, &node, &shares, console, &mut out)?;
@@ -84,13 +84,21 @@ fn announce(args: &SeedArgs, node: &Node, shares: &[Share<'_>], console: Console
     Ok(())
 }
 
-/// The link under which a file is found.
-fn link(args: &SeedArgs, node: &Node, prepared: &Prepared) -> Outcome<Link> {
-    let host = match &args.advertise {
-        Some(host) => host.clone(),
-        None => HostPort::try_from(reachable(node.local_address())).or_exit(Exit::Usage)?,
-    };
-    Ok(Link { hosts: vec![host], metadata: prepared.metadata.clone(), name: prepared.name.clone() })
+/// Where the links say that this machine is found.
+fn hosts(args: &SeedArgs, node: &Node, console: Console) -> Outcome<Vec<HostPort>> {
+    if let Some(host) = &args.advertise {
+        return Ok(vec![host.clone()]);
+    }
+    let listen = node.local_address();
+    let host = addresses::for_links(listen).or_exit(Exit::Usage)?;
+    if host.is_none() {
+        let (ip, port) = (listen.ip(), listen.port());
+        console.warn(format_args!(
+            "a link cannot say by which interface others reach {ip}, so it names no host: name one with --advertise \
+             HOST:PORT, or fetch with --peer '[{ip}%INTERFACE]:{port}'"
+        ));
+    }
+    Ok(host.into_iter().collect())
 }
 
 /// One file being shared.
@@ -105,8 +113,9 @@ struct Share<'a> {
 }
 
 impl<'a> Share<'a> {
-    fn start(args: &SeedArgs, node: &Node, path: &'a Path, prepared: Prepared) -> Outcome<Self> {
-        let link = link(args, node, &prepared)?;
+    fn start(hosts: &[HostPort], node: &Node, path: &'a Path, prepared: Prepared) -> Outcome<Self> {
+        let (hosts, metadata, name) = (hosts.to_vec(), prepared.metadata.clone(), prepared.name.clone());
+        let link = Link { hosts, metadata, name };
         let about = Description::new(&prepared, &link);
         let Prepared { tree, metadata, .. } = prepared;
         let transfer = match node.share(ShareSource { path: path.to_owned(), tree, metadata }) {

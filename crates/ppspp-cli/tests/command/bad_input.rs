@@ -202,6 +202,24 @@ fn a_peer_that_is_not_there() {
     ended.refused(3, "no peer has an address; check the link and the name service");
 }
 
+/// An address of one network says nothing without the interface that leads there.
+#[test]
+fn peers_on_the_same_network() {
+    let place = Place::new();
+    let get = |link: &str, more: &[&str]| {
+        finish(place.ppspp().args(["get", link, "-o", "copy", "--listen", "[::1]:0", "--timeout", "1s"]).args(more))
+    };
+    let nobody = format!("ppsp:///{ID}?cl=5");
+    get(&nobody, &["--peer", "[fe80::1%1]:9"]).refused(3, "no peer answered within 1 s (asked [fe80::1%1]:9)");
+    let ended = get(&nobody, &["--peer", "[fe80::1]:9"]);
+    assert_eq!(ended.code, Some(2));
+    let says = "ppspp: [fe80::1]:9 is no peer: fe80::1 does not say which network it is in; add the interface, as in \
+                --peer '[fe80::1%eth0]:9'\n";
+    assert!(ended.stderr.starts_with(says), "{ended:?}");
+    let says = "the link's host is unusable: \"[fe80::1%4]:9\" has a zone, which means nothing on other machines";
+    get(&format!("ppsp://[fe80::1%4]:9/{ID}"), &[]).refused(2, says);
+}
+
 /// Resolvers read such names as numbers, here 0.0.0.0 and 224.0.0.1.
 #[test]
 fn names_that_lead_to_no_host() {

@@ -48,6 +48,9 @@ pub enum HostError {
     /// The port is not a number from 1 to 65,535.
     #[error("{0:?} has no port from 1 to 65535")]
     Port(String),
+    /// The address has a zone, the interface by which one machine reaches it.
+    #[error("{0:?} has a zone, which means nothing on other machines; name an address that needs none")]
+    Zone(String),
     /// The address is unspecified or multicast.
     #[error("{0} is not the address of one host")]
     NotUnicast(IpAddr),
@@ -102,6 +105,7 @@ impl FromStr for HostPort {
         let number = port.parse::<NonZeroU16>().ok().filter(|_| digits).ok_or_else(|| HostError::Port(shown()))?;
         let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let ip = match bracketed {
+            Some(inner) if inner.contains('%') => return Err(HostError::Zone(shown())),
             Some(inner) => Some(IpAddr::V6(inner.parse::<Ipv6Addr>().map_err(|_| HostError::Form(shown()))?)),
             None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
         };
@@ -151,6 +155,10 @@ mod tests {
             ("a b:80", "\"a b:80\" is not of the form HOST:PORT (IPv6 addresses in brackets)"),
             ("0.0.0.0:80", "0.0.0.0 is not the address of one host"),
             ("[::]:80", ":: is not the address of one host"),
+            (
+                "[fe80::1%4]:80",
+                "\"[fe80::1%4]:80\" has a zone, which means nothing on other machines; name an address that needs none",
+            ),
             ("[ff02::1]:80", "ff02::1 is not the address of one host"),
             ("255.255.255.255:80", "255.255.255.255 is not the address of one host"),
         ] {
