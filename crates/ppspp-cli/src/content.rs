@@ -72,9 +72,12 @@ pub(crate) fn prepare(
 pub(crate) fn file_failure(error: FileError) -> Stop {
     use FileProblem as Problem;
     let exit = match error.problem {
-        Problem::Full | Problem::TooLarge | Problem::Changed | Problem::OutOfRange { .. } | Problem::Other { .. } => {
-            Exit::Failed
-        }
+        Problem::Full
+        | Problem::TooLarge
+        | Problem::TooManyOpen
+        | Problem::Changed
+        | Problem::OutOfRange { .. }
+        | Problem::Other { .. } => Exit::Failed,
         _ => Exit::Usage,
     };
     Stop::Failure(exit, error.into())

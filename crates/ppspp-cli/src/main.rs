@@ -12,6 +12,7 @@ mod get;
 mod given;
 mod hash;
 mod hex;
+mod limits;
 mod meter;
 mod node;
 mod output;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Outcome<Exit> {
     let logging = log(cli.verbose)?;
+    limits::raise();
     match &cli.command {
         Command::Seed(args) => seed::run(args, logging),
         Command::Get(args) => get::run(args, logging),

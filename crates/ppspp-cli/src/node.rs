@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ppspp_core::PexPolicy;
-use ppspp_mio::{Node, NodeConfig, StartError};
+use ppspp_mio::{BindError, Node, NodeConfig, StartError};
 
 use crate::args::ExchangeArgs;
 use crate::console::Console;
@@ -32,7 +32,11 @@ pub(crate) fn config(listen: Option<SocketAddr>, exchange: &ExchangeArgs) -> Nod
 /// Opens the socket.
 pub(crate) fn start(config: NodeConfig, console: Console) -> Outcome<Node> {
     let node = Node::start(config).map_err(|error| {
-        let exit = if matches!(error, StartError::Bind(_)) { Exit::Usage } else { Exit::Failed };
+        let exit = match error {
+            StartError::Bind(BindError::TooManyOpen(_)) => Exit::Failed,
+            StartError::Bind(_) => Exit::Usage,
+            _ => Exit::Failed,
+        };
         Stop::Failure(exit, error.into())
     })?;
     if let Some(port) = node.port_was_taken() {

@@ -35,6 +35,9 @@ pub enum FileProblem {
     /// The file system cannot hold a file of that size.
     #[error("the file system holds no file of that size; choose another disk")]
     TooLarge,
+    /// This process, or the whole system, has as many files open as it may.
+    #[error("too many files are open; use fewer at a time, close some programs, or raise the limit with ulimit -n")]
+    TooManyOpen,
     /// A name in the path is longer than the file system allows.
     #[error("the name is too long or not allowed here; choose another one")]
     BadName,
@@ -93,6 +96,7 @@ impl From<&io::Error> for FileProblem {
     fn from(error: &io::Error) -> Self {
         use io::ErrorKind as Kind;
         match error.kind() {
+            _ if is_out_of_files(error) => Self::TooManyOpen,
             Kind::NotFound => Self::Missing,
             Kind::PermissionDenied => Self::Denied,
             Kind::ReadOnlyFilesystem => Self::ReadOnly,
@@ -106,6 +110,13 @@ impl From<&io::Error> for FileProblem {
             kind => Self::Other { kind, message: error.to_string() },
         }
     }
+}
+
+/// Whether no more files can be opened: the standard library has no kind for that.
+pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
+    // ENFILE and EMFILE of every Unix, ERROR_TOO_MANY_OPEN_FILES of Windows.
+    let codes: &[i32] = if cfg!(unix) { &[23, 24] } else { &[4] };
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
 /// What was being done to a file.
@@ -407,6 +418,8 @@ mod tests {
             (1, FileProblem::Denied),
             (17, FileProblem::Exists),
             (20, FileProblem::MissingDirectory),
+            (23, FileProblem::TooManyOpen),
+            (24, FileProblem::TooManyOpen),
             (21, FileProblem::IsDirectory),
             (27, FileProblem::TooLarge),
             (28, FileProblem::Full),

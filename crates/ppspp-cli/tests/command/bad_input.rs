@@ -361,6 +361,23 @@ fn a_disk_that_takes_no_more() {
     assert_eq!(place.get(&link, "copy", &[]).code, Some(0));
 }
 
+/// The limit is raised as far as it may be; where that does not do, it is named.
+#[test]
+fn many_open_files() {
+    let place = Place::new();
+    let demo = |limit: &str| {
+        let script = format!("{limit}; exec \"$@\"");
+        let mut command = place.command(Path::new("/bin/sh"));
+        command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_ppspp"), "demo", "--size", "10kB", "--leechers", "8"]);
+        finish(command.arg("--quiet"))
+    };
+    let ended = demo("ulimit -S -n 40");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let ended = demo("ulimit -n 40");
+    ended.refused(1, "cannot ");
+    assert!(ended.stderr.contains(": too many files are open; use fewer at a time"), "{ended:?}");
+}
+
 #[test]
 fn captures_that_are_none() {
     let place = Place::new();

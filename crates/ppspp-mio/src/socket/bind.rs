@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
 
+use crate::file::{FileProblem, is_out_of_files};
+
 /// The port a node listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 6778;
 
@@ -33,6 +35,9 @@ pub enum BindError {
     /// The port is reserved for privileged users.
     #[error("port {} may not be opened by this user; choose one above 1023", .0.port())]
     Denied(SocketAddr),
+    /// This process, or the whole system, has as many files and sockets open as it may.
+    #[error("cannot listen on {0}: {problem}", problem = FileProblem::TooManyOpen)]
+    TooManyOpen(SocketAddr),
     /// The system refused for another reason.
     #[error("cannot listen on {address}: {source}")]
     Failed {
@@ -44,11 +49,12 @@ pub enum BindError {
 }
 
 impl BindError {
-    fn new(address: SocketAddr, source: io::Error) -> Self {
+    pub(super) fn new(address: SocketAddr, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::AddrInUse => Self::PortInUse(address),
             io::ErrorKind::AddrNotAvailable => Self::NotOurs(address),
             io::ErrorKind::PermissionDenied => Self::Denied(address),
+            _ if is_out_of_files(&source) => Self::TooManyOpen(address),
             _ => Self::Failed { address, source },
         }
     }

@@ -125,7 +125,7 @@ impl Socket {
         let bound = bind::bind(listen)?;
         let local = bound.local;
         let buffers = bind::ask_for_buffers(&bound, buffer_bytes);
-        let failed = |source| BindError::Failed { address: local, source };
+        let failed = |source| BindError::new(local, source);
         let state = match &bound.sender {
             Some(_) => UdpSocketState::new((&bound.receiver).into()),
             // What `new` sets on a socket includes DF; a socket that also sends must not have it (R3).
