@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::{FalseyValueParser, PossibleValuesParser, StringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ppspp_core::chunk::{ChunkAddressing, ChunkSize, UnknownName};
 use ppspp_core::integrity::HashFunction;
@@ -20,7 +20,14 @@ use crate::units;
 #[command(name = "ppspp", version, after_help = EXIT_CODES, subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// Log to standard error: once for what happens, twice for details, thrice for every datagram. `RUST_LOG` overrides it
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, env = "PPSPP_VERBOSE")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        action = clap::ArgAction::Count,
+        env = "PPSPP_VERBOSE",
+        value_parser = StringValueParser::new().map(|text| verbosity(&text))
+    )]
     pub(crate) verbose: u8,
     /// What to do
     #[command(subcommand)]
@@ -273,6 +280,12 @@ pub(crate) struct OutputArgs {
     pub(crate) json: bool,
 }
 
+/// How often the flag was given, or what its twin says: how often, or a word as the twins of other flags take it.
+fn verbosity(text: &str) -> u8 {
+    let off = ["", "n", "no", "f", "false", "off"].contains(&text.to_ascii_lowercase().as_str());
+    text.parse().map_or(u8::from(!off), |times: u64| u8::try_from(times).unwrap_or(u8::MAX))
+}
+
 fn chunk_size(text: &str) -> Result<ChunkSize, String> {
     let bytes = units::size(text).map_err(|error| error.to_string())?;
     ChunkSize::new(u32::try_from(bytes).unwrap_or(u32::MAX)).map_err(|error| error.to_string())
@@ -314,6 +327,25 @@ mod tests {
             assert!(command.get_after_help().unwrap().to_string().contains("130  interrupted"));
         }
         assert!(flags > 20, "{flags}");
+    }
+
+    #[test]
+    fn verbosity_is_a_number_or_a_word() {
+        for (text, times) in [
+            ("", 0),
+            ("0", 0),
+            ("false", 0),
+            ("No", 0),
+            ("OFF", 0),
+            ("true", 1),
+            ("on", 1),
+            ("2", 2),
+            ("1000", u8::MAX),
+        ] {
+            assert_eq!(verbosity(text), times, "{text}");
+        }
+        let parsed = |words: &str| Cli::try_parse_from(words.split(' ')).unwrap().verbose;
+        assert_eq!([parsed("ppspp demo"), parsed("ppspp -v demo -vv"), parsed("ppspp demo -vvv")], [0, 2, 3]);
     }
 
     #[test]

@@ -236,6 +236,19 @@ fn flags_have_environment_twins() {
 }
 
 #[test]
+fn logging_has_an_environment_twin() {
+    let place = Place::new();
+    let logs = |words: &str| {
+        let ended =
+            finish(place.ppspp().args(["demo", "--size", "1kB", "--leechers", "1"]).env("PPSPP_VERBOSE", words));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        ended.stderr.contains("INFO")
+    };
+    assert_eq!(["", "0", "false"].map(logs), [false; 3]);
+    assert_eq!(["1", "true", "yes"].map(logs), [true; 3]);
+}
+
+#[test]
 fn hash_prints_what_seed_shares() {
     let place = Place::new();
     let path = place.file("f", 7162);
