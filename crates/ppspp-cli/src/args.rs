@@ -94,8 +94,9 @@ pub(crate) struct GetArgs {
     /// Share the file for this long after it is complete, such as 90s or 5m; default: not at all
     #[arg(long, value_name = "DURATION", env = "PPSPP_SEED_FOR", value_parser = units::duration)]
     pub(crate) seed_for: Option<Duration>,
-    /// The longest time without a new verified byte; after it the command fails and the partial file stays. A first
-    /// answer is awaited for this long as well, but for no more than 30s
+    /// The longest time without a new verified byte, beside what a few chunks take under a download limit; after it the
+    /// command fails and the partial file stays. A first answer is awaited for this long as well, but for no more than
+    /// 30s
     #[arg(
         long,
         value_name = "DURATION",

@@ -210,7 +210,8 @@ impl Getter<'_> {
 
     /// Waits until the content is complete, and read by whoever reads it.
     fn fetch(&mut self, interrupt: &Interrupt) -> Outcome {
-        let mut patience = Patience::new(self.args.timeout);
+        let (limit, chunk_size) = (self.args.exchange.download_limit, self.args.link.metadata.chunk_size);
+        let mut patience = Patience::new(self.args.timeout).under(limit, chunk_size);
         let (mut reported, mut visits) = (Instant::now(), Visits::default());
         let (mut before, mut held_up) = (TransferProgress::default(), 0_u64);
         while !self.is_done()? {

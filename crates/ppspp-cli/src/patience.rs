@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use ppspp_core::ByteRate;
+use ppspp_core::chunk::ChunkSize;
+
 /// The longest time without a first answer, whatever the timeout is.
 pub(crate) const FIRST_ANSWER: Duration = Duration::from_secs(30);
 
@@ -20,10 +23,15 @@ pub(crate) enum Verdict {
 /// and no peer can be heard.
 const LONGEST_LOOK: Duration = Duration::from_millis(500);
 
+/// Chunks for which a limit on downloads is given time: one may be on its way when the wait begins, and one be lost.
+const CHUNKS: u64 = 4;
+
 /// Watches for signs of life. Times are those since the start.
 #[derive(Debug)]
 pub(crate) struct Patience<M> {
     timeout: Duration,
+    /// What the user's own limit takes beyond it.
+    limited: Duration,
     answered: bool,
     last: Option<M>,
     looked: Duration,
@@ -33,7 +41,15 @@ pub(crate) struct Patience<M> {
 impl<M: PartialEq> Patience<M> {
     /// Waits for new data for at most `timeout`, for a first answer no longer than [`FIRST_ANSWER`].
     pub(crate) fn new(timeout: Duration) -> Self {
-        Self { timeout, answered: false, last: None, looked: Duration::ZERO, quiet: Duration::ZERO }
+        let zero = Duration::ZERO;
+        Self { timeout, limited: zero, answered: false, last: None, looked: zero, quiet: zero }
+    }
+
+    /// Waits longer for new data by what chunks of `chunk_size` bytes take under the user's own `limit`.
+    pub(crate) fn under(mut self, limit: Option<ByteRate>, chunk_size: ChunkSize) -> Self {
+        let few = CHUNKS * u64::from(chunk_size.bytes());
+        self.limited = limit.map_or(Duration::ZERO, |limit| Duration::from_secs(few / limit.bytes_per_second()));
+        self
     }
 
     /// The verdict at `now`, to be asked for several times a second. `connected` tells whether there is a peer, or was one;
@@ -49,7 +65,8 @@ impl<M: PartialEq> Patience<M> {
             self.quiet = Duration::ZERO;
         }
         if self.answered {
-            if self.quiet >= self.timeout { Verdict::Stalled(self.timeout) } else { Verdict::Wait }
+            let limit = self.timeout.saturating_add(self.limited);
+            if self.quiet >= limit { Verdict::Stalled(limit) } else { Verdict::Wait }
         } else {
             let limit = self.timeout.min(FIRST_ANSWER);
             if self.quiet >= limit { Verdict::NoAnswer(limit) } else { Verdict::Wait }
@@ -122,6 +139,14 @@ mod tests {
             assert_eq!(patience.judge(seconds(half) / 2, false, 1), Verdict::Wait);
         }
         assert_eq!(end(&mut patience, 100, true, 1), (139.0, Verdict::Stalled(seconds(60))));
+    }
+
+    #[test]
+    fn the_users_own_limit_is_no_silence() {
+        let limited = |rate| Patience::new(seconds(60)).under(ByteRate::new(rate), ChunkSize::new(61_440).unwrap());
+        assert_eq!(end(&mut limited(2_000), 0, true, 0), (182.0, Verdict::Stalled(seconds(182))));
+        assert_eq!(end(&mut limited(2_000), 0, false, 0), (30.0, Verdict::NoAnswer(seconds(30))));
+        assert_eq!(end(&mut limited(1_000_000), 0, true, 0), (60.0, Verdict::Stalled(seconds(60))));
     }
 
     #[test]

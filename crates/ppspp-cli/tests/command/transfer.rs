@@ -316,6 +316,18 @@ fn a_leecher_that_was_stopped_goes_on() {
     same(&original, &place.path("copy"));
 }
 
+/// Each chunk takes longer than the leecher is patient.
+#[test]
+fn a_low_limit_is_no_silence() {
+    let place = Place::new();
+    let original = place.file("original", 3 * 61_440);
+    let mut seeder = place.seed(&original, &["--chunk-size", "61440"]);
+    let more = ["--timeout", "1s", "--download-limit", "40kB", "--quiet"];
+    let ended = place.get(&seeder.line(), "copy", &more);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    same(&original, &place.path("copy"));
+}
+
 #[test]
 fn an_interrupted_leecher_keeps_all_it_has() {
     let place = Place::new();
