@@ -284,7 +284,9 @@ impl Swarm {
                 && !ours.contains(&address)
                 && !reputation.is_shunned(address, source == PeerSource::Trusted, now)
         });
-        self.exchange.dial_at = candidates.next_dial(now, which);
+        let next = candidates.next_dial(now, which);
+        let then = candidates.awaited_until(now).filter(|_| which == Dial::Trusted);
+        self.exchange.dial_at = next.into_iter().chain(then).min();
         picked
     }
 

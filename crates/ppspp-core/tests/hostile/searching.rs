@@ -165,3 +165,36 @@ fn a_lost_trusted_peer_is_looked_for_however_few_are_aimed_at() {
         assert!(openings > 100, "{openings} in an hour, {aim} aimed at");
     }
 }
+
+/// Where dials of the trusted fill the share of hearsay, a name waits until they are given up, and no longer.
+#[test]
+fn a_name_is_dialled_once_dead_dials_are_waited_for_no_more() {
+    let sample = Sample::new(64 << 20);
+    let mut net = Net::new();
+    let mut config = EndpointConfig::default();
+    config.aimed_peers = 8;
+    let leecher = net.add_with(config, sample.metadata.clone(), Content::Fetch, Vec::new());
+    let [known, named] = [(); 2].map(|()| net.seeder(&sample));
+    net.rule = Some(Box::new(|_, _, _, bytes| if bytes.len() > 1000 { Fate::Drop } else { Fate::Deliver }));
+    let trusted: Vec<Script> =
+        (1..=6).map(|number| Script::answers(&mut net, leecher, &sample.metadata, number, RTT).0).collect();
+    let names = [known, named].map(|host| match net.hosts[host].address {
+        SocketAddr::V4(address) => Message::PexResV4(address),
+        SocketAddr::V6(_) => unreachable!("hosts have IPv4 addresses"),
+    });
+    net.run_for(SECOND);
+    trusted[0].say(&mut net, &names[..1]);
+    net.run_for(10 * SECOND);
+    for script in &trusted[1..] {
+        script.say(&mut net, &[Message::Handshake(Handshake::closing())]);
+    }
+    // They are dialled again half a minute later.
+    for _ in 0..31 {
+        net.run_for(SECOND);
+        trusted[0].say(&mut net, &[]);
+    }
+    trusted[0].say(&mut net, &names[1..]);
+    let address = net.hosts[named].address;
+    let took = met(&mut net, leecher, address, |net, _| trusted[0].say(net, &[]));
+    assert!(took.is_some_and(|took| took < 15 * SECOND), "{took:?}");
+}
