@@ -84,6 +84,8 @@ pub(crate) struct Channel {
 pub(crate) struct Ration {
     /// Whether it waits in line to ask for more.
     pub(crate) hungry: bool,
+    /// Whether it brought nothing, and it is its turn to be tried.
+    pub(crate) called: bool,
     /// Bytes counted for what it was asked for and has not brought yet.
     pub(crate) reserved: Reserved,
 }

@@ -125,8 +125,6 @@ impl Endpoint {
         let local = self.demux.fresh_id();
         let swarm = &mut self.swarms[slot as usize];
         swarm.traffic.received.on_datagrams(1, len);
-        swarm.down.on_received(now, len as u64);
-        self.down.on_received(now, len as u64);
         swarm.traffic.received.on_messages(MessageType::Handshake, 1, body.len() - rest.len());
         match swarm.on_opening(&mut cx!(self, now), local, remote, &handshake, rest, len) {
             Admission::Refused => self.stats.dropped.refused_handshake += 1,

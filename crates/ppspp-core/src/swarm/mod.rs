@@ -29,7 +29,7 @@ mod withholding;
 pub(crate) use open::Admission;
 pub use view::{PeerView, SwarmView};
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -53,6 +53,7 @@ use crate::swarm::exchange::Exchange;
 use crate::swarm::gather::Gathered;
 use crate::swarm::gossip::News;
 use crate::swarm::remembered::Remembered;
+use crate::swarm::throttle::Lines;
 use crate::swarm::transmit::Served;
 use crate::swarm::uploads::Uploads;
 use crate::swarm::wake::Wake;
@@ -105,10 +106,8 @@ pub(crate) struct Swarm {
     pub(crate) down: Intake,
     /// When `down` lets channels ask again that wait for it.
     pub(crate) ask_at: Option<Instant>,
-    /// Channels that wait to ask, each once.
-    hungry: VecDeque<PeerSlot>,
-    /// Those that wait and have not brought anything of what they were last asked for.
-    untried: VecDeque<PeerSlot>,
+    /// Channels that wait to ask.
+    lines: Lines,
     /// Whether they wait for the endpoint's limit, and whether the endpoint knows.
     pub(crate) starved: bool,
     pub(crate) listed: bool,
@@ -157,8 +156,7 @@ impl Swarm {
             held_until: None,
             down: Intake::new(None, cx.now),
             ask_at: None,
-            hungry: VecDeque::new(),
-            untried: VecDeque::new(),
+            lines: Lines::default(),
             starved: false,
             listed: false,
         };
@@ -374,9 +372,7 @@ impl Swarm {
             self.backlog.remove(place);
         }
         if core::mem::take(&mut channel.ration.hungry) {
-            for line in [&mut self.hungry, &mut self.untried] {
-                line.retain(|&hungry| hungry != slot);
-            }
+            self.lines.leave(slot);
         }
         let (peer, address) = (channel.id, channel.address);
         if reported {
@@ -395,6 +391,7 @@ impl Swarm {
         }
         // Nothing was asked of a peer before, and forged openings must cost little (RFC 7574 §12.1).
         if established {
+            self.end_call(slot);
             self.count_requests(cx, slot);
             self.leave_slot(cx, slot);
             self.release_peer(slot);

@@ -151,7 +151,7 @@ impl Swarm {
         // What came makes room within the limits for what is asked for next.
         self.count_requests(cx, slot);
         let written = self.write_control(cx, slot, buf);
-        if written.calling {
+        if self.end_call(slot) || written.calling {
             self.count_requests(cx, slot);
         }
         if buf.len() > start {

@@ -35,3 +35,4 @@ mod start;
 mod storage;
 mod traffic;
 mod transfer;
+mod untried;
