@@ -68,7 +68,7 @@ impl Process {
                         let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
                         return;
                     }
-                    thread::sleep(MEMORY_INTERVAL);
+                    thread::park_timeout(MEMORY_INTERVAL);
                 }
             }
         });
@@ -119,6 +119,8 @@ impl Process {
     fn stop_watching(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for watcher in self.watchers.drain(..) {
+            // Whoever times several processes waits for their watchers one after the other.
+            watcher.thread().unpark();
             let _ = watcher.join();
         }
     }
