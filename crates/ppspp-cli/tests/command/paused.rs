@@ -15,14 +15,20 @@ fn full() -> (PipeReader, PipeWriter) {
     (reader, writer)
 }
 
+/// A seeder that takes some seconds for its file, and the link.
+fn slow_seeder(place: &Place) -> (Running, String) {
+    let mut seeder = place.seed(&place.file("original", 8_000_000), &["--upload-limit", "1MB", "--json"]);
+    let first: Value = serde_json::from_str(&seeder.line()).unwrap();
+    (seeder, first["link"].as_str().unwrap().to_owned())
+}
+
 #[test]
 fn a_signal_ends_a_fetch_in_order() {
     let place = Place::new();
-    let mut seeder = place.seed(&place.file("original", 8_000_000), &["--upload-limit", "1MB", "--json"]);
-    let first: Value = serde_json::from_str(&seeder.line()).unwrap();
+    let (mut seeder, link) = slow_seeder(&place);
     let (_reader, writer) = full();
     let mut command = place.ppspp();
-    command.args(["get", first["link"].as_str().unwrap(), "-o", "copy", "--listen", "127.0.0.1:0", "--json"]);
+    command.args(["get", &link, "-o", "copy", "--listen", "127.0.0.1:0", "--json"]);
     let mut getter = Running::start_with(command.stdout(writer).stderr(Stdio::piped()));
     getter.wait_for_bytes(&place.path("copy.part"));
     getter.signal("TERM");
@@ -35,11 +41,10 @@ fn a_signal_ends_a_fetch_in_order() {
 #[test]
 fn a_signal_ends_a_stream() {
     let place = Place::new();
-    let mut seeder = place.seed(&place.file("original", 8_000_000), &["--upload-limit", "1MB", "--json"]);
-    let first: Value = serde_json::from_str(&seeder.line()).unwrap();
+    let (mut seeder, link) = slow_seeder(&place);
     let (_reader, writer) = full();
     let mut command = place.ppspp();
-    command.args(["get", first["link"].as_str().unwrap(), "-o", "-", "--listen", "127.0.0.1:0", "--json"]);
+    command.args(["get", &link, "-o", "-", "--listen", "127.0.0.1:0", "--json"]);
     let getter = Running::start_with(command.stdout(Stdio::null()).stderr(writer));
     seeder.line_with("peer_connected");
     getter.signal("INT");
@@ -53,8 +58,8 @@ fn a_signal_ends_a_seeder() {
     let (_reader, writer) = full();
     let mut command = place.ppspp();
     command.arg("seed").arg(place.file("f", 10)).args(["--listen", "127.0.0.1:0", "--json", "--stats"]);
-    let seeder = Running::start_with(command.stdout(writer).stderr(Stdio::piped()));
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    let mut seeder = Running::start_with(command.stdout(writer).stderr(Stdio::piped()));
+    seeder.wait_for_thread("ppspp-output");
     seeder.signal("INT");
     assert_eq!(seeder.wait().code, Some(130));
 }

@@ -157,6 +157,20 @@ impl Running {
         }
     }
 
+    /// Waits until it has a thread of that name.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn wait_for_thread(&mut self, name: &str) {
+        let (started, tasks) = (Instant::now(), format!("/proc/{}/task", self.child.id()));
+        let is_there = || {
+            let tasks = fs::read_dir(&tasks).unwrap().map(|task| task.unwrap().path().join("comm"));
+            tasks.filter_map(|comm| fs::read_to_string(comm).ok()).any(|comm| comm.trim_end() == name)
+        };
+        while !is_there() {
+            assert!(started.elapsed() < PATIENCE && self.child.try_wait().unwrap().is_none(), "no thread {name}");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Lines of standard output up to one that holds `what`, which is returned.
     pub(crate) fn line_with(&mut self, what: &str) -> String {
         loop {

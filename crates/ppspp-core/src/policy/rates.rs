@@ -35,7 +35,7 @@ impl fmt::Display for ByteRate {
     }
 }
 
-/// Limits in both directions; `None` means unlimited. All UDP payload counts, control messages included.
+/// Limits in both directions; `None` means unlimited. All UDP payload of channels counts, control messages included.
 ///
 /// Control messages are never held back: they are taken from what DATA would have had.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
