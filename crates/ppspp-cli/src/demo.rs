@@ -8,7 +8,6 @@ use std::sync::mpsc::TryRecvError;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use indicatif::DecimalBytes;
 use ppspp_core::CloseReason;
 use ppspp_mio::{FetchRequest, Node, NodeConfig, ShareSource, Transfer, TransferEvent, TransferProgress};
@@ -123,7 +122,7 @@ impl Leecher {
 
     /// Compares the copy with the original, byte by byte.
     fn compare(&self, original: &Path) -> Outcome {
-        let same = equal(original, &self.output).context("cannot compare a copy").or_exit(Exit::Failed)?;
+        let same = equal(original, &self.output).map_err(|error| Stop::system("cannot compare a copy", &error))?;
         if same {
             return Ok(());
         }
@@ -203,7 +202,7 @@ fn print(args: &DemoArgs, leechers: &[Leecher], length: u64, time: Duration, int
 fn make(dir: &TempDir, size: u64, console: Console, interrupt: &Interrupt) -> Outcome<PathBuf> {
     let path = dir.path().join("original");
     let bar = console.bar("making a file");
-    let mut file = BufWriter::with_capacity(BUFFER, File::create(&path).or_exit(Exit::Failed)?);
+    let mut file = BufWriter::with_capacity(BUFFER, File::create(&path).map_err(unmade)?);
     let mut state = 0_u64;
     let mut made = 0;
     while made < size {
@@ -216,11 +215,16 @@ fn make(dir: &TempDir, size: u64, console: Console, interrupt: &Interrupt) -> Ou
         let word = split_mix(&mut state).to_le_bytes();
         let len = (size - made).min(8);
         let part = word.get(..usize::try_from(len).unwrap_or(8)).unwrap_or(&word);
-        file.write_all(part).context("cannot make a file for the demo").or_exit(Exit::Failed)?;
+        file.write_all(part).map_err(unmade)?;
         made += len;
     }
-    file.flush().context("cannot make a file for the demo").or_exit(Exit::Failed)?;
+    file.flush().map_err(unmade)?;
     Ok(path)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it maps an error")]
+fn unmade(error: io::Error) -> Stop {
+    Stop::system("cannot make a file for the demo", &error)
 }
 
 /// `SplitMix64`: fast, and random enough that no file system can compress it.

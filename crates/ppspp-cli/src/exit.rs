@@ -1,7 +1,9 @@
 //! How the command ends.
 
-use std::fmt;
 use std::process::ExitCode;
+use std::{fmt, io};
+
+use ppspp_mio::file::FileProblem;
 
 use crate::signals::Interrupt;
 
@@ -74,6 +76,15 @@ impl Stop {
     /// A failure with a sentence.
     pub(crate) fn new(exit: Exit, sentence: impl fmt::Display + fmt::Debug + Send + Sync + 'static) -> Self {
         Self::Failure(exit, anyhow::Error::msg(sentence))
+    }
+
+    /// Something that the operating system refused, with the remedy where there is one.
+    pub(crate) fn system(what: impl fmt::Display, error: &io::Error) -> Self {
+        let sentence = match FileProblem::from(error) {
+            FileProblem::Other { .. } => format!("{what}: {error}"),
+            problem => format!("{what}: {problem}"),
+        };
+        Self::new(Exit::Failed, sentence)
     }
 }
 

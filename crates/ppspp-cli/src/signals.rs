@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Context as _;
-
-use crate::exit::{Exit, OrExit as _, Outcome};
+use crate::exit::{Exit, Outcome, Stop};
 
 /// Set once the user wants the command to end.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +14,7 @@ impl Interrupt {
     /// process.
     pub(crate) fn install() -> Outcome<Self> {
         let interrupt = Self::default();
-        listen(&interrupt.0).context("cannot listen for Ctrl-C").or_exit(Exit::Failed)?;
+        listen(&interrupt.0).map_err(|error| Stop::system("cannot listen for Ctrl-C", &error))?;
         Ok(interrupt)
     }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use ppspp_core::{AddPeerError, JoinError};
 use thiserror::Error;
 
-use crate::file::FileError;
+use crate::file::{FileError, FileProblem, is_out_of_files};
 use crate::socket::BindError;
 use crate::store::StoreOpenError;
 
@@ -17,9 +17,18 @@ pub enum StartError {
     /// The socket cannot be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// This process, or the whole system, has as many files open as it may: none is left to wait for the socket with.
+    #[error("the event loop cannot start: {problem}", problem = FileProblem::TooManyOpen)]
+    TooManyOpen,
     /// The system gives no means to wait for the socket, or no thread to do it in.
-    #[error("the event loop cannot start: {0}; close some programs or files and try again")]
-    Loop(#[from] io::Error),
+    #[error("the event loop cannot start: {0}; close some programs and try again")]
+    Loop(io::Error),
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        if is_out_of_files(&error) { Self::TooManyOpen } else { Self::Loop(error) }
+    }
 }
 
 /// A file that cannot be shared.

@@ -39,23 +39,23 @@ pub enum BindError {
     #[error("cannot listen on {0}: {problem}", problem = FileProblem::TooManyOpen)]
     TooManyOpen(SocketAddr),
     /// The system refused for another reason.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {reason}")]
     Failed {
         /// The address asked for.
         address: SocketAddr,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
 }
 
 impl BindError {
-    pub(super) fn new(address: SocketAddr, source: io::Error) -> Self {
-        match source.kind() {
+    pub(super) fn new(address: SocketAddr, reason: io::Error) -> Self {
+        match reason.kind() {
             io::ErrorKind::AddrInUse => Self::PortInUse(address),
             io::ErrorKind::AddrNotAvailable => Self::NotOurs(address),
             io::ErrorKind::PermissionDenied => Self::Denied(address),
-            _ if is_out_of_files(&source) => Self::TooManyOpen(address),
-            _ => Self::Failed { address, source },
+            _ if is_out_of_files(&reason) => Self::TooManyOpen(address),
+            _ => Self::Failed { address, reason },
         }
     }
 }
