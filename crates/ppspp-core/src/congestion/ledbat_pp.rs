@@ -10,6 +10,11 @@ use crate::time::{Instant, micros};
 const MAX_GAIN_DIVISOR: u64 = 16;
 /// A queue of TARGET divided by this is the first sign of congestion.
 const FIRST_SIGN_DIVISOR: u32 = 4;
+/// GAIN of at least 1 divided by this makes a path long: its base is TARGET or more.
+const LONG_PATH_DIVISOR: u64 = 2;
+/// Percent of a queue.
+const HALF: u32 = 50;
+const ALL: u32 = 100;
 /// Round trips from the end of the initial slow start to the first slowdown, and that a slowdown stays at the least
 /// window: one to drain what was in flight, one to measure.
 const SLOWDOWN_ROUND_TRIPS: u32 = 2;
@@ -30,6 +35,9 @@ const MAX_SLOWDOWN_ROUND_TRIPS: u32 = 32;
 /// - When slow start ends on delay, the window goes back to what it was a round trip ago, less half of the queue that
 ///   causes, and from a slowdown it comes back with half of the queue. Both leave flows room to grow at the same pace,
 ///   which makes them equal: at TARGET exactly, nobody moves, and noise decides who keeps how much.
+/// - Where the base is TARGET or more, windows are large and GAIN is small beside them: it is a whole segment there, as
+///   LEDBAT's, until there is a sign of a queue, and a window comes back from a slowdown without any of the queue. With
+///   GAIN alone and half of the queue a latecomer's share differs for minutes.
 /// - On the way back from a slowdown a queue past TARGET stops the window, and what it returns to retreats. If the way
 ///   back ended there, the start of a latecomer could leave a flow at the least window for minutes.
 /// - A slowdown that is due waits for a queue of over 3/8 TARGET. A flow that causes no queue, on a loopback or with
@@ -112,7 +120,7 @@ impl LedbatPlusPlus {
             self.sender.halve();
         } else if self.is_initial() && self.queues(target * 3 / 4) {
             let caused = self.sender.window() / (self.gain_divisor + 1) * self.gain_divisor;
-            self.sender.cwnd = Window::from_bytes(self.draining(caused));
+            self.sender.cwnd = Window::from_bytes(self.draining(caused, HALF));
             self.sender.reduced_at = Some(self.sender.now);
             self.avoid_congestion();
         } else if self.queues(target) {
@@ -133,12 +141,24 @@ impl LedbatPlusPlus {
         }
     }
 
-    /// What is left of `window` without half of the queue that it causes.
-    fn draining(&self, window: u64) -> u64 {
-        let queue = self.sender.queuing.unwrap_or_default().as_micros();
-        let round_trip = (self.min_rtt.as_micros() + queue).max(1);
-        let left = u128::from(window) * (2 * round_trip - queue) / (2 * round_trip);
+    /// What is left of `window` without so many percent of the queue that it causes.
+    fn draining(&self, window: u64, percent: u32) -> u64 {
+        let queue = self.sender.queuing.unwrap_or_default();
+        let round_trip = (self.min_rtt + queue).as_micros().max(1);
+        let left =
+            u128::from(window) * (100 * round_trip - queue.as_micros() * u128::from(percent)) / (100 * round_trip);
         u64::try_from(left).unwrap_or(window).max(self.sender.min_window())
+    }
+
+    /// Whether GAIN is half a segment at least: then windows are large, and take minutes to become equal by it.
+    const fn is_long(&self) -> bool {
+        self.gain_divisor <= LONG_PATH_DIVISOR
+    }
+
+    /// GAIN, as a divisor: a whole segment on a long path until there is a sign of a queue.
+    fn avoidance_divisor(&self) -> u64 {
+        let quiet = self.is_long() && !self.queues(self.sender.config.target / FIRST_SIGN_DIVISOR);
+        if quiet { 1 } else { self.gain_divisor }
     }
 
     /// C * (delay / TARGET - 1), for so much of a window.
@@ -156,11 +176,12 @@ impl LedbatPlusPlus {
         }
         let acked = acked(ack);
         let retreat = if self.is_stale(ack) { 0 } else { self.retreat(acked << FRACTION_BITS) };
+        let divisor = i128::from(self.avoidance_divisor());
         let sender = &mut self.sender;
         let gain = if ack.app_limited { 0 } else { i128::from(sender.config.increase_gain) };
         // Both the window in the divisor and the result have a fraction.
         let growth = ((gain * acked * i128::from(sender.config.mss)) << (2 * FRACTION_BITS))
-            / (1000 * i128::from(self.gain_divisor) * sender.cwnd.fixed_point());
+            / (1000 * divisor * sender.cwnd.fixed_point());
         sender.cwnd.move_by((growth - retreat).max(-(acked << FRACTION_BITS) / 2));
     }
 
@@ -184,7 +205,8 @@ impl LedbatPlusPlus {
         if due && self.phase == Phase::Avoidance && window > least {
             self.slowdowns.began = Some(now);
             let until = now + self.srtt * SLOWDOWN_ROUND_TRIPS;
-            self.phase = Phase::Slowdown { until, resume: self.draining(window) };
+            let resume = self.draining(window, if self.is_long() { ALL } else { HALF });
+            self.phase = Phase::Slowdown { until, resume };
             self.sender.cwnd = Window::from_bytes(least);
         }
     }
@@ -452,10 +474,40 @@ mod tests {
         }
         assert_eq!(flow.window(), 21 * MSS);
         assert_eq!(flow.phase, Phase::SlowStart { until: 100 * MSS });
-        for time in 5..=8 {
+        for time in 5..=7 {
             round(&mut flow, later(time * 200), 0);
         }
+        let event = ack(&flow, later(1600), flow.window() / 4, 0);
+        flow.on_ack(later(1600), &event);
         assert_eq!((flow.window() / MSS, flow.phase), (100, Phase::Avoidance));
+    }
+
+    /// GAIN is half a segment here, and a third where the base is just below TARGET.
+    #[test]
+    fn long_paths_gain_a_whole_segment_without_a_queue_and_return_to_what_causes_none() {
+        for (base, queue, divisor, part) in
+            [(100, 15, 1, 100), (100, 16, 2, 100), (60, 15, 1, 100), (60, 16, 2, 100), (59, 15, 3, 50), (59, 16, 3, 50)]
+        {
+            let mut flow = steady(100);
+            let min_rtt = Duration::from_millis(base);
+            for _ in 0..4 {
+                let event = AckEvent { min_rtt, ..ack(&flow, later(500), 0, queue) };
+                flow.on_ack(later(500), &event);
+            }
+            let event = AckEvent { min_rtt, ..ack(&flow, later(500), flow.window(), queue) };
+            flow.on_ack(later(500), &event);
+            let expected = 100 * MSS + MSS / divisor;
+            assert!(flow.window().abs_diff(expected) <= 1, "{} at {base} ms, queue {queue} ms", flow.window());
+            assert_eq!(flow.draining(90 * MSS, HALF), 90 * MSS * (2 * base + queue) / (2 * (base + queue)));
+            flow.slowdowns.due = Some(later(500));
+            for _ in 0..4 {
+                let event = AckEvent { min_rtt, ..ack(&flow, later(600), 0, 40) };
+                flow.on_ack(later(600), &event);
+            }
+            let Phase::Slowdown { resume, .. } = flow.phase else { panic!("no slowdown") };
+            let left = expected * (100 * (base + 40) - 40 * part) / (100 * (base + 40));
+            assert!(resume.abs_diff(left) <= 1, "{resume} of {left} at {base} ms");
+        }
     }
 
     #[test]
@@ -475,8 +527,8 @@ mod tests {
     #[test]
     fn a_slowdown_takes_two_round_trips_and_the_next_comes_nine_times_its_duration_later() {
         let mut flow = slowed();
-        // 100 segments at 150 ms, less half of 50 ms.
-        let resume = (100 * MSS) * 125 / 150;
+        // 100 segments at 150 ms, less the 50 ms.
+        let resume = (100 * MSS) * 100 / 150;
         let until = later(1300);
         assert!(
             matches!(flow.phase, Phase::Slowdown { until: at, resume: to } if at == until && to.abs_diff(resume) < 500)
@@ -497,7 +549,7 @@ mod tests {
     #[test]
     fn a_queue_past_the_target_stops_the_way_back_and_shortens_it() {
         let mut flow = slowed();
-        for time in [1300, 1400, 1500, 1600] {
+        for time in [1300, 1400, 1500] {
             round(&mut flow, later(time), 0);
         }
         let (window, Phase::SlowStart { until }) = (flow.window(), flow.phase) else { panic!("no way back") };
