@@ -76,7 +76,7 @@ pub(crate) fn run(args: &GetArgs, logging: bool) -> Outcome<Exit> {
     if let Some(warning) = transfer.warning() {
         console.warn(warning);
     }
-    let peers = ask(args, &node, &transfer, console)?;
+    let peers = ask(args, &node, &transfer, console, &interrupt)?;
     let mut getter = Getter {
         args,
         console,
@@ -124,7 +124,13 @@ fn output(args: &GetArgs) -> PathBuf {
 }
 
 /// Asks the peers that were given. A file that is complete already does without, and asks none unless it is shared.
-fn ask(args: &GetArgs, node: &Node, transfer: &Transfer, console: Console) -> Outcome<Vec<SocketAddr>> {
+fn ask(
+    args: &GetArgs,
+    node: &Node,
+    transfer: &Transfer,
+    console: Console,
+    interrupt: &Interrupt,
+) -> Outcome<Vec<SocketAddr>> {
     let complete = transfer.progress().complete;
     if complete && !args.keep_seeding && args.seed_for.is_none() {
         return Ok(Vec::new());
@@ -134,13 +140,12 @@ fn ask(args: &GetArgs, node: &Node, transfer: &Transfer, console: Console) -> Ou
     let peers = if given.is_empty() {
         Err(Stop::new(Exit::Usage, "the link names no peers; add one with --peer ADDR:PORT"))
     } else {
-        given::addresses(&given, node.local_address(), console)
+        given::addresses(given, node.local_address(), console, interrupt, |peer| transfer.add_peer(peer))
     };
-    let peers = if complete { peers.unwrap_or_default() } else { peers? };
-    for peer in &peers {
-        transfer.add_peer(*peer);
+    match peers {
+        Err(stop) if !complete || stop.exit() == Exit::Interrupted => Err(stop),
+        peers => Ok(peers.unwrap_or_default()),
     }
-    Ok(peers)
 }
 
 fn refused(error: FetchError) -> Stop {

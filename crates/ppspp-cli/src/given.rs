@@ -4,6 +4,9 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs as _};
 use std::str::FromStr;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use ppspp_mio::PeerError;
 use ppspp_mio::link::{HostError, HostPort};
@@ -11,6 +14,11 @@ use thiserror::Error;
 
 use crate::console::Console;
 use crate::exit::{Exit, OrExit as _, Outcome, Stop};
+use crate::node::TURN;
+use crate::signals::Interrupt;
+
+/// Most names that are looked up at a time.
+const LOOKUPS: usize = 16;
 
 /// A peer as the user names it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,6 +48,11 @@ pub(crate) enum NoPeer {
 }
 
 impl Peer {
+    /// Whether it has to be looked up.
+    const fn is_named(&self) -> bool {
+        matches!(self, Self::Host(HostPort::Name(..)))
+    }
+
     fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         match self {
             Self::Host(host) => host.resolve(),
@@ -79,38 +92,86 @@ impl fmt::Display for Peer {
     }
 }
 
-/// The addresses of `given` peers that a node on `local` can talk to. What is wrong with the others is said, unless
-/// they are merely of the other family; it fails if there are no others.
-pub(crate) fn addresses(given: &[Peer], local: SocketAddr, console: Console) -> Outcome<Vec<SocketAddr>> {
-    let (mut found, mut unusable) = (Vec::new(), false);
-    for peer in given {
-        match peer.resolve() {
-            Ok(addresses) => {
-                for address in addresses {
-                    // A name may lead anywhere: blocked ones lead to 0.0.0.0.
-                    match check(address) {
-                        Ok(()) => found.push(address),
-                        Err(reason) => {
-                            unusable = true;
-                            console.warn(format_args!("{peer} is no peer: {reason}"));
-                        }
+/// The addresses of `given` peers that a node on `local` can talk to, each told to `add` as soon as it is known. What is
+/// wrong with the others is said, unless they are merely of the other family; it fails if there are no others.
+pub(crate) fn addresses(
+    given: Vec<Peer>,
+    local: SocketAddr,
+    console: Console,
+    interrupt: &Interrupt,
+    mut add: impl FnMut(SocketAddr),
+) -> Outcome<Vec<SocketAddr>> {
+    let (mut reachable, mut other, mut unusable) = (Vec::new(), None, false);
+    look_up(given, Peer::resolve, interrupt, |peer, addresses| match addresses {
+        Ok(addresses) => {
+            for address in addresses {
+                // A name may lead anywhere: blocked ones lead to 0.0.0.0.
+                match check(address) {
+                    Ok(()) if !is_reachable(address, local) => other = Some(address),
+                    Ok(()) if reachable.contains(&address) => {}
+                    Ok(()) => {
+                        reachable.push(address);
+                        add(address);
+                    }
+                    Err(reason) => {
+                        unusable = true;
+                        console.warn(format_args!("{peer} is no peer: {reason}"));
                     }
                 }
             }
-            Err(error) => console.warn(format_args!("{peer} has no address: {error}")),
         }
-    }
-    found.sort();
-    found.dedup();
-    let reachable: Vec<_> = found.iter().copied().filter(|peer| is_reachable(*peer, local)).collect();
-    match found.first() {
-        Some(peer) if reachable.is_empty() => Err(PeerError::Unreachable { peer: *peer, local }).or_exit(Exit::Usage),
-        Some(_) => Ok(reachable),
+        Err(error) => console.warn(format_args!("{peer} has no address: {error}")),
+    })?;
+    reachable.sort();
+    match other {
+        _ if !reachable.is_empty() => Ok(reachable),
+        Some(peer) => Err(PeerError::Unreachable { peer, local }).or_exit(Exit::Usage),
         None if unusable => {
             Err(Stop::new(Exit::Usage, "no peer has an address that can be used; check the link and the name service"))
         }
         None => Err(Stop::new(Exit::NoPeer, "no peer has an address; check the link and the name service")),
     }
+}
+
+/// Tells `found` the addresses of all `given`, of those that need no looking up first.
+///
+/// Names are looked up several at a time, and threads that still do so are left behind when a signal comes: where name
+/// servers are silent, one name takes many seconds.
+fn look_up(
+    given: Vec<Peer>,
+    resolve: fn(&Peer) -> io::Result<Vec<SocketAddr>>,
+    interrupt: &Interrupt,
+    mut found: impl FnMut(&Peer, io::Result<Vec<SocketAddr>>),
+) -> Outcome {
+    let (names, plain): (Vec<_>, Vec<_>) = given.into_iter().partition(Peer::is_named);
+    for peer in &plain {
+        found(peer, resolve(peer));
+    }
+    let mut left = names.len();
+    let (names, (tell, told)) = (Arc::new(Mutex::new(names)), channel());
+    for _ in 0..left.min(LOOKUPS) {
+        let (names, tell) = (Arc::clone(&names), tell.clone());
+        let next = move || names.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let worker = thread::Builder::new().name("ppspp-names".into()).spawn(move || {
+            while let Some(peer) = next() {
+                let addresses = resolve(&peer);
+                if tell.send((peer, addresses)).is_err() {
+                    break;
+                }
+            }
+        });
+        worker.map_err(|error| Stop::system("cannot start a thread to look names up in", &error))?;
+    }
+    while left > 0 {
+        if interrupt.is_set() {
+            return Err(Stop::new(Exit::Interrupted, "interrupted while the names of peers were looked up"));
+        }
+        if let Ok((peer, addresses)) = told.recv_timeout(TURN) {
+            found(&peer, addresses);
+            left -= 1;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a peer can be there.
@@ -135,6 +196,9 @@ fn is_reachable(peer: SocketAddr, local: SocketAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::Ordering;
+
     use super::*;
 
     #[test]
@@ -162,5 +226,42 @@ mod tests {
         let found = near.resolve().unwrap();
         assert!(matches!(found[..], [SocketAddr::V6(v6)] if v6.scope_id() != 0), "{found:?}");
         assert!("[fe80::1%nonsense]:7000".parse::<Peer>().unwrap().resolve().is_err());
+    }
+
+    fn named(count: usize) -> Vec<Peer> {
+        (0..count).map(|number| format!("host-{number}.example:1").parse().unwrap()).collect()
+    }
+
+    /// Serially these would wait for each other for ever.
+    #[test]
+    fn names_are_looked_up_at_once_and_addresses_before() {
+        static ALL: Barrier = Barrier::new(LOOKUPS);
+        let resolve = |peer: &Peer| {
+            if peer.is_named() {
+                ALL.wait();
+            }
+            Ok(Vec::new())
+        };
+        let mut given = named(2 * LOOKUPS);
+        given.push("192.0.2.1:1".parse().unwrap());
+        let mut found = Vec::new();
+        look_up(given.clone(), resolve, &Interrupt::default(), |peer, _| found.push(peer.to_string())).unwrap();
+        assert_eq!(found[0], "192.0.2.1:1");
+        let mut expected: Vec<_> = given.iter().map(Peer::to_string).collect();
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_signal_ends_a_long_search() {
+        let interrupt = Interrupt::default();
+        let silent = |_: &Peer| {
+            thread::park();
+            Ok(Vec::new())
+        };
+        interrupt.flag().store(true, Ordering::Relaxed);
+        let stop = look_up(named(3), silent, &interrupt, |_, _| panic!("nothing is found")).unwrap_err();
+        assert_eq!(stop.exit(), Exit::Interrupted);
     }
 }
