@@ -101,27 +101,28 @@ pub struct PeakClaim {
 impl PeakClaim {
     /// Finds the peaks among the hashes that a peer sent ahead of its first chunk, in any order (RFC 7574 §5.6.2).
     ///
-    /// Starting at chunk 0, takes the largest node that starts where the last one ended and is smaller than it, and
-    /// tries after each whether the nodes so far hash to `root`. `None` if no such row does. Only the first
-    /// [`MAX_CLAIM_CANDIDATES`] candidates count.
+    /// Starting at chunk 0, takes the largest node that starts where the last one ended and is smaller than it, as long as
+    /// there is one; all-zero nodes, which are past the content's end, are passed over. `None` unless the row of these
+    /// hashes to `root`. Only the first [`MAX_CLAIM_CANDIDATES`] candidates count.
     pub fn find(params: TreeParams, root: &Hash, candidates: &[(Bin, Hash)]) -> Option<Self> {
         let candidates = candidates.get(..MAX_CLAIM_CANDIDATES).unwrap_or(candidates);
         let mut peaks: Vec<(Bin, Hash)> = Vec::new();
         let (mut end, mut layer) = (0, Bin::MAX_LAYER + 1);
-        loop {
-            let next = candidates
-                .iter()
-                .filter(|(bin, _)| bin.base_range().start() == end && bin.layer() < layer)
-                .max_by_key(|(bin, _)| bin.layer())?;
+        let follows = |bin: Bin, end, layer| bin.base_range().start() == end && bin.layer() < layer;
+        while let Some(next) = candidates
+            .iter()
+            .filter(|(bin, hash)| follows(*bin, end, layer) && !hash.is_zero())
+            .max_by_key(|(bin, _)| bin.layer())
+        {
             peaks.push(*next);
             end = next.0.base_range().end();
             layer = next.0.layer();
-            // A size past any supported content ends the search: what follows would only be larger.
-            let geometry = Geometry::of_chunks(end, params.chunk_size).ok()?;
-            if check_peaks(params, root, &geometry, &peaks).is_ok() {
-                return Some(Self { geometry, peaks });
-            }
         }
+        // Tried once, not with each peak that was found: who sends a long row would make us hash a thousand times for a
+        // chunk of one byte. No peer has a node that starts where the content ends.
+        let geometry = Geometry::of_chunks(end, params.chunk_size).ok()?;
+        check_peaks(params, root, &geometry, &peaks).ok()?;
+        Some(Self { geometry, peaks })
     }
 
     /// The claim that goes with a first chunk without any hashes: it is the only one, and its hash is the root.
@@ -298,6 +299,24 @@ mod tests {
         let mut many = std::vec![(Bin::leftmost(0), peaks[0].1); MAX_CLAIM_CANDIDATES];
         many.extend(peaks);
         assert_eq!(find(&many), None);
+    }
+
+    /// RFC 7574 §12: to look for a claim costs no more than to hash one row, however long it is.
+    #[test]
+    fn only_the_longest_row_is_tried() {
+        for chunks in [2, 6, 7, 12, 33] {
+            let content = content(chunks);
+            let find = |candidates: &[_]| PeakClaim::find(content.params, &content.root(), candidates);
+            let mut more = content.peaks();
+            let layer = more.last().unwrap().0.layer();
+            // Whoever sends the padding as well has no other peaks (RFC 7574 §5.1).
+            let after = (0..layer).rev().filter_map(|layer| Bin::at(layer, chunks >> layer));
+            more.extend(after.clone().map(|bin| (bin, Hash::zero(HashFunction::Sha1))));
+            assert_eq!(find(&more).map(|claim| claim.chunks()), Some(chunks));
+            more.truncate(content.peaks().len());
+            more.extend(after.clone().map(|bin| (bin, content.root())));
+            assert_eq!(find(&more).is_some(), after.count() == 0, "{chunks} chunks");
+        }
     }
 
     /// R1: the root passes as a lone peak at any height; the claim costs nothing but its one hash.
