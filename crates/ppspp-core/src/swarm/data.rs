@@ -317,8 +317,10 @@ impl Swarm {
         }
         if download.claim.is_none() {
             let candidates: Vec<_> = download.early.iter().map(|(bin, hash)| (bin, *hash)).collect();
+            // The hashes of a later chunk were lost on the way: it is not the only one.
+            let alone = candidates.is_empty() && chunk.value() == 0;
             download.claim = PeakClaim::find(params, &root, &candidates)
-                .or_else(|| candidates.is_empty().then(|| PeakClaim::one_chunk(params, &root)).flatten());
+                .or_else(|| alone.then(|| PeakClaim::one_chunk(params, &root)).flatten());
         }
         let Some(claim) = download.claim.clone() else { return Ok(()) };
         if chunk.value() + 1 != claim.chunks() {

@@ -378,3 +378,24 @@ fn a_queue_on_the_way_is_not_taken_for_loss() {
         assert!(copies[learnt..].iter().all(|&copies| copies == 1), "{queue:?}: {copies:?}");
     }
 }
+
+/// RFC 7574 §5.6: a chunk after the first is not the only one, whatever became of its hashes. A peer that has not got the
+/// first must not be asked for that for ever.
+#[test]
+fn a_later_chunk_whose_hashes_were_lost_claims_no_size() {
+    let sample = Sample::new(100_000).without_length();
+    let mut net = Net::new();
+    let leecher = net.leecher(&sample.metadata);
+    let (script, _) = Script::answers(&mut net, leecher, &sample.metadata, 1, RTT);
+    script.say(&mut net, &[Message::Have(ChunkRange::new(5, 98))]);
+    assert_eq!(script.summary(&mut net).requested(), [5]);
+    let bare = script.data_with(&net, &sample, 5, &[]);
+    net.inject(leecher, script.address, &bare);
+    net.run_for(100 * RTT);
+    let again = script.summary(&mut net).requested();
+    assert!(!again.is_empty() && again.iter().all(|&chunk| chunk == 5), "{again:?}");
+    script.gives(&mut net, &sample, 5);
+    assert_eq!(script.summary(&mut net).requested(), [97]);
+    script.gives(&mut net, &sample, 97);
+    assert_eq!(net.hosts[leecher].size, Some(100_000));
+}
