@@ -214,6 +214,11 @@ impl Verifier {
         }
     }
 
+    /// Drops `group` with all that is known of it, if it is begun and none of its chunks is verified.
+    pub(crate) fn drop_empty_group(&mut self, group: GroupIndex) {
+        self.open.remove_if(group, |open| open.have == 0);
+    }
+
     /// Counts `group` as verified whole: its bytes were read back and agree, see [`Verifier::verify_group`].
     pub fn mark_complete(&mut self, group: GroupIndex) {
         if self.tree.geometry().is_some_and(|geometry| group.value() < geometry.group_count()) {

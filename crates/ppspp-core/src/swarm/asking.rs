@@ -264,10 +264,11 @@ impl Swarm {
     /// Makes the rest of begun groups wanted of which only a part was, when they take up half of the room for groups and
     /// others are wanted: they would never be closed (R2).
     fn want_leftovers(&mut self, limits: &Limits) {
-        let (verifier, requests) = (&self.content.verifier, &self.requests);
-        if 2 * verifier.open_count() < limits.open_groups || requests.free().is_empty() {
+        if 2 * self.content.verifier.open_count() < limits.open_groups || self.requests.free().is_empty() {
             return;
         }
+        self.drop_abandoned();
+        let (verifier, requests) = (&self.content.verifier, &self.requests);
         let is_left = |group: GroupIndex, open: &OpenGroup| {
             open.have() != 0
                 && !open.is_complete()
@@ -285,6 +286,24 @@ impl Swarm {
         for chunks in left {
             self.content.wanted.insert(chunks);
             self.recount(chunks);
+        }
+    }
+
+    /// Drops begun groups of which nothing is here any more, since it could not be stored or read back, and nothing is
+    /// wanted: they would keep the room for groups that are (R2).
+    fn drop_abandoned(&mut self) {
+        let (content, requests) = (&mut self.content, &self.requests);
+        let is_abandoned = |group: GroupIndex, open: &OpenGroup| {
+            open.have() == 0
+                && requests.asked(group) == 0
+                && !requests.free().intersects(open.chunks())
+                && !content.claimed.intersects(open.chunks())
+        };
+        let open = content.verifier.open_groups();
+        let abandoned: Vec<GroupIndex> =
+            open.filter(|&(group, open)| is_abandoned(group, open)).map(|(group, _)| group).collect();
+        for group in abandoned {
+            content.verifier.drop_empty_group(group);
         }
     }
 

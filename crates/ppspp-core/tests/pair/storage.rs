@@ -5,9 +5,11 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ppspp_core::chunk::{ChunkIndex, ChunkRange};
+use ppspp_core::chunk::{ChunkIndex, ChunkRange, RangeSet};
 use ppspp_core::wire::{Message, Messages, split_channel};
-use ppspp_core::{BatchLimit, ByteRate, Checkpoint, Content, DatagramMeta, EndpointConfig, Event, Rates, Scope};
+use ppspp_core::{
+    BatchLimit, ByteRate, Checkpoint, Content, DatagramMeta, EndpointConfig, Event, Order, Rates, Scope, Wanted,
+};
 
 use crate::net::{Net, Sample};
 use crate::script::{Script, Summary};
@@ -119,6 +121,35 @@ fn a_failing_disk_at_the_bound_on_open_groups_is_survived() {
             net.run_for(RTT);
         }
         net.fetches(leecher, &sample, Duration::from_secs(5));
+    }
+}
+
+/// R2: groups of which nothing could be stored, and nothing is wanted any more, keep no room from those that are wanted.
+#[test]
+fn what_could_not_be_stored_and_is_not_wanted_holds_nothing_up() {
+    let sample = Sample::new(256 << 10);
+    for open_groups in [1, 2, 3] {
+        let mut net = Net::new();
+        let seeder = net.seeder(&sample);
+        let mut config = EndpointConfig::default();
+        config.limits.open_groups = open_groups;
+        let leecher = net.add_with(config, sample.metadata.clone(), Content::Fetch, Vec::new());
+        net.connect(leecher, seeder);
+        net.hosts[leecher].disk.fail_writes = true;
+        net.run_for(10 * RTT);
+        net.hosts[leecher].disk.fail_writes = false;
+        let now = net.local(leecher);
+        let host = &mut net.hosts[leecher];
+        let second_half = Wanted { ranges: RangeSet::from(run(128, 256)), order: Order::InOrder };
+        host.endpoint.set_wanted(host.swarm, second_half, now).unwrap();
+        assert!(net.complete(leecher, Duration::from_secs(10)), "{open_groups}: {:?}", net.hosts[leecher].progress());
+        // What was dropped is fetched like any other once it is wanted again.
+        let now = net.local(leecher);
+        let host = &mut net.hosts[leecher];
+        host.complete = false;
+        let all = Wanted { ranges: RangeSet::from(run(0, 256)), order: Order::InOrder };
+        host.endpoint.set_wanted(host.swarm, all, now).unwrap();
+        net.fetches(leecher, &sample, Duration::from_secs(10));
     }
 }
 
