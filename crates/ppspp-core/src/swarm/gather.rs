@@ -426,11 +426,12 @@ impl Swarm {
 }
 
 /// Puts the hashes that wait with chunks of `slot` among its `early` ones, but for those of the first, which are there:
-/// they came after that chunk and may prove it. Returns whether there were any.
+/// they came after that chunk and may prove it. Those of chunks that were verified stay away: most are known, and would
+/// take the room of those that others wait for. Returns whether there were any.
 #[inline(never)]
 pub(super) fn free_later(waiting: &mut [Waiting], slot: PeerSlot, hashes: &HashRow, early: &mut EarlyHashes) -> bool {
     let mut freed = false;
-    for later in waiting.iter_mut().skip(1).filter(|later| later.slot == slot) {
+    for later in waiting.iter_mut().skip(1).filter(|later| later.slot == slot && !later.verified) {
         for (node, hash) in core::mem::take(&mut later.along).of(hashes).iter() {
             early.insert(node, hash, later.arrival.at);
             freed = true;

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ppspp_core::EndpointConfig;
-use ppspp_core::chunk::{Bin, ChunkIndex, ChunkRange};
+use ppspp_core::chunk::{Bin, ChunkIndex, ChunkRange, RangeSet};
 use ppspp_core::congestion::ControllerConfig;
+use ppspp_core::integrity::uncles;
 use ppspp_core::wire::{Message, Messages, split_channel};
 use ppspp_core::{Content, Instant};
 
@@ -218,7 +219,7 @@ fn after_a_loss_hashes_are_sent_again() {
             || range.intersects(ChunkRange::new(512, 544))
     };
     for &chunk in &after.data {
-        let needed = ppspp_core::integrity::uncles(&sample.geometry(), ChunkIndex::new(chunk), acknowledged);
+        let needed = uncles(&sample.geometry(), ChunkIndex::new(chunk), acknowledged);
         assert!(needed.iter().all(|bin| after.integrity.contains(bin)), "chunk {chunk} can be verified by itself");
     }
 }
@@ -398,4 +399,50 @@ fn a_later_chunk_whose_hashes_were_lost_claims_no_size() {
     assert_eq!(script.summary(&mut net).requested(), [97]);
     script.gives(&mut net, &sample, 97);
     assert_eq!(net.hosts[leecher].size, Some(100_000));
+}
+
+/// Datagrams with the chunks of `run`, a power of two of them, in ruler order: each with the hashes that neither those
+/// before it nor what was acknowledged imply.
+fn in_ruler_order(net: &Net, script: &Script, sample: &Sample, run: ChunkRange, acked: ChunkRange) -> Vec<Vec<u8>> {
+    let mut order: Vec<u64> = (0..run.count()).collect();
+    order.sort_by_key(|place| std::cmp::Reverse(place.trailing_zeros()));
+    let mut sent = RangeSet::from(acked);
+    let datagram = |place| {
+        let chunk = ChunkIndex::new(run.start() + place);
+        let hashes = uncles(&sample.geometry(), chunk, |range| sent.intersects(range));
+        let hashes: Vec<_> = hashes.into_iter().map(|bin| (bin, sample.node(bin))).collect();
+        sent.insert(ChunkRange::single(chunk));
+        script.data_with(net, sample, chunk.value(), &hashes)
+    };
+    order.into_iter().map(datagram).collect()
+}
+
+/// R17: of runs that come together, the one that lacks a datagram keeps its hashes, whatever came with the others.
+#[test]
+fn a_lost_datagram_costs_one_chunk_of_many_that_come_together() {
+    let sample = Sample::new(4 << 20);
+    let mut net = Net::new();
+    let leecher = net.leecher(&sample.metadata);
+    let (script, _) = Script::answers(&mut net, leecher, &sample.metadata, 1, RTT);
+    script.has_all(&mut net, &sample);
+    // Fast enough to be asked for several runs.
+    let (mut asked, mut given) = (0, 0);
+    while asked < 128 + 4 * 128 || given < 128 {
+        asked += script.summary(&mut net).requested().len() as u64;
+        assert!(given < 512, "{asked} chunks were asked for");
+        let next: Vec<_> = (given..asked.min(given + 16)).map(|chunk| script.data(&net, &sample, chunk)).collect();
+        given += next.len() as u64;
+        script.say_together(&mut net, &next);
+        net.run_for(2 * MS);
+    }
+    let begin = given.next_multiple_of(128);
+    assert!(asked >= begin + 512);
+    let runs = (0..4).map(|nth| begin + nth * 128).map(|start| ChunkRange::new(start, start + 128));
+    let mut all: Vec<Vec<u8>> =
+        runs.flat_map(|run| in_ruler_order(&net, &script, &sample, run, ChunkRange::new(0, given))).collect();
+    let lost = all.remove(0);
+    script.say_together(&mut net, &all);
+    assert_eq!(net.hosts[leecher].stats().chunks_received, given + 3 * 128);
+    net.inject(leecher, script.address, &lost);
+    assert_eq!(net.hosts[leecher].stats().chunks_received, given + 4 * 128);
 }
