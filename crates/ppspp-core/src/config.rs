@@ -24,8 +24,9 @@ pub struct Limits {
     pub queued_events: usize,
     /// Verified bytes of one swarm not yet confirmed as stored. Default 8 MiB (R19).
     pub unconfirmed_bytes: u64,
-    /// Groups of one swarm that are partly downloaded or requested. Default 1,024 of at most 16 KiB each (R2). Where only
-    /// a part of many groups is wanted, the rest is fetched as well once half of them wait for nothing else.
+    /// Groups of one swarm that are partly downloaded or requested. Default 1,024 of at most 16 KiB each, or of one chunk
+    /// that is larger (R2). Where only a part of many groups is wanted, the rest is fetched as well once half of them wait
+    /// for nothing else.
     pub open_groups: usize,
     /// Chunks outstanding from one peer. Default 16,384 (R20 bounds them by rate as well).
     pub outstanding_requests: u32,
@@ -39,7 +40,8 @@ pub struct Limits {
     pub early_hashes: usize,
     /// Chunks of one channel kept while their hashes are missing. Default 128 (R17).
     pub pending_chunks: usize,
-    /// Complete groups of one swarm kept in memory for upload. Default 256, at most 16 KiB each.
+    /// Complete groups of one swarm kept in memory for upload. Default 256, at most 16 KiB each, or 60 KiB with larger
+    /// chunks.
     pub cached_groups: usize,
     /// Complete groups of one swarm of which is remembered what their chunks hash to, so that those of them that did not
     /// change are not hashed again to be served. Default 16,384, at most 2 KiB each: 8 MiB for 256 MiB of a content

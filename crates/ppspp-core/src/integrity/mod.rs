@@ -1,8 +1,8 @@
 //! Hash trees over static content (RFC 7574 §5): what a chunk must hash to, which hashes prove it, and what is proven.
 //!
-//! The tree is kept from the group level up (a group is at most 16 KiB of content, [`GROUP_BYTES`]); the nodes below
-//! live only as long as their group is incomplete, or while a complete group is being served. [`Verifier`] is the face
-//! a swarm talks to; [`TreeBuilder`] hashes a content that lies in a file.
+//! The tree is kept from the group level up (a group is at most 16 KiB of content, [`GROUP_BYTES`], or one larger
+//! chunk); the nodes below live only as long as their group is incomplete, or while a complete group is being served.
+//! [`Verifier`] is the face a swarm talks to; [`TreeBuilder`] hashes a content that lies in a file.
 //!
 //! [`GROUP_BYTES`]: crate::chunk::GROUP_BYTES
 
