@@ -271,7 +271,7 @@ pub(crate) struct CacheArgs {
 }
 
 /// What is printed, and how.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(crate) struct OutputArgs {
     /// Print nothing to standard error but errors
     #[arg(short, long, env = "PPSPP_QUIET", value_parser = FalseyValueParser::new())]

@@ -19,7 +19,7 @@ use crate::changed::Changed;
 use crate::console::{Bar, Console, peers, rate, swarm};
 use crate::content::{file_failure, hash_failure, temporary};
 use crate::exit::{Exit, OrExit as _, Outcome, Stop};
-use crate::given::{self, Peer};
+use crate::given::{Peer, Search};
 use crate::hex::Hex;
 use crate::meter::{Meter, Rates};
 use crate::node::{self, GRACE, TURN};
@@ -76,7 +76,7 @@ pub(crate) fn run(args: &GetArgs, logging: bool) -> Outcome<Exit> {
     if let Some(warning) = transfer.warning() {
         console.warn(warning);
     }
-    let peers = ask(args, &node, &transfer, console, &interrupt)?;
+    let search = look_for_peers(args, &node, transfer.progress().complete, console, &interrupt)?;
     let mut getter = Getter {
         args,
         console,
@@ -84,7 +84,7 @@ pub(crate) fn run(args: &GetArgs, logging: bool) -> Outcome<Exit> {
         bar: console.transfer("fetching"),
         swarm_id: Hex(args.link.metadata.root.as_slice()).to_string(),
         path: output.display().to_string(),
-        peers,
+        search,
         transfer,
         pipe,
         piped: false,
@@ -123,29 +123,28 @@ fn output(args: &GetArgs) -> PathBuf {
     })
 }
 
-/// Asks the peers that were given. A file that is complete already does without, and asks none unless it is shared.
-fn ask(
+/// Looks for the peers that were given, until one can be asked. A file that is complete already does without, and asks
+/// none unless it is shared.
+fn look_for_peers(
     args: &GetArgs,
     node: &Node,
-    transfer: &Transfer,
+    complete: bool,
     console: Console,
     interrupt: &Interrupt,
-) -> Outcome<Vec<SocketAddr>> {
-    let complete = transfer.progress().complete;
+) -> Outcome<Option<Search>> {
     if complete && !args.keep_seeding && args.seed_for.is_none() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let hosts = args.link.hosts.iter().cloned().map(Peer::Host);
     let given: Vec<_> = hosts.chain(args.peers.iter().cloned()).collect();
-    let peers = if given.is_empty() {
-        Err(Stop::new(Exit::Usage, "the link names no peers; add one with --peer ADDR:PORT"))
-    } else {
-        given::addresses(given, node.local_address(), console, interrupt, |peer| transfer.add_peer(peer))
-    };
-    match peers {
-        Err(stop) if !complete || stop.exit() == Exit::Interrupted => Err(stop),
-        peers => Ok(peers.unwrap_or_default()),
+    if given.is_empty() && !complete {
+        return Err(Stop::new(Exit::Usage, "the link names no peers; add one with --peer ADDR:PORT"));
     }
+    let mut search = Search::start(given, node.local_address(), console)?;
+    if !complete {
+        search.wait(interrupt)?;
+    }
+    Ok(Some(search))
 }
 
 fn refused(error: FetchError) -> Stop {
@@ -181,7 +180,8 @@ struct Getter<'a> {
     bar: Bar,
     swarm_id: String,
     path: String,
-    peers: Vec<SocketAddr>,
+    /// The peers that were given, if any is to be asked.
+    search: Option<Search>,
     transfer: Transfer,
     /// Where the content goes if not into a file.
     pipe: Option<Pipe>,
@@ -206,10 +206,12 @@ impl Getter<'_> {
     }
 
     fn begin(&mut self, node: &Node) -> Outcome {
+        self.ask();
         if !self.args.messages.json {
             return Ok(());
         }
-        let Self { swarm_id, path, peers, .. } = self;
+        let Self { swarm_id, path, search, .. } = self;
+        let peers = search.as_ref().map_or(&[][..], Search::found);
         self.out.object(&Report::Fetching { swarm_id, path, listen: node.local_address(), peers })
     }
 
@@ -232,7 +234,7 @@ impl Getter<'_> {
                 (before, reported) = (now.clone(), Instant::now());
             }
             if visits.are_due(self.started.elapsed(), now.peers > 0) {
-                self.peers.iter().for_each(|peer| self.transfer.add_peer(*peer));
+                self.found().iter().for_each(|peer| self.transfer.add_peer(*peer));
             }
             // The time that a slow reader takes, or a slow disk in the end, is not held against the network.
             let by_reader = self.pipe.as_ref().is_some_and(Pipe::is_held_up);
@@ -266,6 +268,7 @@ impl Getter<'_> {
 
     /// Handles what happens within a moment.
     fn turn(&mut self) -> Outcome {
+        self.ask();
         let only_piping = self.pipe.is_some() && self.completed.is_some();
         match self.transfer.events().recv_timeout(if only_piping { Duration::ZERO } else { TURN }) {
             Ok(event) => self.on_event(event)?,
@@ -275,6 +278,18 @@ impl Getter<'_> {
             }
         }
         self.drain()
+    }
+
+    /// Asks the peers that were given and are found by now.
+    fn ask(&mut self) {
+        let found = self.search.as_mut().map_or(&[][..], Search::take);
+        for peer in found {
+            self.transfer.add_peer(*peer);
+        }
+    }
+
+    fn found(&self) -> &[SocketAddr] {
+        self.search.as_ref().map_or(&[], Search::found)
     }
 
     /// Handles what has happened.
@@ -381,7 +396,7 @@ impl Getter<'_> {
     }
 
     fn no_answer(&self, time: Duration) -> Stop {
-        let asked = self.peers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let asked = self.found().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let seconds = time.as_secs();
         Stop::new(
             Exit::NoPeer,

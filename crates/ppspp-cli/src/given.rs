@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs as _};
 use std::str::FromStr;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -92,86 +92,116 @@ impl fmt::Display for Peer {
     }
 }
 
-/// The addresses of `given` peers that a node on `local` can talk to, each told to `add` as soon as it is known. What is
-/// wrong with the others is said, unless they are merely of the other family; it fails if there are no others.
-pub(crate) fn addresses(
-    given: Vec<Peer>,
+/// What the addresses of a peer are.
+type Resolve = fn(&Peer) -> io::Result<Vec<SocketAddr>>;
+
+/// Looks for the addresses of given peers that a node can talk to. What is wrong with the others is said, unless they are
+/// merely of the other family.
+///
+/// Names are looked up several at a time, in threads that nobody waits for: where name servers are silent, one name takes
+/// many seconds.
+pub(crate) struct Search {
     local: SocketAddr,
     console: Console,
-    interrupt: &Interrupt,
-    mut add: impl FnMut(SocketAddr),
-) -> Outcome<Vec<SocketAddr>> {
-    let (mut reachable, mut other, mut unusable) = (Vec::new(), None, false);
-    look_up(given, Peer::resolve, interrupt, |peer, addresses| match addresses {
-        Ok(addresses) => {
-            for address in addresses {
-                // A name may lead anywhere: blocked ones lead to 0.0.0.0.
-                match check(address) {
-                    Ok(()) if !is_reachable(address, local) => other = Some(address),
-                    Ok(()) if reachable.contains(&address) => {}
-                    Ok(()) => {
-                        reachable.push(address);
-                        add(address);
-                    }
-                    Err(reason) => {
-                        unusable = true;
-                        console.warn(format_args!("{peer} is no peer: {reason}"));
-                    }
-                }
-            }
-        }
-        Err(error) => console.warn(format_args!("{peer} has no address: {error}")),
-    })?;
-    reachable.sort();
-    match other {
-        _ if !reachable.is_empty() => Ok(reachable),
-        Some(peer) => Err(PeerError::Unreachable { peer, local }).or_exit(Exit::Usage),
-        None if unusable => {
-            Err(Stop::new(Exit::Usage, "no peer has an address that can be used; check the link and the name service"))
-        }
-        None => Err(Stop::new(Exit::NoPeer, "no peer has an address; check the link and the name service")),
-    }
+    told: Receiver<(Peer, io::Result<Vec<SocketAddr>>)>,
+    /// Names still looked up.
+    left: usize,
+    /// All that were found, and how many of them were handed out.
+    reachable: Vec<SocketAddr>,
+    taken: usize,
+    /// One of the other family.
+    other: Option<SocketAddr>,
+    /// Whether there was one where nobody can be.
+    unusable: bool,
 }
 
-/// Tells `found` the addresses of all `given`, of those that need no looking up first.
-///
-/// Names are looked up several at a time, and threads that still do so are left behind when a signal comes: where name
-/// servers are silent, one name takes many seconds.
-fn look_up(
-    given: Vec<Peer>,
-    resolve: fn(&Peer) -> io::Result<Vec<SocketAddr>>,
-    interrupt: &Interrupt,
-    mut found: impl FnMut(&Peer, io::Result<Vec<SocketAddr>>),
-) -> Outcome {
-    let (names, plain): (Vec<_>, Vec<_>) = given.into_iter().partition(Peer::is_named);
-    for peer in &plain {
-        found(peer, resolve(peer));
+impl Search {
+    /// Begins to look `given` up for a node on `local`.
+    pub(crate) fn start(given: Vec<Peer>, local: SocketAddr, console: Console) -> Outcome<Self> {
+        Self::with(given, local, console, Peer::resolve)
     }
-    let mut left = names.len();
-    let (names, (tell, told)) = (Arc::new(Mutex::new(names)), channel());
-    for _ in 0..left.min(LOOKUPS) {
-        let (names, tell) = (Arc::clone(&names), tell.clone());
-        let next = move || names.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let worker = thread::Builder::new().name("ppspp-names".into()).spawn(move || {
-            while let Some(peer) = next() {
-                let addresses = resolve(&peer);
-                if tell.send((peer, addresses)).is_err() {
-                    break;
+
+    fn with(given: Vec<Peer>, local: SocketAddr, console: Console, resolve: Resolve) -> Outcome<Self> {
+        let (names, plain): (Vec<_>, Vec<_>) = given.into_iter().partition(Peer::is_named);
+        let (tell, told) = channel();
+        let left = names.len();
+        let (reachable, other) = (Vec::new(), None);
+        let mut search = Self { local, console, told, left, reachable, taken: 0, other, unusable: false };
+        for peer in plain {
+            search.judge(&peer, resolve(&peer));
+        }
+        let names = Arc::new(Mutex::new(names.into_iter()));
+        for _ in 0..left.min(LOOKUPS) {
+            let (names, tell) = (Arc::clone(&names), tell.clone());
+            let next = move || names.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let worker = thread::Builder::new().name("ppspp-names".into()).spawn(move || {
+                while let Some(peer) = next() {
+                    let addresses = resolve(&peer);
+                    if tell.send((peer, addresses)).is_err() {
+                        break;
+                    }
+                }
+            });
+            worker.map_err(|error| Stop::system("cannot start a thread to look names up in", &error))?;
+        }
+        Ok(search)
+    }
+
+    /// Waits until a peer can be asked; fails if none can, or when a signal comes.
+    pub(crate) fn wait(&mut self, interrupt: &Interrupt) -> Outcome {
+        while self.reachable.is_empty() && self.left > 0 {
+            if interrupt.is_set() {
+                return Err(Stop::new(Exit::Interrupted, "interrupted while the names of peers were looked up"));
+            }
+            if let Ok((peer, addresses)) = self.told.recv_timeout(TURN) {
+                self.left -= 1;
+                self.judge(&peer, addresses);
+            }
+        }
+        let (local, sentence) = (self.local, "check the link and the name service");
+        match self.other {
+            _ if !self.reachable.is_empty() => Ok(()),
+            Some(peer) => Err(PeerError::Unreachable { peer, local }).or_exit(Exit::Usage),
+            None if self.unusable => {
+                Err(Stop::new(Exit::Usage, format!("no peer has an address that can be used; {sentence}")))
+            }
+            None => Err(Stop::new(Exit::NoPeer, format!("no peer has an address; {sentence}"))),
+        }
+    }
+
+    /// What was found since the last call.
+    pub(crate) fn take(&mut self) -> &[SocketAddr] {
+        while let Ok((peer, addresses)) = self.told.try_recv() {
+            self.left -= 1;
+            self.judge(&peer, addresses);
+        }
+        let taken = std::mem::replace(&mut self.taken, self.reachable.len());
+        self.reachable.get(taken..).unwrap_or_default()
+    }
+
+    /// All that were found so far.
+    pub(crate) fn found(&self) -> &[SocketAddr] {
+        &self.reachable
+    }
+
+    fn judge(&mut self, peer: &Peer, addresses: io::Result<Vec<SocketAddr>>) {
+        let addresses = addresses.unwrap_or_else(|error| {
+            self.console.warn(format_args!("{peer} has no address: {error}"));
+            Vec::new()
+        });
+        for address in addresses {
+            // A name may lead anywhere: blocked ones lead to 0.0.0.0.
+            match check(address) {
+                Ok(()) if !is_reachable(address, self.local) => self.other = Some(address),
+                Ok(()) if self.reachable.contains(&address) => {}
+                Ok(()) => self.reachable.push(address),
+                Err(reason) => {
+                    self.unusable = true;
+                    self.console.warn(format_args!("{peer} is no peer: {reason}"));
                 }
             }
-        });
-        worker.map_err(|error| Stop::system("cannot start a thread to look names up in", &error))?;
-    }
-    while left > 0 {
-        if interrupt.is_set() {
-            return Err(Stop::new(Exit::Interrupted, "interrupted while the names of peers were looked up"));
-        }
-        if let Ok((peer, addresses)) = told.recv_timeout(TURN) {
-            found(&peer, addresses);
-            left -= 1;
         }
     }
-    Ok(())
 }
 
 /// Whether a peer can be there.
@@ -200,6 +230,7 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use super::*;
+    use crate::args::OutputArgs;
 
     #[test]
     fn near_peers_have_a_zone() {
@@ -232,36 +263,66 @@ mod tests {
         (0..count).map(|number| format!("host-{number}.example:1").parse().unwrap()).collect()
     }
 
+    fn search(given: Vec<Peer>, resolve: Resolve) -> Search {
+        let output = OutputArgs { quiet: true, ..OutputArgs::default() };
+        Search::with(given, "[::]:1".parse().unwrap(), Console::new(&output, false), resolve).unwrap()
+    }
+
     /// Serially these would wait for each other for ever.
     #[test]
-    fn names_are_looked_up_at_once_and_addresses_before() {
+    fn names_are_looked_up_at_once() {
         static ALL: Barrier = Barrier::new(LOOKUPS);
         let resolve = |peer: &Peer| {
-            if peer.is_named() {
-                ALL.wait();
-            }
-            Ok(Vec::new())
+            ALL.wait();
+            let number = peer.to_string().chars().filter(char::is_ascii_digit).collect::<String>();
+            Ok(vec![format!("192.0.2.1:{number}").parse().unwrap()])
         };
-        let mut given = named(2 * LOOKUPS);
-        given.push("192.0.2.1:1".parse().unwrap());
+        let mut search = search(named(2 * LOOKUPS), resolve);
+        search.wait(&Interrupt::default()).unwrap();
         let mut found = Vec::new();
-        look_up(given.clone(), resolve, &Interrupt::default(), |peer, _| found.push(peer.to_string())).unwrap();
-        assert_eq!(found[0], "192.0.2.1:1");
-        let mut expected: Vec<_> = given.iter().map(Peer::to_string).collect();
-        expected.sort();
+        while found.len() < 2 * LOOKUPS {
+            found.extend_from_slice(search.take());
+            thread::yield_now();
+        }
         found.sort();
-        assert_eq!(found, expected);
+        assert!(found.windows(2).all(|pair| pair[0] != pair[1]), "{found:?}");
+        assert_eq!((search.left, search.take()), (0, [].as_slice()));
+        assert_eq!(search.found().len(), 2 * LOOKUPS);
+    }
+
+    /// Of names nothing is ever heard.
+    const SILENT: Resolve = |peer| {
+        if peer.is_named() {
+            thread::park();
+        }
+        Ok(vec!["192.0.2.1:1".parse().unwrap()])
+    };
+
+    #[test]
+    fn silent_name_servers_hold_no_other_peer_up() {
+        let mut given = named(3);
+        given.push("192.0.2.1:1".parse().unwrap());
+        let mut search = search(given, SILENT);
+        search.wait(&Interrupt::default()).unwrap();
+        assert_eq!(search.take(), ["192.0.2.1:1".parse().unwrap()]);
+        assert_eq!(search.take(), []);
     }
 
     #[test]
     fn a_signal_ends_a_long_search() {
         let interrupt = Interrupt::default();
-        let silent = |_: &Peer| {
-            thread::park();
-            Ok(Vec::new())
-        };
         interrupt.flag().store(true, Ordering::Relaxed);
-        let stop = look_up(named(3), silent, &interrupt, |_, _| panic!("nothing is found")).unwrap_err();
+        let stop = search(named(3), SILENT).wait(&interrupt).unwrap_err();
         assert_eq!(stop.exit(), Exit::Interrupted);
+    }
+
+    #[test]
+    fn without_any_address_the_search_says_why() {
+        let nothing = |_: &Peer| Err(io::ErrorKind::NotFound.into());
+        let stop = search(named(3), nothing).wait(&Interrupt::default()).unwrap_err();
+        assert_eq!(stop.exit(), Exit::NoPeer);
+        let nowhere = |_: &Peer| Ok(vec!["0.0.0.0:1".parse().unwrap()]);
+        let stop = search(named(3), nowhere).wait(&Interrupt::default()).unwrap_err();
+        assert_eq!(stop.exit(), Exit::Usage);
     }
 }
