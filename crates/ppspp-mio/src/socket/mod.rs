@@ -97,6 +97,9 @@ pub(crate) struct Socket {
     /// Sends, and leaves it to the kernel whether to set DF (R3).
     sender: Option<UdpSocket>,
     state: UdpSocketState,
+    /// Datagrams that one call may send, as far as the system segments; one if it does not. `state` counts too, but gives
+    /// up at the first destination that is refused for whatever reason.
+    segments: NonZeroUsize,
     local: SocketAddr,
     /// Whether the socket's family is IPv6; then IPv4 peers are written as mapped addresses.
     ipv6: bool,
@@ -148,6 +151,7 @@ impl Socket {
         Ok(Self {
             receiver: UdpSocket::from_std(bound.receiver),
             sender: bound.sender.map(UdpSocket::from_std),
+            segments: NonZeroUsize::new(state.max_gso_segments()).unwrap_or(NonZeroUsize::MIN),
             state,
             local: to_core(local),
             ipv6: local.is_ipv6(),
@@ -192,8 +196,7 @@ impl Socket {
 
     /// How much one batch may hold.
     pub(crate) fn batch_limit(&self) -> BatchLimit {
-        let datagrams = NonZeroUsize::new(self.state.max_gso_segments()).unwrap_or(NonZeroUsize::MIN);
-        BatchLimit { datagrams, bytes: SEND_BYTES }
+        BatchLimit { datagrams: self.segments, bytes: SEND_BYTES }
     }
 
     /// Has `registry` report what arrives.
@@ -284,12 +287,14 @@ impl Socket {
         };
         // A socket bound to one address has no other to send from.
         let source = batch.source.filter(|_| self.local.ip().is_unspecified());
-        if count > 1 && !batch.may_fragment && self.state.max_gso_segments() > 1 {
+        let mut cannot_segment = false;
+        if count > 1 && !batch.may_fragment && self.segments > NonZeroUsize::MIN {
             match self.send_once(destination, source, data, Some(segment)) {
                 Ok(()) => return Sent::All,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.blocked(0),
                 Err(error) => {
                     // The path MTU shrank below the segment, or an adapter cannot segment.
+                    cannot_segment = is_no_segmentation(&error);
                     self.stats.segmentation_refused += 1;
                     tracing::debug!(%error, segment, count, %destination, "sending one by one");
                 }
@@ -297,6 +302,8 @@ impl Socket {
         }
         for (index, datagram) in data.chunks(segment).enumerate() {
             match self.send_once(destination, source, datagram, None) {
+                // Only now it is known that the destination was not to blame.
+                Ok(()) if cannot_segment => self.segments = NonZeroUsize::MIN,
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.blocked(index * segment),
                 Err(error) => {
@@ -326,6 +333,12 @@ impl Socket {
         self.stats.send_calls += 1;
         Ok(())
     }
+}
+
+/// Whether an adapter that cannot segment may be meant, which it stays.
+fn is_no_segmentation(error: &io::Error) -> bool {
+    // EIO and EINVAL of Linux. The latter is also said of destinations that nothing can be sent to.
+    cfg!(any(target_os = "linux", target_os = "android")) && matches!(error.raw_os_error(), Some(5 | 22))
 }
 
 #[cfg(test)]

@@ -85,6 +85,7 @@ fn a_batch_leaves_datagram_by_datagram_where_segmentation_is_refused() {
     assert_eq!(receive(&mut b, 130).len(), 130);
     assert_eq!(a.stats().segmentation_refused, u64::from(could_segment));
     assert_eq!(a.stats().send_errors, 0);
+    assert_eq!(a.batch_limit().datagrams.get(), 1, "it is not tried again");
 }
 
 #[test]
@@ -153,6 +154,20 @@ fn an_empty_datagram_is_no_datagram_to_the_core() {
     other.send_to(b"", socket.local_address()).unwrap();
     other.send_to(b"x", socket.local_address()).unwrap();
     assert_eq!(receive(&mut socket, 1)[0].1, b"x");
+}
+
+#[test]
+fn a_destination_that_is_none_does_not_end_segmentation() {
+    for nowhere in ["127.0.0.1:0", "[::1]:0"] {
+        let mut socket = open(nowhere);
+        let limit = socket.batch_limit();
+        let nowhere: SocketAddr = nowhere.parse().unwrap();
+        assert_eq!(socket.send(&to(nowhere), b"anyone?"), Sent::All);
+        let batch = Outgoing { segment: NonZeroUsize::new(1000), ..to(nowhere) };
+        assert_eq!(socket.send(&batch, &[0; 2500]), Sent::All);
+        assert_eq!(socket.stats().send_errors, 4, "{nowhere}");
+        assert_eq!(socket.batch_limit(), limit, "{nowhere}");
+    }
 }
 
 /// Whether this machine lets us make a network of our own.
