@@ -1,6 +1,5 @@
 //! A thread that makes written bytes durable now and then, so that nobody else has to wait for the disk.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -26,6 +25,8 @@ struct Shared {
     /// Whether something was written since the last time.
     dirty: AtomicBool,
     failed: AtomicBool,
+    /// Held while waiting for the disk: its error goes to one of two that ask at the same time.
+    turn: Mutex<()>,
     state: Mutex<State>,
     wake: Condvar,
 }
@@ -43,6 +44,7 @@ impl Syncer {
             files,
             dirty: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            turn: Mutex::new(()),
             state: Mutex::new(State::default()),
             wake: Condvar::new(),
         });
@@ -62,16 +64,11 @@ impl Syncer {
     /// An error stays: the operating system reports it once and forgets the bytes.
     pub(super) fn wrote(&self) -> Result<(), FileError> {
         self.shared.dirty.store(true, Ordering::Release);
-        if !self.shared.failed.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.error.clone().map_or(Ok(()), Err)
+        self.shared.check()
     }
 
     /// Makes everything durable now, in the calling thread.
     pub(super) fn sync(&self) -> Result<(), FileError> {
-        self.wrote()?;
         self.shared.sync()
     }
 }
@@ -96,20 +93,30 @@ impl Shared {
                 return;
             }
             drop(state);
-            if self.dirty.swap(false, Ordering::AcqRel)
-                && let Err(error) = self.sync()
-            {
-                self.state.lock().unwrap_or_else(PoisonError::into_inner).error = Some(error);
-                self.failed.store(true, Ordering::Release);
+            if self.dirty.swap(false, Ordering::AcqRel) && self.sync().is_err() {
                 return;
             }
         }
     }
 
+    fn check(&self) -> Result<(), FileError> {
+        if !self.failed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.error.clone().map_or(Ok(()), Err)
+    }
+
     fn sync(&self) -> Result<(), FileError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check()?;
         for (file, path) in &self.files {
-            let error = |error: io::Error| FileError::io(FileAction::Sync, path)(error);
-            file.sync().map_err(error)?;
+            if let Err(error) = file.sync() {
+                let error = FileError::io(FileAction::Sync, path)(error);
+                self.state.lock().unwrap_or_else(PoisonError::into_inner).error = Some(error.clone());
+                self.failed.store(true, Ordering::Release);
+                return Err(error);
+            }
         }
         Ok(())
     }

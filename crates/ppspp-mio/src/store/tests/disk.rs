@@ -1,7 +1,9 @@
 //! With disks that fail.
 
 use std::io;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use super::*;
 use crate::file::DiskFile;
@@ -18,7 +20,7 @@ fn swap(store: &mut FileStore, part: &Arc<dyn Storage>, sidecar: Option<&Arc<dyn
     }
     store.set_geometry(geometry).unwrap();
     let files = [(Arc::clone(part), store.paths.part.clone()), (own, store.paths.sidecar.clone())];
-    store.syncer = Syncer::start(files, std::time::Duration::from_millis(1));
+    store.syncer = Syncer::start(files, Duration::from_millis(1));
 }
 
 fn on_memory(fetch: &Fetch) -> (FileStore, Arc<Memory>, Arc<Memory>) {
@@ -180,7 +182,7 @@ fn r22_both_files_are_durable_before_the_name_appears() {
     };
     fetch.store(&mut store, &mut Leecher::new(&fetch.content), 0..98);
     let files = [(spy(fetch.part()), fetch.part()), (spy(fetch.sidecar()), fetch.sidecar())];
-    store.syncer = Syncer::start(files, std::time::Duration::MAX);
+    store.syncer = Syncer::start(files, Duration::MAX);
     store.finish().unwrap();
     assert_eq!(seen.try_iter().collect::<Vec<_>>(), [false, false]);
     assert_eq!(fs::read(fetch.output()).unwrap(), fetch.content.data);
@@ -195,7 +197,81 @@ fn a_failed_sync_withholds_the_name() {
     bad.fail_syncs(io::ErrorKind::Other);
     let bad = bad as Arc<dyn Storage>;
     let files = [(Arc::clone(&bad), fetch.part()), (bad, fetch.sidecar())];
-    store.syncer = Syncer::start(files, std::time::Duration::MAX);
+    store.syncer = Syncer::start(files, Duration::MAX);
     assert_eq!(store.finish().unwrap_err().action, FileAction::Sync);
+    assert!(!fetch.output().exists() && fetch.part().exists() && fetch.sidecar().exists());
+}
+
+/// A disk that loses what it was given, and says so once, as operating systems do: when it may go on.
+#[derive(Debug)]
+struct Lossy {
+    asked: Sender<()>,
+    go: Mutex<Option<Receiver<()>>>,
+}
+
+impl Lossy {
+    /// The disk, when it is asked, and the means to have it go on.
+    fn disk() -> (Arc<dyn Storage>, Receiver<()>, Sender<()>) {
+        let ((asked, is_asked), (go, may_go)) = (channel(), channel());
+        (Arc::new(Self { asked, go: Mutex::new(Some(may_go)) }), is_asked, go)
+    }
+}
+
+impl Storage for Lossy {
+    fn read_at(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    fn write_at(&self, data: &[u8], _offset: u64) -> io::Result<usize> {
+        Ok(data.len())
+    }
+
+    fn set_len(&self, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let Some(go) = self.go.lock().ok().and_then(|mut go| go.take()) else { return Ok(()) };
+        self.asked.send(()).map_err(io::Error::other)?;
+        Err(io::Error::other(format!("lost: {:?}", go.recv())))
+    }
+}
+
+#[test]
+fn r22_what_the_disk_lost_while_another_thread_waited_for_it_withholds_the_name() {
+    let fetch = Fetch::small();
+    let mut store = fetch.fresh();
+    fetch.store(&mut store, &mut Leecher::new(&fetch.content), 0..98);
+    let (disk, is_asked, go) = Lossy::disk();
+    let files = [(Arc::clone(&disk), fetch.part()), (disk, fetch.sidecar())];
+    store.syncer = Syncer::start(files, Duration::from_millis(1));
+    store.syncer.wrote().unwrap();
+    is_asked.recv().unwrap();
+    let finishing = std::thread::spawn(move || store.finish());
+    let begun = std::time::Instant::now();
+    while !finishing.is_finished() && begun.elapsed() < Duration::from_millis(100) {
+        std::thread::yield_now();
+    }
+    go.send(()).unwrap();
+    assert_eq!(finishing.join().unwrap().unwrap_err().action, FileAction::Sync);
+    assert!(!fetch.output().exists() && fetch.part().exists() && fetch.sidecar().exists());
+}
+
+#[test]
+fn r22_what_the_disk_lost_withholds_the_name_for_good() {
+    let fetch = Fetch::small();
+    let mut store = fetch.fresh();
+    fetch.store(&mut store, &mut Leecher::new(&fetch.content), 0..98);
+    let (disk, _is_asked, go) = Lossy::disk();
+    go.send(()).unwrap();
+    let files = [(Arc::clone(&disk), fetch.part()), (disk, fetch.sidecar())];
+    store.syncer = Syncer::start(files, Duration::MAX);
+    let error = store.finish().unwrap_err();
+    assert_eq!(error.action, FileAction::Sync);
+    assert_eq!(store.finish().unwrap_err(), error, "the system says it once");
     assert!(!fetch.output().exists() && fetch.part().exists() && fetch.sidecar().exists());
 }
