@@ -356,7 +356,9 @@ impl EventLoop {
 
     /// Snapshots will be due.
     fn something_moved(&mut self) {
-        self.publish_due.get_or_insert(self.last_publish + PUBLISH_INTERVAL);
+        let due = self.last_publish + PUBLISH_INTERVAL;
+        // What waits to be told again does not hold up the rest.
+        self.publish_due = Some(self.publish_due.map_or(due, |set| set.min(due)));
     }
 
     /// Fetches will have to be saved.

@@ -627,3 +627,31 @@ fn an_application_that_comes_late_hears_of_the_end() {
     }
     assert!(seen >= 256, "{seen} events did not fill the queue");
 }
+
+/// The events of one transfer are never read: more of them wait than fit its queue.
+#[test]
+fn snapshots_stay_fresh_while_an_application_does_not_read_its_events() {
+    let bench = Bench::new();
+    let (small, sample) = (Sample::of(bench.path("small"), bytes(1000), SHA256), bench.sample(4_000_000));
+    fs::write(&small.path, &small.data).unwrap();
+    let (seeder, leecher) = (node("127.0.0.1:0"), node("127.0.0.1:0"));
+    let _unread = seeder.share(small.source()).unwrap();
+    // Each comes and goes: two events at least.
+    for visit in 0..150 {
+        let output = bench.path(&format!("copy {visit}"));
+        let fetch = leecher.fetch(small.request(output, &[seeder.local_address()])).unwrap();
+        complete(&fetch);
+        fetch.stop();
+        closed(&fetch);
+    }
+    let shared = seeder.share(sample.source()).unwrap();
+    seeder.set_rates(ppspp_core::Rates { up: ppspp_core::ByteRate::new(1_000_000), ..Default::default() });
+    let fetch = leecher.fetch(sample.request(bench.path("copy"), &[seeder.local_address()])).unwrap();
+    let mut snapshots = std::collections::BTreeSet::new();
+    while !fetch.progress().complete {
+        snapshots.insert(shared.progress().bytes_up);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Some four seconds.
+    assert!(snapshots.len() > 30, "{snapshots:?}");
+}
