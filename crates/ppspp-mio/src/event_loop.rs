@@ -375,12 +375,9 @@ impl EventLoop {
             for swarm in self.swarms.values_mut() {
                 swarm.refresh(&self.endpoint);
             }
-            if self.swarms.values().any(Swarm::is_ahead) {
-                self.publish_due = Some(now + RETELL_INTERVAL);
-            }
             self.parting.retain_mut(|reporter| !reporter.flush());
-            if !self.parting.is_empty() {
-                self.something_moved();
+            if !self.parting.is_empty() || self.swarms.values().any(Swarm::is_ahead) {
+                self.publish_due = Some(now + RETELL_INTERVAL);
             }
         }
         if self.checkpoint_due.is_some_and(|due| due <= now) {
