@@ -410,6 +410,8 @@ impl EventLoop {
                 }
             }
             Command::Leave { swarm } => {
+                self.endpoint.hand_out(swarm, now);
+                self.store_the_rest();
                 if let Some(state) = self.swarms.get_mut(&swarm) {
                     state.save(&mut self.endpoint);
                     self.endpoint.leave(swarm, now);
@@ -451,6 +453,8 @@ impl EventLoop {
             }
             Command::Shutdown { grace } => {
                 self.closing_until = Some(now + grace);
+                self.swarms.keys().for_each(|&swarm| self.endpoint.hand_out(swarm, now));
+                self.store_the_rest();
                 for swarm in self.swarms.values_mut() {
                     swarm.save(&mut self.endpoint);
                 }

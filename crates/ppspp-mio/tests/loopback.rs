@@ -655,3 +655,24 @@ fn snapshots_stay_fresh_while_an_application_does_not_read_its_events() {
     // Some four seconds.
     assert!(snapshots.len() > 30, "{snapshots:?}");
 }
+
+#[test]
+fn what_there_is_of_a_group_is_kept_though_no_peer_is_left() {
+    for stop in [|fetch: Transfer, _| (fetch.stop(), closed(&fetch)).1, |_fetch, leecher| drop::<Node>(leecher)] {
+        let bench = Bench::new();
+        let sample = bench.sample(1_000_000);
+        let (seeder, leecher) = (node("127.0.0.1:0"), node("127.0.0.1:0"));
+        let _shared = seeder.share(sample.source()).unwrap();
+        seeder.set_rates(ppspp_core::Rates { up: ppspp_core::ByteRate::new(30_000), ..Default::default() });
+        let fetch = leecher.fetch(sample.request(bench.path("copy"), &[seeder.local_address()])).unwrap();
+        wait_until(&fetch, |progress| progress.bytes_down > 20_000 && progress.bytes_down % 16_384 != 0);
+        seeder.shutdown(PATIENCE);
+        let fetched = wait_until(&fetch, |progress| progress.peers == 0).bytes_down;
+        stop(fetch, leecher);
+
+        let leecher = node("127.0.0.1:0");
+        let again = leecher.fetch(sample.request(bench.path("copy"), &[])).unwrap();
+        let resumed = wait_until(&again, |progress| progress.bytes_resumed > 0 && progress.bytes_to_check == 0);
+        assert_eq!(resumed.bytes_resumed, fetched);
+    }
+}

@@ -172,6 +172,15 @@ impl Endpoint {
         Ok(id)
     }
 
+    /// Hands out, as [`Event::Verified`], what is verified and still being gathered, also parts of groups. Leaving a
+    /// swarm does so too; but where no peer is to be told goodbye it is gone then, and no checkpoint can be taken.
+    pub fn hand_out(&mut self, swarm: SwarmId, now: Instant) {
+        let now = self.begin(now);
+        let Some(slot) = self.slot_of(swarm) else { return };
+        self.swarms[slot as usize].hand_out(&mut cx!(self, now));
+        self.settle(slot);
+    }
+
     /// Leaves a swarm: gathered bytes are handed out, channels closed in order; [`Event::SwarmClosed`] says when it is
     /// done. Unknown swarms are ignored.
     pub fn leave(&mut self, swarm: SwarmId, now: Instant) {

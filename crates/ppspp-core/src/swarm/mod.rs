@@ -410,13 +410,18 @@ impl Swarm {
         }
     }
 
+    /// Hands out all that is verified and still being gathered.
+    pub(crate) fn hand_out(&mut self, cx: &mut Cx<'_>) {
+        self.content.flush(cx, self.id, true);
+    }
+
     /// Begins to leave: gathered bytes are handed out and every channel says goodbye.
     pub(crate) fn leave(&mut self, cx: &mut Cx<'_>) {
         if self.leaving {
             return;
         }
         self.leaving = true;
-        self.content.flush(cx, self.id, true);
+        self.hand_out(cx);
         let slots: Vec<PeerSlot> = self.peers.iter().map(|(slot, _)| slot as PeerSlot).collect();
         for slot in slots {
             self.close_channel(cx, slot, CloseReason::Locally);
