@@ -37,7 +37,7 @@ pub struct DropStats {
     pub wrong_address: u64,
     /// An opening handshake that does not decode.
     pub bad_handshake: u64,
-    /// An opening handshake for a swarm that we are not in, or with other options.
+    /// An opening handshake for a swarm that we are not in, with other options, or from where no peer can be.
     pub refused_handshake: u64,
     /// An opening handshake from a peer that misbehaved not long ago.
     pub shunned: u64,

@@ -6,7 +6,7 @@ use core::num::NonZeroUsize;
 use crate::channel::{Channel, State};
 use crate::config::PeerSource;
 use crate::context::Cx;
-use crate::endpoint::{Endpoint, cx};
+use crate::endpoint::{Endpoint, cx, is_peer_address};
 use crate::event::CloseReason;
 use crate::io::DatagramMeta;
 use crate::policy::Intake;
@@ -110,7 +110,8 @@ impl Endpoint {
             return;
         }
         let slot = handshake.swarm_id.and_then(|id| self.by_root.get(id)).copied();
-        let Some(slot) = slot.filter(|_| !self.events.is_full()) else {
+        // RFC 768: who sends from port 0 expects no answer, and none can be sent there.
+        let Some(slot) = slot.filter(|_| !self.events.is_full() && is_peer_address(remote)) else {
             self.stats.dropped.refused_handshake += 1;
             return;
         };

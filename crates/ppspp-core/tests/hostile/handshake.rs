@@ -109,6 +109,23 @@ fn garbled_openings_do_no_harm() {
     assert!(peers(&net, seeder) <= 1);
 }
 
+// RFC 768: whatever is sent to port 0 or to many is refused by the system; some systems then refuse more.
+#[test]
+fn an_opening_from_where_nobody_can_be_is_not_answered() {
+    let sample = Sample::new(5000);
+    let mut net = Net::new();
+    let seeder = net.seeder(&sample);
+    for nowhere in ["203.0.113.1:0", "[2001:db8::1]:0", "0.0.0.0:7", "224.0.0.1:7", "255.255.255.255:7", "[ff02::1]:7"]
+    {
+        net.inject(seeder, nowhere.parse().unwrap(), &opening(&sample.metadata, 7));
+    }
+    assert!(net.extra.is_empty());
+    assert_eq!(peers(&net, seeder), 0);
+    assert_eq!(net.hosts[seeder].endpoint.stats().dropped.refused_handshake, 6);
+    net.inject(seeder, stranger(1), &opening(&sample.metadata, 7));
+    assert_eq!(net.extra.len(), 1);
+}
+
 // RFC 7574 §12.1: who does not see the channel ids can neither feed nor end a channel.
 #[test]
 fn channel_ids_are_not_guessed() {
