@@ -238,7 +238,9 @@ impl Getter<'_> {
             }
             // The time that a slow reader takes, or a slow disk in the end, is not held against the network.
             let by_reader = self.pipe.as_ref().is_some_and(Pipe::is_held_up);
-            held_up += u64::from(by_reader || is_all_stored(&now));
+            // Nor is that of name servers, while nobody answers who was found without.
+            let by_names = !self.answered && self.search.as_ref().is_some_and(Search::is_under_way);
+            held_up += u64::from(by_reader || by_names || is_all_stored(&now));
             let mark = (now.bytes_down, now.bytes_stored, now.bytes_to_check, held_up);
             match patience.judge(self.started.elapsed(), self.answered || now.peers > 0, mark) {
                 Verdict::Wait => {}

@@ -179,6 +179,11 @@ impl Search {
         self.reachable.get(taken..).unwrap_or_default()
     }
 
+    /// Whether names are still looked up.
+    pub(crate) const fn is_under_way(&self) -> bool {
+        self.left > 0
+    }
+
     /// All that were found so far.
     pub(crate) fn found(&self) -> &[SocketAddr] {
         &self.reachable
@@ -286,7 +291,7 @@ mod tests {
         }
         found.sort();
         assert!(found.windows(2).all(|pair| pair[0] != pair[1]), "{found:?}");
-        assert_eq!((search.left, search.take()), (0, [].as_slice()));
+        assert_eq!((search.is_under_way(), search.take()), (false, [].as_slice()));
         assert_eq!(search.found().len(), 2 * LOOKUPS);
     }
 
@@ -306,6 +311,7 @@ mod tests {
         search.wait(&Interrupt::default()).unwrap();
         assert_eq!(search.take(), ["192.0.2.1:1".parse().unwrap()]);
         assert_eq!(search.take(), []);
+        assert!(search.is_under_way());
     }
 
     #[test]
