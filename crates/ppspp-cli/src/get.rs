@@ -284,9 +284,10 @@ impl Getter<'_> {
 
     /// Asks the peers that were given and are found by now.
     fn ask(&mut self) {
-        let found = self.search.as_mut().map_or(&[][..], Search::take);
+        let Self { search, bar, transfer, .. } = self;
+        let found = search.as_mut().map_or(&[][..], |search| search.take(bar));
         for peer in found {
-            self.transfer.add_peer(*peer);
+            transfer.add_peer(*peer);
         }
     }
 

@@ -12,7 +12,7 @@ use ppspp_mio::PeerError;
 use ppspp_mio::link::{HostError, HostPort};
 use thiserror::Error;
 
-use crate::console::Console;
+use crate::console::{Bar, Console};
 use crate::exit::{Exit, OrExit as _, Outcome, Stop};
 use crate::node::TURN;
 use crate::signals::Interrupt;
@@ -169,11 +169,11 @@ impl Search {
         }
     }
 
-    /// What was found since the last call.
-    pub(crate) fn take(&mut self) -> &[SocketAddr] {
+    /// What was found since the last call. What is wrong with others is said beside `bar`.
+    pub(crate) fn take(&mut self, bar: &Bar) -> &[SocketAddr] {
         while let Ok((peer, addresses)) = self.told.try_recv() {
             self.left -= 1;
-            self.judge(&peer, addresses);
+            bar.aside(|| self.judge(&peer, addresses));
         }
         let taken = std::mem::replace(&mut self.taken, self.reachable.len());
         self.reachable.get(taken..).unwrap_or_default()
@@ -268,9 +268,12 @@ mod tests {
         (0..count).map(|number| format!("host-{number}.example:1").parse().unwrap()).collect()
     }
 
+    fn quiet() -> Console {
+        Console::new(&OutputArgs { quiet: true, ..OutputArgs::default() }, false)
+    }
+
     fn search(given: Vec<Peer>, resolve: Resolve) -> Search {
-        let output = OutputArgs { quiet: true, ..OutputArgs::default() };
-        Search::with(given, "[::]:1".parse().unwrap(), Console::new(&output, false), resolve).unwrap()
+        Search::with(given, "[::]:1".parse().unwrap(), quiet(), resolve).unwrap()
     }
 
     /// Serially these would wait for each other for ever.
@@ -282,16 +285,16 @@ mod tests {
             let number = peer.to_string().chars().filter(char::is_ascii_digit).collect::<String>();
             Ok(vec![format!("192.0.2.1:{number}").parse().unwrap()])
         };
-        let mut search = search(named(2 * LOOKUPS), resolve);
+        let (mut search, bar) = (search(named(2 * LOOKUPS), resolve), quiet().bar("fetching"));
         search.wait(&Interrupt::default()).unwrap();
         let mut found = Vec::new();
         while found.len() < 2 * LOOKUPS {
-            found.extend_from_slice(search.take());
+            found.extend_from_slice(search.take(&bar));
             thread::yield_now();
         }
         found.sort();
         assert!(found.windows(2).all(|pair| pair[0] != pair[1]), "{found:?}");
-        assert_eq!((search.is_under_way(), search.take()), (false, [].as_slice()));
+        assert_eq!((search.is_under_way(), search.take(&bar)), (false, [].as_slice()));
         assert_eq!(search.found().len(), 2 * LOOKUPS);
     }
 
@@ -307,10 +310,10 @@ mod tests {
     fn silent_name_servers_hold_no_other_peer_up() {
         let mut given = named(3);
         given.push("192.0.2.1:1".parse().unwrap());
-        let mut search = search(given, SILENT);
+        let (mut search, bar) = (search(given, SILENT), quiet().bar("fetching"));
         search.wait(&Interrupt::default()).unwrap();
-        assert_eq!(search.take(), ["192.0.2.1:1".parse().unwrap()]);
-        assert_eq!(search.take(), []);
+        assert_eq!(search.take(&bar), ["192.0.2.1:1".parse().unwrap()]);
+        assert_eq!(search.take(&bar), []);
         assert!(search.is_under_way());
     }
 
