@@ -140,10 +140,12 @@ fn look_for_peers(
     if given.is_empty() && !complete {
         return Err(Stop::new(Exit::Usage, "the link names no peers; add one with --peer ADDR:PORT"));
     }
-    let mut search = Search::start(given, node.local_address(), console)?;
-    if !complete {
-        search.wait(interrupt)?;
+    let search = Search::start(given, node.local_address(), console);
+    if complete {
+        return Ok(search.ok());
     }
+    let mut search = search?;
+    search.wait(interrupt)?;
     Ok(Some(search))
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs as _};
 use std::str::FromStr;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -153,9 +153,14 @@ impl Search {
             if interrupt.is_set() {
                 return Err(Stop::new(Exit::Interrupted, "interrupted while the names of peers were looked up"));
             }
-            if let Ok((peer, addresses)) = self.told.recv_timeout(TURN) {
-                self.left -= 1;
-                self.judge(&peer, addresses);
+            match self.told.recv_timeout(TURN) {
+                Ok((peer, addresses)) => {
+                    self.left -= 1;
+                    self.judge(&peer, addresses);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                // Nobody looks any further.
+                Err(RecvTimeoutError::Disconnected) => self.left = 0,
             }
         }
         let (local, sentence) = (self.local, "check the link and the name service");
@@ -171,9 +176,15 @@ impl Search {
 
     /// What was found since the last call. What is wrong with others is said beside `bar`.
     pub(crate) fn take(&mut self, bar: &Bar) -> &[SocketAddr] {
-        while let Ok((peer, addresses)) = self.told.try_recv() {
-            self.left -= 1;
-            bar.aside(|| self.judge(&peer, addresses));
+        while self.left > 0 {
+            match self.told.try_recv() {
+                Ok((peer, addresses)) => {
+                    self.left -= 1;
+                    bar.aside(|| self.judge(&peer, addresses));
+                }
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => self.left = 0,
+            }
         }
         let taken = std::mem::replace(&mut self.taken, self.reachable.len());
         self.reachable.get(taken..).unwrap_or_default()

@@ -100,6 +100,8 @@ pub(crate) struct Socket {
     /// Datagrams that one call may send, as far as the system segments; one if it does not. `state` counts too, but gives
     /// up at the first destination that is refused for whatever reason.
     segments: NonZeroUsize,
+    /// The host to which a batch was refused last and left one by one. None since one left whole.
+    refused: Option<IpAddr>,
     local: SocketAddr,
     /// Whether the socket's family is IPv6; then IPv4 peers are written as mapped addresses.
     ipv6: bool,
@@ -152,6 +154,7 @@ impl Socket {
             receiver: UdpSocket::from_std(bound.receiver),
             sender: bound.sender.map(UdpSocket::from_std),
             segments: NonZeroUsize::new(state.max_gso_segments()).unwrap_or(NonZeroUsize::MIN),
+            refused: None,
             state,
             local: to_core(local),
             ipv6: local.is_ipv6(),
@@ -290,7 +293,10 @@ impl Socket {
         let mut cannot_segment = false;
         if count > 1 && !batch.may_fragment && self.segments > NonZeroUsize::MIN {
             match self.send_once(destination, source, data, Some(segment)) {
-                Ok(()) => return Sent::All,
+                Ok(()) => {
+                    self.refused = None;
+                    return Sent::All;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.blocked(0),
                 Err(error) => {
                     // The path MTU shrank below the segment, or an adapter cannot segment.
@@ -302,9 +308,11 @@ impl Socket {
         }
         for (index, datagram) in data.chunks(segment).enumerate() {
             match self.send_once(destination, source, datagram, None) {
-                // Only now it is known that the destination was not to blame.
-                Ok(()) if cannot_segment => self.segments = NonZeroUsize::MIN,
-                Ok(()) => {}
+                Ok(()) => {
+                    if std::mem::take(&mut cannot_segment) {
+                        self.on_refused(destination.ip());
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.blocked(index * segment),
                 Err(error) => {
                     self.stats.send_errors += 1;
@@ -313,6 +321,13 @@ impl Socket {
             }
         }
         Sent::All
+    }
+
+    /// A batch to `host` left one by one, since it was refused as a whole. Of two hosts neither is to blame.
+    fn on_refused(&mut self, host: IpAddr) {
+        if self.refused.replace(host).is_some_and(|other| other != host) {
+            self.segments = NonZeroUsize::MIN;
+        }
     }
 
     fn blocked(&mut self, done: usize) -> Sent {
@@ -337,7 +352,8 @@ impl Socket {
 
 /// Whether an adapter that cannot segment may be meant, which it stays.
 fn is_no_segmentation(error: &io::Error) -> bool {
-    // EIO and EINVAL of Linux. The latter is also said of destinations that nothing can be sent to.
+    // EIO and EINVAL of Linux. Both are said of a path that is too narrow or encrypted, too, and the latter of
+    // destinations that nothing can be sent to.
     cfg!(any(target_os = "linux", target_os = "android")) && matches!(error.raw_os_error(), Some(5 | 22))
 }
 

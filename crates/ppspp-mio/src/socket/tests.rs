@@ -85,7 +85,29 @@ fn a_batch_leaves_datagram_by_datagram_where_segmentation_is_refused() {
     assert_eq!(receive(&mut b, 130).len(), 130);
     assert_eq!(a.stats().segmentation_refused, u64::from(could_segment));
     assert_eq!(a.stats().send_errors, 0);
-    assert_eq!(a.batch_limit().datagrams.get(), 1, "it is not tried again");
+}
+
+/// A path may be narrow, or lead nowhere.
+#[test]
+#[cfg(target_os = "linux")]
+fn segmentation_is_given_up_when_two_hosts_in_a_row_have_it_refused() {
+    let (mut a, mut one, mut other) = (open("127.0.0.1:0"), open("127.0.0.1:0"), open("127.0.0.2:0"));
+    let limit = a.batch_limit();
+    assert!(limit.datagrams.get() > 1);
+    let mut send = |socket: &mut Socket, count: usize| {
+        let batch = Outgoing { segment: NonZeroUsize::new(10), ..to(socket.local_address()) };
+        assert_eq!(a.send(&batch, &vec![7; 10 * count]), Sent::All);
+        assert_eq!(receive(socket, count).len(), count);
+        (a.batch_limit(), a.stats().segmentation_refused)
+    };
+    for tries in 1..=3 {
+        assert_eq!(send(&mut one, 130), (limit, tries));
+    }
+    assert_eq!(send(&mut one, 3), (limit, 3));
+    assert_eq!(send(&mut other, 130), (limit, 4), "a batch left whole in between");
+    let (limit, refused) = send(&mut one, 130);
+    assert_eq!((limit.datagrams.get(), refused), (1, 5));
+    assert_eq!(send(&mut one, 3), (limit, 5), "it is not tried again");
 }
 
 #[test]
