@@ -652,8 +652,8 @@ fn snapshots_stay_fresh_while_an_application_does_not_read_its_events() {
         snapshots.insert(shared.progress().bytes_up);
         std::thread::sleep(Duration::from_millis(5));
     }
-    // Some four seconds.
-    assert!(snapshots.len() > 30, "{snapshots:?}");
+    // Some four seconds: eighty on a machine with time, five if they come once a second.
+    assert!(snapshots.len() > 15, "{snapshots:?}");
 }
 
 #[test]

@@ -102,17 +102,23 @@ fn a_slow_disk_at_the_bound_on_open_groups_is_waited_for() {
     }
 }
 
+/// A leecher that may have so many groups open, with a seeder.
+fn bounded(sample: &Sample, open_groups: usize) -> (Net, usize) {
+    let mut net = Net::new();
+    let seeder = net.seeder(sample);
+    let mut config = EndpointConfig::default();
+    config.limits.open_groups = open_groups;
+    let leecher = net.add_with(config, sample.metadata.clone(), Content::Fetch, Vec::new());
+    net.connect(leecher, seeder);
+    (net, leecher)
+}
+
 /// R2, R13: groups that could not be stored are open and empty; they count towards the bound, and are fetched again.
 #[test]
 fn a_failing_disk_at_the_bound_on_open_groups_is_survived() {
     let sample = Sample::new(256 << 10);
     for open_groups in [1, 2, 3] {
-        let mut net = Net::new();
-        let seeder = net.seeder(&sample);
-        let mut config = EndpointConfig::default();
-        config.limits.open_groups = open_groups;
-        let leecher = net.add_with(config, sample.metadata.clone(), Content::Fetch, Vec::new());
-        net.connect(leecher, seeder);
+        let (mut net, leecher) = bounded(&sample, open_groups);
         for _ in 0..3 {
             net.hosts[leecher].disk.fail_writes = true;
             net.run_for(5 * RTT);
@@ -129,12 +135,7 @@ fn a_failing_disk_at_the_bound_on_open_groups_is_survived() {
 fn what_could_not_be_stored_and_is_not_wanted_holds_nothing_up() {
     let sample = Sample::new(256 << 10);
     for open_groups in [1, 2, 3] {
-        let mut net = Net::new();
-        let seeder = net.seeder(&sample);
-        let mut config = EndpointConfig::default();
-        config.limits.open_groups = open_groups;
-        let leecher = net.add_with(config, sample.metadata.clone(), Content::Fetch, Vec::new());
-        net.connect(leecher, seeder);
+        let (mut net, leecher) = bounded(&sample, open_groups);
         net.hosts[leecher].disk.fail_writes = true;
         net.run_for(10 * RTT);
         net.hosts[leecher].disk.fail_writes = false;
